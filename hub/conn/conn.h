@@ -1,0 +1,76 @@
+/* hub/conn/conn.h - one accepted socket: TCP or TLS, a WebSocket around it or not; a protocol plugs in on
+ * top. A connection never changes worker. All calls are made on its worker's thread. Death is deferred: after
+ * conn_close the pointer stays good until the end of the turn, and no callback but on_close comes. */
+#ifndef ROOST_HUB_CONN_CONN_H
+#define ROOST_HUB_CONN_CONN_H
+
+#include "base/span.h"
+#include "hub/bus/bus.h"
+#include "hub/loop/worker.h"
+
+struct conn;
+
+enum conn_close {
+    CONN_CLOSE_PEER = 0, /* the peer closed or reset */
+    CONN_CLOSE_PROTO,    /* it broke its protocol */
+    CONN_CLOSE_AUTH,     /* refused, expired, disabled */
+    CONN_CLOSE_TIMEOUT,  /* handshake, first packet, keep alive */
+    CONN_CLOSE_SLOW,     /* does not read what we send */
+    CONN_CLOSE_TAKEOVER, /* the same identity connected again */
+    CONN_CLOSE_LIMIT,
+    CONN_CLOSE_TLS,
+    CONN_CLOSE_DONE,
+    CONN_CLOSE_STOP,
+    CONN_CLOSE_INTERNAL,
+    CONN_CLOSE_REASONS
+};
+const char *conn_close_name(enum conn_close why);
+
+struct conn_proto {
+    const char *name;
+    size_t state_len; /* bytes of zeroed protocol state that come with each connection */
+    void (*on_open)(struct conn *c);
+    /* `in`: everything unread, in the worker's buffer. Take whole units off its front; what is left is kept
+     * and comes again with more behind it (at most in_max bytes are ever kept: then CONN_CLOSE_PROTO). */
+    void (*on_bytes)(struct conn *c, struct span *in);
+    size_t in_max;
+    void (*on_drained)(struct conn *c);                    /* all output has left; may be NULL */
+    void (*on_timer)(struct conn *c);                      /* conn_arm; may be NULL */
+    void (*on_wake)(struct conn *c, uint32_t what);        /* enum bus_wake; may be NULL */
+    void (*on_close)(struct conn *c, enum conn_close why); /* last call; free what the state owns */
+};
+
+void *conn_state(struct conn *c);
+struct worker *conn_worker(struct conn *c);
+struct bus_addr conn_addr(struct conn *c);
+struct conn *conn_find(struct worker *w, struct bus_addr a); /* NULL: gone */
+void *conn_listener_ctx(struct conn *c); /* what the listener was opened with: the front's own context */
+
+/* Sends now what the socket takes and keeps the rest. Over out_max unsent bytes (default 512 KB): closes it
+ * with CONN_CLOSE_SLOW. Within one turn several sends leave in one write. */
+void conn_send(struct conn *c, struct span s);
+size_t conn_unsent(const struct conn *c);
+void conn_close(struct conn *c, enum conn_close why); /* what is unsent still leaves, within a deadline */
+bool conn_is_closing(const struct conn *c);
+void conn_arm(struct conn *c, uint64_t at_ms); /* its one timer; 0 disarms */
+void conn_pause(struct conn *c, bool paused);  /* back-pressure: stop reading */
+/* After authentication: ends the first-packet deadline. */
+void conn_established(struct conn *c);
+/* The peer, as text, into buf (at least 64 bytes); returns it. */
+const char *conn_peer(struct conn *c, char buf[64]);
+bool conn_is_tls(const struct conn *c);
+
+/* Another protocol takes the connection over (HTTP upgrade). Its state is fresh; on_open is called.
+ * websocket: what it sends and gets are binary WebSocket messages as a byte stream (RFC 6455). */
+void conn_switch(struct conn *c, const struct conn_proto *proto, void *listener_ctx, bool websocket);
+
+/* Sends len bytes of the file from offset on after what is already queued (sendfile without TLS); takes the
+ * descriptor over and closes it; on_drained follows. */
+void conn_send_file(struct conn *c, int fd, uint64_t offset, uint64_t len);
+
+struct conn_stats { /* of one worker; read by anyone */
+    uint64_t open, accepted, handshakes, handshake_failed, resumed, closed[CONN_CLOSE_REASONS], refused_total,
+        refused_source, bytes_in, bytes_out;
+};
+
+#endif

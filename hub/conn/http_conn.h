@@ -1,0 +1,79 @@
+/* hub/conn/http_conn.h - HTTP/1.1 requests on a connection: parsing, limits, routing, answers now or later.
+ * A front registers its routes in one table; a handler answers at once or keeps the request and answers from
+ * a completion on the same worker. The request outlives a connection that dies meanwhile: answering is then
+ * harmless. Source: RFC 9110, RFC 9112. */
+#ifndef ROOST_HUB_CONN_HTTP_CONN_H
+#define ROOST_HUB_CONN_HTTP_CONN_H
+
+#include "hub/conn/conn.h"
+
+#define HTTP_HEAD_MAX   16384u
+#define HTTP_PARAMS_MAX 4u
+
+enum http_method {
+    HTTP_GET_ = 1,
+    HTTP_HEAD_ = 2,
+    HTTP_POST_ = 4,
+    HTTP_PUT_ = 8,
+    HTTP_PATCH_ = 16,
+    HTTP_DELETE_ = 32
+};
+
+struct http_req {
+    struct conn *conn; /* NULL once the connection is gone */
+    struct worker *worker;
+    void *ctx; /* of the front that owns the route */
+    const struct http_route *route;
+    unsigned method;    /* enum http_method */
+    struct span target; /* as received */
+    struct span path, query;
+    struct span
+        params[HTTP_PARAMS_MAX]; /* percent-decoded values of the {} segments of the route, in order */
+    struct span body;            /* whole */
+    uint64_t id;
+    void *user;                          /* the handler's; see on_gone */
+    void (*on_gone)(struct http_req *r); /* streaming only: the peer went away; set by the handler or NULL */
+};
+typedef void http_handler(struct http_req *r);
+
+struct http_route {
+    unsigned methods; /* enum http_method bits; HEAD is answered by GET handlers that set it */
+    const char
+        *pattern; /* "/roost/v1/devices/{}"; fixed segments compare without case, empty ones collapse */
+    http_handler *handler;
+    size_t body_max; /* bytes; longer bodies get 413 */
+};
+/* A table of routes of one front; ends with a pattern of NULL. */
+struct http_routes {
+    const struct http_route *table;
+    void *ctx;
+    struct http_routes *next; /* further fronts on the same listener */
+    /* Called for `Upgrade: websocket` on any path; true when it took the connection (conn_switch). */
+    bool (*on_upgrade)(struct http_req *r);
+    /* Writes this front's error body for 404, 405, 413, ... NULL: {"error":{"code":...,"message":...}} */
+    void (*on_error)(struct http_req *r, unsigned status, const char *code, const char *message);
+};
+extern const struct conn_proto http_proto; /* listener_ctx: struct http_routes */
+
+/* Field value by name (no case); empty span when absent. Spans of a request live until it is answered. */
+struct span http_field(const struct http_req *r, const char *name);
+/* Query value by name (no case), percent-decoded into the request's memory; false when absent. */
+bool http_query(struct http_req *r, const char *name, struct span *out);
+
+/* Answers; each ends the request, except the streaming ones. `fields`: further "Name: value\r\n" lines or
+ * NULL. */
+void http_answer(struct http_req *r, unsigned status, const char *content_type, struct span body,
+                 const char *fields);
+void http_error(struct http_req *r, unsigned status, const char *code, const char *message,
+                const char *fields);
+/* A file from offset; takes fd over. For HEAD only the head leaves. */
+void http_answer_file(struct http_req *r, unsigned status, const char *content_type, int fd, uint64_t offset,
+                      uint64_t len, const char *fields);
+void http_stream_begin(struct http_req *r, unsigned status, const char *content_type,
+                       const char *fields); /* chunked */
+/* Unsent bytes after it; a handler stops producing above its own mark and goes on in on_room. */
+size_t http_stream_send(struct http_req *r, struct span piece);
+void http_stream_on_room(struct http_req *r, void (*fn)(struct http_req *r)); /* once, when all has left */
+void http_stream_end(struct http_req *r);
+
+#endif

@@ -1,0 +1,42 @@
+/* hub/domain/hub.h - what the domain works with: the four interfaces, the hub's own facts and its clock.
+ * The domain knows no protocol, no socket and no thread; every function says on which it may be called. */
+#ifndef ROOST_HUB_DOMAIN_HUB_H
+#define ROOST_HUB_DOMAIN_HUB_H
+
+#include "core/crypto/crypto.h"
+#include "hub/blob/blob.h"
+#include "hub/bus/bus.h"
+#include "hub/store/store.h"
+#include "hub/stream/stream.h"
+
+#include <stdatomic.h>
+
+/* Values of the configuration file that the domain obeys; docs/configuration.md describes each. */
+struct hub_settings {
+    uint32_t c2d_ttl_s, c2d_ttl_max_s, c2d_depth_max, c2d_deliveries_max, c2d_lock_s;
+    uint32_t sas_skew_s, sas_grace_s;
+    uint32_t message_max; /* D2C bytes */
+    bool bootstrap_open;  /* blank devices without a token may ask (and wait for approval) */
+    uint32_t bootstrap_rate, bootstrap_burst; /* per source: requests a minute, burst */
+    uint32_t pending_retry_s;
+    uint32_t ticket_ttl_s;
+    uint32_t checkin_s; /* what devices are told */
+};
+
+struct hub {
+    struct store *store;
+    struct stream *stream;
+    struct blob *blob;
+    struct bus *bus;
+    const struct crypto_ops *crypto;
+    const char *const *names; /* host names served, the first is the public one; NULL-terminated */
+    uint16_t https_port, mqtt_port, http_port; /* as told to devices; http_port 0: plain HTTP is off */
+    uint8_t director_seed[ED25519_KEY_LEN], director_pub[ED25519_KEY_LEN];
+    uint8_t ca_pin[SHA256_LEN];
+    struct hub_settings settings;
+    uint64_t (*wall_ms)(void);
+    uint64_t started_ms;
+    struct hub_metrics *metrics; /* hub/domain/metrics.h */
+};
+
+#endif
