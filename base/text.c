@@ -28,7 +28,7 @@ enum err hex_decode(struct span text, uint8_t *out, size_t out_len)
         if (hex_value(text.p[i]) < 0)
             return ERR_PROTO;
     for (size_t i = 0; i < out_len; i++)
-        out[i] = (uint8_t)(hex_value(text.p[2 * i]) << 4 | hex_value(text.p[2 * i + 1]));
+        out[i] = (uint8_t)((unsigned)hex_value(text.p[2 * i]) * 16u + (unsigned)hex_value(text.p[2 * i + 1]));
     return ERR_OK;
 }
 
@@ -108,7 +108,8 @@ void percent_decode(struct wr *w, struct span text)
     for (size_t i = 0; i < text.n; i++) {
         if (text.p[i] == '%' && i + 2 < text.n && hex_value(text.p[i + 1]) >= 0 &&
             hex_value(text.p[i + 2]) >= 0) {
-            wr_u8(w, (uint8_t)(hex_value(text.p[i + 1]) << 4 | hex_value(text.p[i + 2])));
+            wr_u8(w,
+                  (uint8_t)((unsigned)hex_value(text.p[i + 1]) * 16u + (unsigned)hex_value(text.p[i + 2])));
             i += 2;
         } else {
             wr_u8(w, text.p[i]);

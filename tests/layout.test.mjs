@@ -1,0 +1,82 @@
+// The staircase: includes point up the list of docs/architecture.md, never down.
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const root = join(dirname(fileURLToPath(import.meta.url)), '..');
+const files = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard', '--', '*.c', '*.h'], { cwd: root, encoding: 'utf8' })
+  .split('\n').filter(Boolean);
+
+// What each place may include besides itself; the longest prefix decides.
+const ground = ['base', 'core', 'port'];
+const backends = ['hub/store', 'hub/stream', 'hub/blob', 'hub/bus'];
+const may = {
+  'base': [],
+  'core': ['base'],
+  'port': ['base', 'core'],
+  'device': ground,
+  'device/sim': [...ground, 'device'],
+  'device/agent': [...ground, 'device'],
+  'hub/loop': ground,
+  'hub/conn': [...ground, 'hub/loop', 'hub/bus'],
+  'hub/store': ground,
+  'hub/stream': ground,
+  'hub/blob': ground,
+  'hub/bus': ground,
+  'hub/domain': [...ground, ...backends],
+  'hub/config': [...ground, 'hub/loop', 'hub/conn', ...backends, 'hub/domain'],
+  'hub/front': [...ground, 'hub/loop', 'hub/conn', ...backends, 'hub/domain'],
+  'hub': [...ground, 'hub'],
+  'cli': ground,
+  'bench': ground,
+  'tests': [...ground, 'device', 'hub', 'cli'],
+};
+const placeOf = (path) => Object.keys(may).filter((p) => path.startsWith(p + '/')).sort((a, b) => b.length - a.length)[0];
+
+function wrongIncludes(path, list) {
+  const place = placeOf(path);
+  if (!place) return [`${path}: not in any known folder`];
+  // A unit test may use what lies below as its reference; never another front or program.
+  const allowed = path.endsWith('_test.c') ? [...ground, 'device', 'hub', 'cli'] : may[place];
+  const wrong = [];
+  for (const inc of list) {
+    if (!inc.includes('/')) wrong.push(`${path}: "${inc}" is not named from the top of the tree`);
+    else if (placeOf(inc) !== place && !allowed.some((p) => inc.startsWith(p + '/')))
+      wrong.push(`${path}: includes "${inc}", which lies further down the staircase`);
+  }
+  return wrong;
+}
+const read = (f) => readFileSync(join(root, f), 'utf8');
+const includes = (f) => [...read(f).matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)].map((m) => m[1]);
+
+test('every include points up the staircase', () => {
+  assert.deepEqual(files.flatMap((f) => wrongIncludes(f, includes(f))), []);
+});
+
+test('an include that points down is found', () => {
+  for (const [from, to] of [
+    ['core/mqtt/x.c', 'hub/conn/conn.h'], ['hub/domain/x.c', 'hub/loop/worker.h'], ['hub/domain/x.c', 'hub/front/mqtt/session.h'],
+    ['base/x.c', 'core/mqtt/mqtt_packet.h'], ['device/x.c', 'hub/store/store.h'], ['hub/store/x.c', 'hub/loop/worker.h'],
+  ]) assert.equal(wrongIncludes(from, [to]).length, 1, `${from} -> ${to}`);
+  assert.deepEqual(wrongIncludes('hub/domain/x.c', ['hub/store/store.h', 'core/sas/sas.h']), []);
+});
+
+test('the device side keeps to what a chip has', () => {
+  const allowed = new Set(['stdint.h', 'stddef.h', 'stdbool.h', 'string.h', 'jsmn.h', 'assert.h', 'limits.h']);
+  const wrong = [];
+  for (const f of files.filter((p) => /^(core|device)\//.test(p) && !/^device\/(sim|agent)\//.test(p) && !/_test\.c$/.test(p)))
+    for (const m of read(f).matchAll(/^\s*#\s*include\s+<([^>]+)>/gm))
+      if (!allowed.has(m[1])) wrong.push(`${f}: <${m[1]}>`);
+  assert.deepEqual(wrong, []);
+});
+
+test('every source file opens by saying what it is for', () => {
+  assert.deepEqual(files.filter((f) => !/^\s*\/\*/.test(read(f))), []);
+});
+
+test('a file that has grown too long is split', () => {
+  assert.deepEqual(files.filter((f) => !/_test\.c$/.test(f) && read(f).split('\n').length > 751), []);
+});
