@@ -53,7 +53,9 @@ size_t conn_unsent(const struct conn *c);
 void conn_close(struct conn *c, enum conn_close why); /* what is unsent still leaves, within a deadline */
 bool conn_is_closing(const struct conn *c);
 void conn_arm(struct conn *c, uint64_t at_ms); /* its one timer; 0 disarms */
-void conn_pause(struct conn *c, bool paused);  /* back-pressure: stop reading */
+/* Back-pressure: stop reading. When it goes on, on_bytes is called (from the loop, not inside this call) with
+ * what was kept, even if nothing more has arrived. Within on_bytes it does not end the call: return. */
+void conn_pause(struct conn *c, bool paused);
 /* After authentication: ends the first-packet deadline. */
 void conn_established(struct conn *c);
 /* The peer, as text, into buf (at least 64 bytes); returns it. */

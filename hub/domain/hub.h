@@ -14,6 +14,7 @@
 /* Values of the configuration file that the domain obeys; docs/configuration.md describes each. */
 struct hub_settings {
     uint32_t c2d_ttl_s, c2d_ttl_max_s, c2d_depth_max, c2d_deliveries_max, c2d_lock_s;
+    bool c2d_clean_discards; /* a clean MQTT session drops what was queued before it */
     uint32_t sas_skew_s, sas_grace_s;
     uint32_t message_max; /* D2C bytes */
     bool bootstrap_open;  /* blank devices without a token may ask (and wait for approval) */
@@ -36,6 +37,8 @@ struct hub {
     struct hub_settings settings;
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
+    struct access *access;       /* hub/domain/access.h */
+    _Atomic bool c2d_sweeping;   /* hub/domain/c2d.h */
     struct hub_metrics *metrics; /* hub/domain/metrics.h */
 };
 

@@ -9,6 +9,8 @@
 #define HUB_METRICS(X)                                                                                       \
     X(mqtt_connects_total, "MQTT connections accepted")                                                      \
     X(mqtt_refused_total, "MQTT connections refused: credentials, unknown or disabled identity")             \
+    X(access_reads_total, "identities and policies read from the store, not found in the cache")             \
+    X(presence_dropped_total, "connection state changes not written: the store did not keep up")             \
     X(mqtt_protocol_errors_total, "MQTT connections closed for a malformed or forbidden packet")             \
     X(mqtt_takeovers_total, "MQTT connections replaced by a newer one of the same identity")                 \
     X(telemetry_messages_total, "telemetry messages durably stored")                                         \

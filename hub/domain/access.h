@@ -1,0 +1,83 @@
+/* hub/domain/access.h - who may: shared access signatures of devices and of policies, against the registry.
+ * Keys are read from the store once and kept in a bounded cache, so that a storm of connects or requests does
+ * not read the store each time; whoever writes an identity or a policy calls access_forget afterwards.
+ * Source: protocol notes in docs/mqtt.md, "Credentials". */
+#ifndef ROOST_HUB_DOMAIN_ACCESS_H
+#define ROOST_HUB_DOMAIN_ACCESS_H
+
+#include "core/crypto/crypto.h"
+#include "hub/store/store.h"
+
+#define ACCESS_GENERATION_MAX 64u
+#define ACCESS_CACHE_DEFAULT  4096u /* identities and policies; about 200 bytes each */
+
+struct hub;
+struct access;
+
+enum access_right { /* of a policy; bits */
+                    ACCESS_REGISTRY_READ = 1,
+                    ACCESS_REGISTRY_WRITE = 2,
+                    ACCESS_SERVICE_CONNECT = 4,
+                    ACCESS_DEVICE_CONNECT = 8
+};
+
+enum access_why { /* for logs and messages; peers learn no more than "refused" */
+                  ACCESS_OK = 0,
+                  ACCESS_NO_TOKEN,
+                  ACCESS_BAD_TOKEN,  /* not the grammar of a shared access signature */
+                  ACCESS_EXPIRED,    /* by more than the allowed skew */
+                  ACCESS_AUDIENCE,   /* signed for something else */
+                  ACCESS_UNKNOWN,    /* no such identity or policy */
+                  ACCESS_DISABLED,   /* or waiting for approval */
+                  ACCESS_NO_KEY,     /* the identity has no symmetric key */
+                  ACCESS_SIGNATURE,  /* signed by neither key */
+                  ACCESS_RIGHTS,     /* the policy lacks a right that is needed */
+                  ACCESS_UNAVAILABLE /* the store did not answer: try again later */
+};
+const char *access_why_name(enum access_why why);
+
+/* One check: the asker's memory from start to done.
+ * A device ("device" set, or left empty and taken from the audience of the token): its own key, or a policy
+ * with DeviceConnect. With `policy_only` the token must be a policy's, with all of `rights`. */
+struct access_check {
+    struct store_op store; /* first; op.home and op.done by the asker. err: ERR_OK; ERR_DENIED, see why;
+                              anything else: the store failed, nothing is known */
+    struct hub *hub;
+    /* in */
+    struct span token;          /* "SharedAccessSignature sr=...": borrowed until done */
+    struct span device, module; /* borrowed until done */
+    bool policy_only;
+    uint32_t rights; /* needed, all of them */
+    /* out */
+    enum access_why why;
+    uint32_t granted;    /* rights of the policy that signed; 0: the device's own key */
+    uint64_t expires_ms; /* wall: the token's end, without any grace */
+    uint8_t identity_len, generation_len;
+    char identity[2 * DEVICE_ID_MAX + 2]; /* "device" or "device/module" that is now proven */
+    char generation[ACCESS_GENERATION_MAX];
+    /* the check's own */
+    uint64_t epoch;
+    op_fn *done;
+};
+/* Any thread. done() runs in this call when the cache knows the answer, else when the store has been read;
+ * in both cases on the thread that op.home belongs to (so the caller must be on it, or have no home). */
+void access_start(struct access_check *c);
+
+/* After a commit that wrote, disabled or deleted the identity ("device", "device/module"), or changed the
+ * policy. Any thread. */
+void access_forget(struct access *a, struct span identity);
+void access_forget_policy(struct access *a, struct span name);
+
+/* Is the identity still there and enabled, with this generation? For sessions that are told to look again.
+ * Same life as access_check. err: ERR_OK, ERR_DENIED, or the store's. */
+struct access_status {
+    struct store_op store; /* first */
+    struct hub *hub;
+    struct span identity, generation; /* borrowed until done */
+};
+void access_status_start(struct access_status *s);
+
+MUST_USE enum err access_new(struct access **out, const struct crypto_ops *crypto, size_t entries_max);
+void access_free(struct access *a);
+
+#endif

@@ -1,0 +1,31 @@
+/* hub/domain/presence.h - who is connected and when it was last heard, written to the store in batches: one
+ * operation a worker and interval, not one a connect. One struct presence belongs to one thread. */
+#ifndef ROOST_HUB_DOMAIN_PRESENCE_H
+#define ROOST_HUB_DOMAIN_PRESENCE_H
+
+#include "base/err.h"
+#include "base/span.h"
+
+#include <stdbool.h>
+
+struct hub;
+
+#define PRESENCE_BATCH_BYTES 65536u /* flushed earlier when this much has gathered */
+#define PRESENCE_WAITING_MAX 64u    /* batches the store has not answered; more are dropped and counted */
+
+struct presence {
+    struct hub *hub;
+    struct presence_batch *open; /* owned: gathers; NULL while empty */
+    _Atomic unsigned waiting;    /* batches handed over */
+};
+void presence_init(struct presence *p, struct hub *h);
+/* Hands over what is left. Every batch must have come back (the store is closed) before p goes away. */
+void presence_fini(struct presence *p);
+
+/* The device attached to, or left, the bus. What gets written is whether it is attached when the batch runs,
+ * so that a change of worker within one interval cannot leave the wrong answer. True: the first entry of a
+ * batch, the caller arms its timer and calls presence_flush then. */
+bool presence_note(struct presence *p, struct span device, uint64_t wall_ms);
+void presence_flush(struct presence *p);
+
+#endif

@@ -1,0 +1,40 @@
+/* hub/domain/telemetry.h - device-to-cloud messages: checked, stamped, put on the stream, and reported back
+ * when they are durable. Knows no protocol: a front hands over the property bag of its topic and the body. */
+#ifndef ROOST_HUB_DOMAIN_TELEMETRY_H
+#define ROOST_HUB_DOMAIN_TELEMETRY_H
+
+#include "hub/domain/message.h"
+#include "hub/stream/stream.h"
+
+struct hub;
+
+struct telemetry_in {
+    struct span device, module, generation;
+    uint8_t auth;    /* enum message_auth */
+    struct span bag; /* encoded properties: name=value&..., system and application */
+    struct span body;
+    struct span model_id; /* of the connection, or empty */
+    bool retain, dup;     /* add mqtt-retain, mqtt-dup */
+    bool will;            /* add iothub-MessageType=Will */
+};
+/* Bytes that hold the record of `in` for certain. */
+size_t telemetry_room(const struct telemetry_in *in);
+
+/* One message on its way; the asker's memory until done. */
+struct telemetry_put {
+    struct stream_append append; /* first; append.op.home and .done by the asker.
+                                    err: ERR_OK: durable; ERR_FULL: not taken; else the stream's */
+    struct hub *hub;
+    uint32_t body_len;
+    op_fn *done;
+};
+/* Encodes `in` into mem (room bytes, kept until done) and hands it to the stream; nothing of `in` is needed
+ * afterwards. ERR_LIMIT: body and properties are over the limit: nothing was started. done() never runs
+ * inside this call. Any thread. */
+MUST_USE enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in,
+                                  uint8_t *mem, size_t room);
+
+/* The partition of a device, the same for ever in one stream. */
+uint32_t telemetry_partition(const struct hub *h, struct span device);
+
+#endif
