@@ -29,4 +29,12 @@ struct crypto_ops {
     void (*random)(uint8_t *out, size_t n); /* cryptographically secure; never fails, or stops the program */
 };
 
+static inline void crypto_sha256(const struct crypto_ops *c, struct span s, uint8_t out[SHA256_LEN])
+{
+    struct sha256 h;
+    c->sha256_init(&h);
+    c->sha256_update(&h, s);
+    c->sha256_final(&h, out);
+}
+
 #endif

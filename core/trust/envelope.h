@@ -46,13 +46,15 @@ struct trust_key {
 
 /* Take the first envelope off `in`; objects may follow one another.
  *   ERR_AGAIN  not whole yet      ERR_LIMIT  body longer than body_max
- *   ERR_PROTO  wrong magic, version, signature count or length */
+ *   ERR_PROTO  wrong magic, version, signature count or length; two signatures of one key */
 MUST_USE enum err envelope_decode(struct span in, size_t body_max, struct envelope *out, size_t *used);
+/* The same, but a count of 0 signatures is let through: for the tools that sign. */
+MUST_USE enum err envelope_decode_draft(struct span in, size_t body_max, struct envelope *out, size_t *used);
 
 /* Header and body without signatures (sig_count 0): what envelope_sign then adds to. */
 void envelope_begin(struct wr *w, enum envelope_kind kind, struct span body);
 /* Appends one signature to a whole unsigned or signed envelope in w; the count is raised in place.
- * ERR_LIMIT: four there already, or no room. */
+ * ERR_LIMIT: four there already, or no room; ERR_EXISTS: this key has signed; ERR_PROTO: w is no envelope. */
 MUST_USE enum err envelope_sign(struct wr *w, const struct crypto_ops *c,
                                 const uint8_t seed[ED25519_KEY_LEN]);
 
@@ -67,11 +69,25 @@ struct tlv {
     uint8_t tag;
     struct span val;
 };
-/* Next pair off *in. ERR_AGAIN: the list is empty; ERR_PROTO: cut short. Order is the caller's to check. */
+#define TLV_CRITICAL 0x80u /* from here on, a tag that the reader does not know refuses the whole list */
+
+/* Next pair off *in. ERR_AGAIN: the list is empty; ERR_PROTO: cut short, or a length written the long way
+ * round. Order is the caller's to check. */
 MUST_USE enum err tlv_next(struct span *in, struct tlv *out);
+/* The same, held to ascending tags. `again` is set when the tag is that of the pair before: only a tag that
+ * is documented as a list, or is unknown, may do that. */
+struct tlv_walk {
+    struct span rest;
+    uint8_t last; /* 0 at the start: there is no tag 0 */
+    bool again;
+};
+MUST_USE enum err tlv_walk_next(struct tlv_walk *w, struct tlv *out);
 void tlv_put(struct wr *w, uint8_t tag, struct span val);
 void tlv_put_u8(struct wr *w, uint8_t tag, uint8_t v);
 void tlv_put_u16(struct wr *w, uint8_t tag, uint16_t v);
 void tlv_put_u32(struct wr *w, uint8_t tag, uint32_t v);
+
+/* Texts that travel in bodies and end up in file names, logs and pages: letters, digits, and . _ - + ~ */
+bool trust_text_is_ok(struct span text, size_t max);
 
 #endif

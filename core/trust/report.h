@@ -1,5 +1,6 @@
 /* core/trust/report.h - what a device tells the hub at every check-in: what it runs, never "success".
- * TLV list with the rules of envelope.h, at most 256 bytes. Pure. Source: docs/trust.md, "Report". */
+ * TLV list with the rules of envelope.h; ours is at most 256 bytes, REPORT_MAX are taken. Pure. Source:
+ * docs/trust.md, "Report". */
 #ifndef ROOST_CORE_TRUST_REPORT_H
 #define ROOST_CORE_TRUST_REPORT_H
 
