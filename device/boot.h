@@ -36,13 +36,14 @@ struct boot_result {
     uint8_t slot;              /* 0, 1, or BOOT_NO_SLOT: blank, nothing valid to run */
     bool trial;                /* this boot is an attempt of a pending image */
     uint8_t attempt;           /* 1..3 while on trial */
-    bool reverted;             /* this boot gave up a pending image; reject_reason says why */
+    bool reverted;             /* the last image tried was given up; reject_reason says why */
     uint8_t reject_reason;     /* enum reason */
     uint8_t rejected[8];       /* start of the release digest that was given up */
     struct slot_header header; /* of `slot` */
     bool other_valid;
     struct slot_header other;  /* of the other slot when other_valid */
     uint16_t security_counter; /* from the journal */
+    uint16_t reject_nr; /* how many images this device gave up so far: tells a new rejection from an old */
 };
 
 /* Decide what to start, committing ATTEMPT or REJECT to the journal first. A failing journal write never

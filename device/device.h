@@ -4,7 +4,8 @@
  *
  * The driver's loop:
  *     roost_dev_tick(d, now)                       timers; cheap, call it whenever something happened
- *     while (roost_dev_exchange(d, &x)) start x    at most one request is open at a time
+ *     while (roost_dev_exchange(d, &x)) start x    at most one request is open at a time: where one still
+ *                                                  is, the engine gave it up; close it, its end is not told
  *     roost_dev_link(d, ...)                       open or close the standing connection as asked
  *     roost_dev_link_take(d, buf, cap)             bytes to send on it
  *     roost_dev_wants_reboot(d)                    then run the boot loader (boot.h) and init again
@@ -85,7 +86,7 @@ enum roost_dev_phase { /* what the engine is at; see docs/device.md for the diag
 };
 
 enum roost_dev_method { ROOST_DEV_GET, ROOST_DEV_POST };
-struct roost_dev_exchange { /* one request; spans stay until the exchange ends */
+struct roost_dev_exchange { /* one request; spans stay until the exchange ends or another one is given */
     uint32_t id;
     uint8_t method;
     struct span url;          /* absolute: https, http, ftp or ftps */
@@ -97,7 +98,13 @@ struct roost_dev_exchange { /* one request; spans stay until the exchange ends *
     uint32_t offset, len;
     const uint8_t *ca_pin; /* 32 bytes: some certificate of the chain must have it; NULL: system trust */
 };
-enum roost_dev_result { ROOST_DEV_DONE, ROOST_DEV_UNREACHABLE, ROOST_DEV_TLS_REFUSED, ROOST_DEV_TIMED_OUT };
+enum roost_dev_result {
+    ROOST_DEV_DONE,
+    ROOST_DEV_UNREACHABLE, /* no name, no route, or an established connection broke */
+    ROOST_DEV_TLS_REFUSED, /* somebody answered, but it is not our hub */
+    ROOST_DEV_TIMED_OUT,
+    ROOST_DEV_REFUSED /* the host answered that nobody listens: the network works, the hub is down */
+};
 
 struct roost_dev_link { /* the standing connection: MQTT over TLS */
     struct span host;
@@ -115,6 +122,8 @@ MUST_USE enum err roost_dev_init(struct roost_dev *d, const struct roost_dev_con
                                  const struct boot_result *boot, uint64_t now_ms, uint32_t wall_s);
 
 void roost_dev_tick(struct roost_dev *d, uint64_t now_ms);
+/* The driver learned the time (an HTTP Date field, a clock that was set). */
+void roost_dev_wall(struct roost_dev *d, uint32_t wall_s, uint64_t now_ms);
 uint64_t roost_dev_deadline(const struct roost_dev *d); /* next time tick has something to do */
 
 /* True: start this request now (each is returned once). */
