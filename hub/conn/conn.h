@@ -38,19 +38,27 @@ struct conn_proto {
     void (*on_timer)(struct conn *c);                      /* conn_arm; may be NULL */
     void (*on_wake)(struct conn *c, uint32_t what);        /* enum bus_wake; may be NULL */
     void (*on_close)(struct conn *c, enum conn_close why); /* last call; free what the state owns */
+    /* The peer will send no more, but may still read. NULL: the connection is closed (CONN_CLOSE_PEER). */
+    void (*on_eof)(struct conn *c);
+    /* The hub is stopping: finish and conn_close. NULL: it is closed at once (CONN_CLOSE_STOP). */
+    void (*on_stop)(struct conn *c);
 };
 
 void *conn_state(struct conn *c);
+const struct conn_proto *conn_get_proto(const struct conn *c);
 struct worker *conn_worker(struct conn *c);
 struct bus_addr conn_addr(struct conn *c);
 struct conn *conn_find(struct worker *w, struct bus_addr a); /* NULL: gone */
 void *conn_listener_ctx(struct conn *c); /* what the listener was opened with: the front's own context */
 
-/* Sends now what the socket takes and keeps the rest. Over out_max unsent bytes (default 512 KB): closes it
- * with CONN_CLOSE_SLOW. Within one turn several sends leave in one write. */
+/* Takes a copy; it leaves at the end of this turn, with what else was sent, in one write. Over out_max unsent
+ * bytes, or when nothing of it moves for a while: CONN_CLOSE_SLOW. Harmless on a closing connection. */
 void conn_send(struct conn *c, struct span s);
-size_t conn_unsent(const struct conn *c);
-void conn_close(struct conn *c, enum conn_close why); /* what is unsent still leaves, within a deadline */
+size_t
+conn_unsent(const struct conn *c); /* bytes of conn_send that the socket has not taken; files do not count */
+/* on_close follows at the end of this turn or the next; what is unsent still leaves, within a deadline. The
+ * first reason stays. */
+void conn_close(struct conn *c, enum conn_close why);
 bool conn_is_closing(const struct conn *c);
 void conn_arm(struct conn *c, uint64_t at_ms); /* its one timer; 0 disarms */
 /* Back-pressure: stop reading. When it goes on, on_bytes is called (from the loop, not inside this call) with
@@ -62,17 +70,23 @@ void conn_established(struct conn *c);
 const char *conn_peer(struct conn *c, char buf[64]);
 bool conn_is_tls(const struct conn *c);
 
-/* Another protocol takes the connection over (HTTP upgrade). Its state is fresh; on_open is called.
- * websocket: what it sends and gets are binary WebSocket messages as a byte stream (RFC 6455). */
+/* Another protocol takes the connection over (HTTP upgrade). The old state is gone at the end of the turn,
+ * without on_close: free what it owns first. The new state is fresh; on_open is called, the first-packet
+ * deadline starts again, and what on_bytes has left in `in` comes to the new protocol.
+ * websocket: what it sends and gets are binary WebSocket messages as a byte stream (RFC 6455); each conn_send
+ * is one message; pings and closing are answered below it. */
 void conn_switch(struct conn *c, const struct conn_proto *proto, void *listener_ctx, bool websocket);
 
 /* Sends len bytes of the file from offset on after what is already queued (sendfile without TLS); takes the
  * descriptor over and closes it; on_drained follows. */
 void conn_send_file(struct conn *c, int fd, uint64_t offset, uint64_t len);
 
-struct conn_stats { /* of one worker; read by anyone */
-    uint64_t open, accepted, handshakes, handshake_failed, resumed, closed[CONN_CLOSE_REASONS], refused_total,
-        refused_source, bytes_in, bytes_out;
-};
+/* The peer's certificate (DER), when it sent one: into *out, valid as long as the connection. */
+bool conn_peer_certificate(struct conn *c, struct span *out);
+/* The maximum fragment length agreed in TLS (512..4096), or 0: none asked for. */
+unsigned conn_max_fragment(const struct conn *c);
+
+/* For bus_register: `ctx` is the worker. */
+void conn_on_bus_wake(void *ctx, struct bus_addr to, uint32_t what);
 
 #endif

@@ -31,8 +31,9 @@ struct http_req {
         params[HTTP_PARAMS_MAX]; /* percent-decoded values of the {} segments of the route, in order */
     struct span body;            /* whole */
     uint64_t id;
-    void *user;                          /* the handler's; see on_gone */
-    void (*on_gone)(struct http_req *r); /* streaming only: the peer went away; set by the handler or NULL */
+    void *user; /* the handler's; see on_gone */
+    /* Streaming only: the peer went away; set by the handler or NULL. http_stream_end is still due. */
+    void (*on_gone)(struct http_req *r);
 };
 typedef void http_handler(struct http_req *r);
 
@@ -48,7 +49,8 @@ struct http_routes {
     const struct http_route *table;
     void *ctx;
     struct http_routes *next; /* further fronts on the same listener */
-    /* Called for `Upgrade: websocket` on any path; true when it took the connection (conn_switch). */
+    /* Called for a well-formed WebSocket upgrade on any path; true when it took the connection
+     * (http_websocket_accept) or answered. The first front that says true has it; none: 404. */
     bool (*on_upgrade)(struct http_req *r);
     /* Writes this front's error body for 404, 405, 413, ... NULL: {"error":{"code":...,"message":...}} */
     void (*on_error)(struct http_req *r, unsigned status, const char *code, const char *message);
@@ -60,8 +62,13 @@ struct span http_field(const struct http_req *r, const char *name);
 /* Query value by name (no case), percent-decoded into the request's memory; false when absent. */
 bool http_query(struct http_req *r, const char *name, struct span *out);
 
-/* Answers; each ends the request, except the streaming ones. `fields`: further "Name: value\r\n" lines or
- * NULL. */
+/* Inside on_upgrade: answers 101 with this sub-protocol (empty: none) and hands the connection to proto; r is
+ * gone afterwards. */
+void http_websocket_accept(struct http_req *r, struct span subprotocol, const struct conn_proto *proto,
+                           void *listener_ctx);
+
+/* Answers; each ends the request (r is gone), except the streaming ones. `fields`: further "Name: value\r\n"
+ * lines or NULL. */
 void http_answer(struct http_req *r, unsigned status, const char *content_type, struct span body,
                  const char *fields);
 void http_error(struct http_req *r, unsigned status, const char *code, const char *message,

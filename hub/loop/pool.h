@@ -11,6 +11,6 @@ struct pool_op {
 };
 MUST_USE enum err pool_new(struct pool **out, unsigned threads);
 void pool_free(struct pool *p);                    /* finishes what was handed over */
-void pool_run(struct pool *p, struct pool_op *op); /* any thread */
+void pool_run(struct pool *p, struct pool_op *op); /* any thread; not after pool_free */
 
 #endif

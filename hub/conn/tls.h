@@ -1,0 +1,48 @@
+/* hub/conn/tls.h - TLS of accepted connections in two phases: a handshake, then a record layer, which is what
+ * stays with the connection for as long as it lives. Today OpenSSL is both; another record layer is put under
+ * by letting tls_handshake return one of its own (a struct tls with other ops) where it can take the keys
+ * over. A context is shared by all workers; a connection belongs to one. */
+#ifndef ROOST_HUB_CONN_TLS_H
+#define ROOST_HUB_CONN_TLS_H
+
+#include "base/err.h"
+#include "base/span.h"
+
+struct tls_ctx;
+struct tls_config {
+    const char *chain_files[2]; /* PEM, an EC and an RSA one; NULL: none */
+    const char *key_files[2];
+    uint32_t session_timeout_s;  /* 0: 12 hours */
+    uint32_t session_cache_nr;   /* sessions kept for clients without tickets; 0: 20 000 */
+    bool ask_client_certificate; /* any is accepted at the handshake; who may do what is decided above */
+};
+/* ERR_IO: a file cannot be read or does not hold what it should; logged with its name. `before`: a context
+ * that this one replaces, whose tickets stay good; or NULL. */
+MUST_USE enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg,
+                              const struct tls_ctx *before);
+struct tls_ctx *tls_ctx_ref(struct tls_ctx *c); /* any thread */
+void tls_ctx_unref(struct tls_ctx *c);
+
+enum tls_need { TLS_DONE, TLS_NEED_READ, TLS_NEED_WRITE, TLS_CLOSED /* the peer said so */, TLS_FAILED };
+
+struct tls { /* first member of an implementation's own */
+    const struct tls_ops *ops;
+};
+struct tls_ops {
+    enum tls_need (*read)(struct tls *t, uint8_t *buf, size_t cap, size_t *n); /* *n > 0 on TLS_DONE */
+    enum tls_need (*write)(struct tls *t, struct span s, size_t *n);
+    bool (*has_more)(const struct tls *t); /* input that epoll will not tell about */
+    void (*bye)(struct tls *t);            /* close_notify, if the socket takes it */
+    void (*free)(struct tls *t);
+    bool (*peer_certificate)(struct tls *t, struct span *der);
+    unsigned (*max_fragment)(const struct tls *t);
+};
+struct tls_outcome {
+    bool resumed;
+    const char *why; /* of TLS_FAILED: a fixed text, or "" */
+};
+MUST_USE enum err tls_accept_new(struct tls **out, struct tls_ctx *c, int fd);
+/* TLS_DONE: *t is now the record layer (perhaps another object); further calls go through its ops. */
+enum tls_need tls_handshake(struct tls **t, struct tls_outcome *out);
+
+#endif
