@@ -2,7 +2,7 @@
  * Fed bytes and time, asked for events and for bytes to send. C99, no heap; the caller gives all memory.
  *
  *     mqtt_client_init, then when the transport is open: mqtt_client_connect
- *     while ((e = mqtt_client_next(c, &in, now, &ev, &out)) == ERR_OK) look at ev    keep what is left of
+ *     while ((e = mqtt_client_next(c, &in, &ev)) == ERR_OK) look at ev    keep what is left of
  * `in` mqtt_client_tick(c, now, &out)      when mqtt_client_deadline(c) has come send `out`; on any error but
  * ERR_AGAIN close the transport
  *
@@ -69,8 +69,7 @@ MUST_USE enum err mqtt_client_connect(struct mqtt_client *c, const struct mqtt_c
 /* Next event off the front of *in.
  *   ERR_AGAIN  no whole packet      ERR_LIMIT  a packet over packet_max
  *   ERR_PROTO  the server broke the protocol, or sent an answer to nothing we asked */
-MUST_USE enum err mqtt_client_next(struct mqtt_client *c, struct span *in, uint64_t now_ms,
-                                   struct mqtt_client_event *ev);
+MUST_USE enum err mqtt_client_next(struct mqtt_client *c, struct span *in, struct mqtt_client_event *ev);
 
 /* Requests. ERR_AGAIN: not connected, too many in flight, or no room in out: nothing changed.
  * *packet_id (may be NULL) names the request in its later event. */
