@@ -5,7 +5,7 @@
 #ifndef ROOST_HUB_DOMAIN_ACCESS_H
 #define ROOST_HUB_DOMAIN_ACCESS_H
 
-#include "core/crypto/crypto.h"
+#include "core/sas/sas.h"
 #include "hub/store/store.h"
 
 #define ACCESS_GENERATION_MAX 64u
@@ -38,26 +38,30 @@ const char *access_why_name(enum access_why why);
 
 /* One check: the asker's memory from start to done.
  * A device ("device" set, or left empty and taken from the audience of the token): its own key, or a policy
- * with DeviceConnect. With `policy_only` the token must be a policy's, with all of `rights`. */
+ * with DeviceConnect. With `policy_only` the token must be a policy's, with all of `rights`, good for `path`.
+ * The first use of a key that bootstrap handed out clears device_row.issued_unused. */
 struct access_check {
     struct store_op store; /* first; op.home and op.done by the asker. err: ERR_OK; ERR_DENIED, see why;
                               anything else: the store failed, nothing is known */
     struct hub *hub;
     /* in */
     struct span token;          /* "SharedAccessSignature sr=...": borrowed until done */
-    struct span device, module; /* borrowed until done */
+    struct span host;           /* what the client called us, accepted in the audience besides our names */
+    struct span device, module; /* borrowed until done, as all spans here */
     bool policy_only;
-    uint32_t rights; /* needed, all of them */
+    uint32_t rights;  /* needed, all of them */
+    struct span path; /* "/roost/v1/devices": what a policy's token must reach */
     /* out */
     enum access_why why;
     uint32_t granted;    /* rights of the policy that signed; 0: the device's own key */
     uint64_t expires_ms; /* wall: the token's end, without any grace */
-    uint8_t identity_len, generation_len;
+    uint16_t identity_len;
+    uint8_t generation_len;
     char identity[2 * DEVICE_ID_MAX + 2]; /* "device" or "device/module" that is now proven */
     char generation[ACCESS_GENERATION_MAX];
     /* the check's own */
-    uint64_t epoch;
-    op_fn *done;
+    struct sas_token parsed;
+    uint64_t epochs[2];
 };
 /* Any thread. done() runs in this call when the cache knows the answer, else when the store has been read;
  * in both cases on the thread that op.home belongs to (so the caller must be on it, or have no home). */

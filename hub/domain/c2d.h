@@ -44,7 +44,7 @@ struct c2d_send {
     struct wr props;
     op_fn *done;
 };
-void c2d_send_start(struct c2d_send *s); /* any thread; done() never runs inside this call */
+void c2d_send_start(struct c2d_send *s); /* any thread; with a home, done() never runs inside this call */
 
 /* What a session may deliver next. Reads only. */
 struct c2d_item {
@@ -52,7 +52,7 @@ struct c2d_item {
     bool broadcast;
     uint8_t ack;         /* enum c2d_ack */
     uint32_t deliveries; /* before this one: over 0 means it is a repetition */
-    struct span props;   /* encoded bag, never with "$.to" missing: ready for a topic */
+    struct span props;   /* encoded bag, for topic_c2d_encode */
     struct span body;
 };
 struct c2d_list {
@@ -66,10 +66,11 @@ struct c2d_list {
     bool more; /* there was no room for all of them: list again */
     struct wr mem;
 };
+/* err: ERR_OK, also when there is nothing; else the store's. Expired messages and those delivered too often
+ * are left out and settled with their feedback. */
 void c2d_list_start(struct c2d_list *l);
 void c2d_list_fini(struct c2d_list *l);
 
-enum c2d_outcome { C2D_COMPLETED, C2D_REJECTED, C2D_ABANDONED };
 struct c2d_ref {
     uint64_t seq;
     bool broadcast;
@@ -80,6 +81,9 @@ struct c2d_ref {
 void c2d_delivered(struct hub *h, struct span device, const struct c2d_ref *refs, size_t refs_nr);
 /* Takes messages off the queue with their feedback. Nobody waits for it. */
 void c2d_complete(struct hub *h, struct span device, const struct c2d_ref *refs, size_t refs_nr);
+
+/* Inside a transaction: drops all that waits for the device, with feedback. */
+MUST_USE enum err c2d_purge(struct hub *h, struct store_tx *tx, struct span device);
 
 /* Takes expired messages out of all queues, with their feedback; called every few seconds. At most one at a
  * time runs. */

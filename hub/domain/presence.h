@@ -19,7 +19,8 @@ struct presence {
     _Atomic unsigned waiting;    /* batches handed over */
 };
 void presence_init(struct presence *p, struct hub *h);
-/* Hands over what is left. Every batch must have come back (the store is closed) before p goes away. */
+/* Every batch must have come back (the store is closed) before p goes away; what still gathers is dropped:
+ * the next start of the hub clears the connection state anyway. */
 void presence_fini(struct presence *p);
 
 /* The device attached to, or left, the bus. What gets written is whether it is attached when the batch runs,

@@ -1,0 +1,107 @@
+/* hub/domain/presence.c - see presence.h. A batch is a run of entries: wall_ms, id length, id. */
+#include "hub/domain/presence.h"
+
+#include "base/log.h"
+#include "hub/domain/hub.h"
+#include "hub/domain/metrics.h"
+
+#include <stdlib.h>
+
+#define ENTRY_MAX   (9u + DEVICE_ID_MAX)
+#define BATCH_FIRST 1024u
+
+struct presence_batch {
+    struct store_op store; /* first */
+    struct presence *owner;
+    size_t entries;
+    struct wr w;
+};
+
+void presence_init(struct presence *p, struct hub *h)
+{
+    p->hub = h;
+    p->open = NULL;
+    atomic_init(&p->waiting, 0);
+}
+
+void presence_fini(struct presence *p)
+{
+    if (p->open) {
+        free(p->open->w.p);
+        free(p->open);
+        p->open = NULL;
+    }
+}
+
+static enum err batch_run(struct store_tx *tx, struct store_op *self)
+{
+    struct presence_batch *b = (struct presence_batch *)(void *)self;
+    struct rd r = rd_of(wr_span(&b->w));
+    enum err e = ERR_OK;
+    while (!e && r.n) {
+        uint64_t at = rd_le64(&r);
+        struct span id = rd_take(&r, rd_u8(&r));
+        e = tx_report_set_connected(tx, id, bus_is_attached(b->owner->hub->bus, id), at);
+        if (e == ERR_NOTFOUND) /* deleted meanwhile */
+            e = ERR_OK;
+    }
+    return e;
+}
+
+static void batch_done(struct op *op)
+{
+    struct presence_batch *b = (struct presence_batch *)(void *)op;
+    if (op->err) {
+        METRIC_ADD(b->owner->hub, presence_dropped_total, b->entries);
+        if (op->err != ERR_STOPPED)
+            log_warn("presence.write", "entries=%zu err=%s", b->entries, err_name(op->err));
+    }
+    atomic_fetch_sub(&b->owner->waiting, 1);
+    free(b->w.p);
+    free(b);
+}
+
+void presence_flush(struct presence *p)
+{
+    struct presence_batch *b = p->open;
+    if (!b)
+        return;
+    p->open = NULL;
+    b->store.run = batch_run;
+    b->store.op.done = batch_done;
+    if (atomic_fetch_add(&p->waiting, 1) >= PRESENCE_WAITING_MAX)
+        op_complete(&b->store.op, ERR_FULL);
+    else
+        store_write(p->hub->store, &b->store);
+}
+
+bool presence_note(struct presence *p, struct span device, uint64_t wall_ms)
+{
+    if (p->open && p->open->w.len + ENTRY_MAX > PRESENCE_BATCH_BYTES)
+        presence_flush(p);
+    struct presence_batch *b = p->open;
+    bool first = !b;
+    if (first) {
+        b = calloc(1, sizeof *b);
+        if (!b)
+            goto lost;
+        b->owner = p;
+        p->open = b;
+    }
+    if (b->w.len + ENTRY_MAX > b->w.cap) {
+        size_t cap = b->w.cap ? 2 * b->w.cap : BATCH_FIRST;
+        uint8_t *grown = realloc(b->w.p, cap);
+        if (!grown)
+            goto lost;
+        b->w.p = grown;
+        b->w.cap = cap;
+    }
+    wr_le64(&b->w, wall_ms);
+    wr_u8(&b->w, (uint8_t)device.n);
+    wr_put(&b->w, device);
+    b->entries++;
+    return first;
+lost:
+    METRIC_ADD(p->hub, presence_dropped_total, 1);
+    return first && p->open;
+}

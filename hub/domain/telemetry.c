@@ -1,0 +1,89 @@
+/* hub/domain/telemetry.c - see telemetry.h. */
+#include "hub/domain/telemetry.h"
+
+#include "base/crc32.h"
+#include "hub/domain/hub.h"
+#include "hub/domain/metrics.h"
+
+#include <assert.h>
+
+/* Bytes a record has besides what the asker gave: version and the like, tags and lengths of the fixed fields,
+ * the properties added here. */
+#define RECORD_OVERHEAD 160u
+
+size_t telemetry_room(const struct telemetry_in *in)
+{
+    /* An item of the bag grows to at most twice its length in a record ("a&" to tag, two lengths, name); the
+     * tail holds the decoded text meanwhile, which is never longer than the bag. */
+    return RECORD_OVERHEAD + in->device.n + in->module.n + in->generation.n + in->model_id.n + 3 * in->bag.n +
+           in->body.n;
+}
+
+uint32_t telemetry_partition(const struct hub *h, struct span device)
+{
+    return crc32_update(0, device) % stream_partitions(h->stream);
+}
+
+/* Sum of what counts against the limit: body, values of system properties, names and values of the others. */
+static enum err record_encode(const struct hub *h, const struct telemetry_in *in, struct wr *w,
+                              struct wr *mem)
+{
+    struct span bag = in->bag;
+    struct bag_item item;
+    size_t counted = in->body.n;
+    enum err e;
+    message_put_head(w, &(struct message_head){ in->auth, MESSAGE_SOURCE_TELEMETRY, in->device, in->module,
+                                                in->generation, in->model_id });
+    while ((e = bag_next(&bag, mem, &item)) == ERR_OK) {
+        int system = bag_system_of_wire(item.name);
+        counted += (system < 0 ? item.name.n : 0) + item.value.n;
+        if (system >= 0)
+            message_put_system(w, (enum bag_system)system, item.value);
+        else
+            message_put_prop(w, &(struct message_prop){ item.name, item.value, !item.has_value });
+    }
+    assert(e == ERR_AGAIN); /* telemetry_room is never short */
+    if (in->retain)
+        message_put_prop(w, &(struct message_prop){ SPAN("mqtt-retain"), SPAN("true"), false });
+    if (in->dup)
+        message_put_prop(w, &(struct message_prop){ SPAN("mqtt-dup"), SPAN("true"), false });
+    if (in->will)
+        message_put_prop(w, &(struct message_prop){ SPAN("iothub-MessageType"), SPAN("Will"), false });
+    message_put_body(w, in->body);
+    return counted > h->settings.message_max ? ERR_LIMIT : ERR_OK;
+}
+
+static void put_done(struct op *op)
+{
+    struct telemetry_put *p = (struct telemetry_put *)(void *)op;
+    if (op->err) {
+        METRIC_ADD(p->hub, telemetry_refused_total, 1);
+    } else {
+        METRIC_ADD(p->hub, telemetry_messages_total, 1);
+        METRIC_ADD(p->hub, telemetry_bytes_total, p->body_len);
+    }
+    p->done(op);
+}
+
+enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in, uint8_t *mem,
+                         size_t room)
+{
+    /* The tail of mem holds the decoded names and values until they are copied into the record. */
+    assert(room >= telemetry_room(in));
+    struct wr w = { mem, room - in->bag.n, 0 };
+    struct wr scratch = { mem + w.cap, in->bag.n, 0 };
+    enum err e = in->body.n > h->settings.message_max ? ERR_LIMIT : record_encode(h, in, &w, &scratch);
+    if (e) {
+        METRIC_ADD(h, telemetry_refused_total, 1);
+        return e;
+    }
+    assert(wr_ok(&w));
+    p->hub = h;
+    p->body_len = (uint32_t)in->body.n;
+    p->done = p->append.op.done;
+    p->append.op.done = put_done;
+    p->append.partition = telemetry_partition(h, in->device);
+    p->append.record = wr_span(&w);
+    stream_append(h->stream, &p->append);
+    return ERR_OK;
+}
