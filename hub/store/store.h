@@ -9,8 +9,9 @@
  * Errors besides run()'s own: ERR_FULL disk full (nothing was taken; it recovers by itself when there is
  * room), ERR_IO, ERR_NOMEM, ERR_STOPPED.
  *
- * To add a backend: fill the table of store_backend and pass store_suite(). Rows returned by `get` point into
- * the transaction and live until the next call on it; a caller copies what it keeps. */
+ * To add a backend: fill struct store_backend (store_backend.h) and pass store_suite(). Spans of a row that a
+ * `get` returned live until the same get is called again in this op (a put in between does no harm), those of
+ * a row that a listing shows until its callback returns. An op copies what it keeps. */
 #ifndef ROOST_HUB_STORE_STORE_H
 #define ROOST_HUB_STORE_STORE_H
 
@@ -196,15 +197,17 @@ MUST_USE enum err tx_c2d_push(struct store_tx *t, const struct c2d_row *r, size_
  * settled, in the order they were sent, at most limit. */
 MUST_USE enum err tx_c2d_list(struct store_tx *t, struct span device, uint64_t after_seq,
                               uint64_t after_bcast, size_t limit, c2d_each *each, void *ctx);
+/* How many wait for it, broadcasts included. ERR_NOTFOUND: no such device. */
 MUST_USE enum err tx_c2d_count(struct store_tx *t, struct span device, uint64_t *nr);
 /* Adds one to the delivery count and returns it. */
 MUST_USE enum err tx_c2d_delivered(struct store_tx *t, struct span device, bool broadcast, uint64_t seq,
                                    uint32_t *deliveries);
 /* Takes it off the queue; for a broadcast, off this device's view of it. ERR_NOTFOUND: settled before. */
 MUST_USE enum err tx_c2d_settle(struct store_tx *t, struct span device, bool broadcast, uint64_t seq);
-/* One row for the whole fleet. Devices created later do not get it. */
+/* One row for the whole fleet. Devices created later do not get it. ERR_LIMIT: 1000 wait already. */
 MUST_USE enum err tx_broadcast_push(struct store_tx *t, const struct c2d_row *r, uint64_t *seq);
-/* Messages past their expiry at now_ms, oldest first: settled here, each reported to `each` for feedback. */
+/* Messages past their expiry at now_ms (expires_ms 0: never), first those of devices, then broadcasts, each
+ * kind oldest first: settled here, each reported to `each` for feedback; a broadcast once, with no device. */
 MUST_USE enum err tx_c2d_expire(struct store_tx *t, uint64_t now_ms, size_t limit, c2d_each *each, void *ctx);
 
 MUST_USE enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r);
@@ -241,14 +244,18 @@ MUST_USE enum err tx_campaign_list(struct store_tx *t, campaign_each *each, void
 MUST_USE enum err tx_deployment_get(struct store_tx *t, struct span device, struct span campaign,
                                     struct deployment_row *out);
 MUST_USE enum err tx_deployment_put(struct store_tx *t, const struct deployment_row *r);
-/* Of one campaign, or of one device (the other span empty), newest first; after a device id, at most limit.
- */
+/* Of one campaign (by device id, after the id `after`), or of one device (campaign empty; newest first). */
 MUST_USE enum err tx_deployment_list(struct store_tx *t, struct span device, struct span campaign,
                                      struct span after, size_t limit, deployment_each *each, void *ctx);
 /* Rows of non-terminal states whose deadline has passed. */
 MUST_USE enum err tx_deployment_due(struct store_tx *t, uint64_t now_ms, size_t limit, deployment_each *each,
                                     void *ctx);
 
+/* How many of a campaign are in each state. */
+MUST_USE enum err tx_deployment_count(struct store_tx *t, struct span campaign,
+                                      uint64_t by_state[DEPLOYMENT_STATES]);
+
+/* The newest 1 000 000 are kept, of feedback the newest 100 000. */
 MUST_USE enum err tx_audit_push(struct store_tx *t, const struct audit_row *r);
 MUST_USE enum err tx_audit_list(struct store_tx *t, uint64_t after_seq, size_t limit, audit_each *each,
                                 void *ctx);

@@ -1,0 +1,122 @@
+/* hub/store/sqlite_schema.c - the tables, as numbered migrations. A migration that was released is never
+ * changed: add the next one at the end. Each runs in a transaction of its own. */
+#include "base/log.h"
+#include "hub/store/sqlite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Ids and names are TEXT (they sort by their bytes), hashes, keys and messages BLOB, times milliseconds
+ * since 1970. Everything that belongs to a device begins its key with the device's id, so that a sharded
+ * database can keep it together. */
+static const struct migration {
+    const char *name, *sql;
+} migrations[] = {
+    { "first tables",
+      "CREATE TABLE meta(key TEXT PRIMARY KEY, val BLOB NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE counter(name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
+      "INSERT INTO counter VALUES('c2d_seq', 0), ('start', 0), ('device_0', 0), ('device_1', 0),"
+      " ('device_2', 0);"
+
+      /* since_seq: broadcasts up to here were sent before the device was there */
+      "CREATE TABLE device(id TEXT PRIMARY KEY, status INTEGER NOT NULL, key1 BLOB, key2 BLOB,"
+      " public_key BLOB, generation TEXT NOT NULL, etag INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
+      " updated_ms INTEGER NOT NULL, product TEXT NOT NULL, hw_class INTEGER NOT NULL,"
+      " hw_rev INTEGER NOT NULL, origin TEXT NOT NULL, issued_unused INTEGER NOT NULL,"
+      " since_seq INTEGER NOT NULL) WITHOUT ROWID;"
+      "CREATE UNIQUE INDEX device_public_key ON device(public_key) WHERE public_key IS NOT NULL;"
+      "CREATE INDEX device_status ON device(status, id) WHERE status <> 0;"
+
+      "CREATE TABLE session(id TEXT PRIMARY KEY, channels INTEGER NOT NULL) WITHOUT ROWID;"
+
+      "CREATE TABLE c2d(seq INTEGER PRIMARY KEY, device TEXT NOT NULL, deliveries INTEGER NOT NULL,"
+      " enqueued_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, ack INTEGER NOT NULL,"
+      " message_id TEXT NOT NULL, props BLOB NOT NULL, body BLOB NOT NULL);"
+      "CREATE INDEX c2d_device ON c2d(device);" /* ends with seq by itself */
+      "CREATE INDEX c2d_expires ON c2d(expires_ms) WHERE expires_ms > 0;"
+      "CREATE TABLE broadcast(seq INTEGER PRIMARY KEY, enqueued_ms INTEGER NOT NULL,"
+      " expires_ms INTEGER NOT NULL, ack INTEGER NOT NULL, message_id TEXT NOT NULL, props BLOB NOT NULL,"
+      " body BLOB NOT NULL);"
+      "CREATE INDEX broadcast_expires ON broadcast(expires_ms) WHERE expires_ms > 0;"
+      /* What a device did with broadcasts: settled up to seq, and single marks beyond it. */
+      "CREATE TABLE broadcast_cursor(device TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE broadcast_mark(device TEXT NOT NULL, seq INTEGER NOT NULL, settled INTEGER NOT NULL,"
+      " deliveries INTEGER NOT NULL, PRIMARY KEY(device, seq)) WITHOUT ROWID;"
+      "CREATE TABLE feedback(seq INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL,"
+      " device TEXT NOT NULL, message_id TEXT NOT NULL, outcome TEXT NOT NULL,"
+      " broadcast_seq INTEGER NOT NULL);"
+
+      /* connected holds the number of the hub's start in which it was written: a restart clears all */
+      "CREATE TABLE report(device TEXT PRIMARY KEY, report BLOB, report_seq INTEGER NOT NULL,"
+      " boot_id INTEGER NOT NULL, reported_ms INTEGER NOT NULL, running BLOB,"
+      " connected INTEGER NOT NULL, activity_ms INTEGER NOT NULL) WITHOUT ROWID;"
+
+      "CREATE TABLE token(name TEXT PRIMARY KEY, hash BLOB NOT NULL UNIQUE, hardware TEXT NOT NULL,"
+      " created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL, uses_left INTEGER NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE policy(name TEXT PRIMARY KEY, key1 BLOB, key2 BLOB, rights INTEGER NOT NULL)"
+      " WITHOUT ROWID;"
+      "CREATE TABLE trust(version INTEGER PRIMARY KEY, envelope BLOB NOT NULL);"
+      "CREATE TABLE release(n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, product TEXT NOT NULL,"
+      " version TEXT NOT NULL, hw_class INTEGER NOT NULL, hw_rev_min INTEGER NOT NULL,"
+      " hw_rev_max INTEGER NOT NULL, release_seq INTEGER NOT NULL, created_ms INTEGER NOT NULL,"
+      " envelope BLOB NOT NULL);"
+      "CREATE TABLE artifact(root BLOB PRIMARY KEY, payload_sha256 BLOB NOT NULL,"
+      " tree_sha256 BLOB NOT NULL, payload_len INTEGER NOT NULL, tree_len INTEGER NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE campaign(n INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, version TEXT NOT NULL,"
+      " releases BLOB NOT NULL, all_devices INTEGER NOT NULL, state INTEGER NOT NULL,"
+      " created_ms INTEGER NOT NULL, created_by TEXT NOT NULL);"
+      "CREATE TABLE deployment(n INTEGER PRIMARY KEY, device TEXT NOT NULL, campaign BLOB NOT NULL,"
+      " release BLOB NOT NULL, state INTEGER NOT NULL, attempts INTEGER NOT NULL, reason INTEGER NOT NULL,"
+      " updated_ms INTEGER NOT NULL, deadline_ms INTEGER NOT NULL, ticket_seq INTEGER NOT NULL,"
+      " bytes_done INTEGER NOT NULL, bytes_total INTEGER NOT NULL, UNIQUE(device, campaign));"
+      "CREATE INDEX deployment_campaign ON deployment(campaign, device, state);"
+      "CREATE INDEX deployment_due ON deployment(deadline_ms) WHERE deadline_ms > 0 AND state < 9;"
+
+      "CREATE TABLE audit(seq INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, who TEXT NOT NULL,"
+      " what TEXT NOT NULL, subject TEXT NOT NULL, detail TEXT NOT NULL);" },
+};
+#define MIGRATIONS (sizeof migrations / sizeof migrations[0])
+
+static int on_number(void *arg, int cols, char **vals, char **names)
+{
+    (void)names;
+    if (cols == 1 && vals[0])
+        *(sqlite3_int64 *)arg = strtoll(vals[0], NULL, 10);
+    return 0;
+}
+
+static enum err migrate_one(sqlite3 *h, size_t n)
+{
+    char text[160];
+    enum err e = sqlite_run(h, "BEGIN IMMEDIATE");
+    if (e)
+        return e;
+    e = sqlite_run(h, migrations[n].sql);
+    if (!e) {
+        snprintf(text, sizeof text, "INSERT INTO migration VALUES(%zu, '%s', unixepoch() * 1000)", n + 1,
+                 migrations[n].name);
+        e = sqlite_run(h, text);
+    }
+    if (!e)
+        e = sqlite_run(h, "COMMIT");
+    if (e && !sqlite3_get_autocommit(h) && sqlite_run(h, "ROLLBACK"))
+        log_error("store.migrate", "n=%zu: cannot be rolled back", n + 1);
+    return e;
+}
+
+enum err sqlite_migrate(sqlite3 *h)
+{
+    sqlite3_int64 have = 0;
+    enum err e = sqlite_run(h, "CREATE TABLE IF NOT EXISTS migration(n INTEGER PRIMARY KEY,"
+                               " name TEXT NOT NULL, applied_ms INTEGER NOT NULL)");
+    if (!e)
+        e = sqlite_err(h, sqlite3_exec(h, "SELECT max(n) FROM migration", on_number, &have, NULL), "migrate");
+    if (!e && have > (sqlite3_int64)MIGRATIONS) {
+        log_error("store.migrate", "have=%lld know=%zu: made by a newer version of this program",
+                  (long long)have, MIGRATIONS);
+        return ERR_PROTO;
+    }
+    for (size_t n = (size_t)have; !e && n < MIGRATIONS; n++)
+        e = migrate_one(h, n);
+    return e;
+}

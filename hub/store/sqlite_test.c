@@ -1,0 +1,162 @@
+/* hub/store/sqlite_test.c - the SQLite backend: the shared suite, and what is its own: the lock of the
+ * directory, the version of the tables, a log that starts over. */
+#include "hub/store/sqlite.h"
+#include "hub/store/store_suite.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <ftw.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char top[] = "/tmp/roost-store-XXXXXX";
+static char dir[64];
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+    (void)st, (void)kind, (void)at;
+    return remove(path);
+}
+
+static void wipe(void *arg)
+{
+    (void)arg;
+    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static enum err open_it(void *arg, struct store **out)
+{
+    (void)arg;
+    return store_sqlite_open(out, dir, 2);
+}
+
+static int fresh(void **state)
+{
+    (void)state;
+    wipe(NULL);
+    return 0;
+}
+
+static void test_two_on_one_directory(void **state)
+{
+    struct store *a = NULL, *b = NULL;
+    (void)state;
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    assert_int_equal(open_it(NULL, &b), ERR_EXISTS);
+    assert_null(b);
+    store_close(a);
+    assert_int_equal(open_it(NULL, &b), ERR_OK);
+    store_close(b);
+}
+
+static void test_files_are_their_owners_alone(void **state)
+{
+    static const char *const names[] = { "roost.db", "roost.db-wal", "roost.db-shm", "store.lock" };
+    struct store *a = NULL;
+    char path[128];
+    struct stat st;
+    (void)state;
+    mode_t mask = umask(0);
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    for (size_t i = 0; i < 4; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+    }
+    assert_int_equal(stat(dir, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0700);
+    umask(mask);
+    store_close(a);
+}
+
+static void test_tables_of_a_newer_program(void **state)
+{
+    struct store *a = NULL;
+    sqlite3 *h = NULL;
+    char path[128];
+    (void)state;
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    store_close(a);
+    snprintf(path, sizeof path, "%s/roost.db", dir);
+    assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
+    assert_int_equal(sqlite_run(h, "INSERT INTO migration VALUES(10000, 'future', 0)"), ERR_OK);
+    sqlite3_close(h);
+    a = NULL;
+    assert_int_equal(open_it(NULL, &a), ERR_PROTO);
+    assert_null(a);
+}
+
+static void test_what_cannot_be_opened(void **state)
+{
+    struct store *a = NULL;
+    char path[128];
+    FILE *f;
+    (void)state;
+    assert_int_equal(mkdir(dir, 0700), 0);
+    snprintf(path, sizeof path, "%s/roost.db", dir);
+    assert_non_null(f = fopen(path, "w"));
+    for (int i = 0; i < 1000; i++)
+        fputs("this is not a database", f);
+    fclose(f);
+    assert_int_equal(open_it(NULL, &a), ERR_IO);
+    assert_int_equal(store_sqlite_open(&a, "/proc/nothing/here", 1), ERR_IO);
+    remove(path);
+    assert_int_equal(mkdir(path, 0700), 0); /* a directory where the database should be */
+    assert_int_equal(open_it(NULL, &a), ERR_IO);
+    assert_null(a);
+}
+
+static enum err put_many(struct store_tx *t, void *ctx)
+{
+    static uint8_t filler[60000];
+    char key[32];
+    int *round = ctx;
+    for (int i = 0; i < 20; i++) {
+        int n = snprintf(key, sizeof key, "k%d-%d", *round % 7, i);
+        filler[0] = (uint8_t)*round;
+        enum err e = tx_meta_put(t, span_of(key, (size_t)n), span_of(filler, sizeof filler));
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+
+/* 400 MB pass through the log: without being copied back it would be as long as that. */
+static void test_the_log_starts_over(void **state)
+{
+    struct store *a = NULL;
+    struct stat st;
+    char path[128];
+    (void)state;
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    for (int round = 0; round < 333; round++)
+        assert_int_equal(store_write_wait(a, put_many, &round), ERR_OK);
+    snprintf(path, sizeof path, "%s/roost.db-wal", dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_in_range(st.st_size, 0, 200 << 20);
+    store_close(a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_two_on_one_directory, fresh),
+        cmocka_unit_test_setup(test_files_are_their_owners_alone, fresh),
+        cmocka_unit_test_setup(test_tables_of_a_newer_program, fresh),
+        cmocka_unit_test_setup(test_what_cannot_be_opened, fresh),
+        cmocka_unit_test_setup(test_the_log_starts_over, fresh),
+    };
+    if (!mkdtemp(top))
+        return 1;
+    snprintf(dir, sizeof dir, "%s/store", top);
+    int failed = store_suite(&(struct store_suite){ open_it, wipe, NULL });
+    failed += cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
+    wipe(NULL);
+    rmdir(top);
+    return failed;
+}

@@ -1,0 +1,125 @@
+/* hub/store/store_backend.h - what store.c and the tx_*.c files ask of a database: connections, transactions
+ * and statements. The tables' rules (tx_*.c) are written once, in the SQL that SQLite and PostgreSQL share;
+ * a backend only carries it out. Included by hub/store alone.
+ *
+ * To add a backend (PostgreSQL): fill struct store_backend (parameters are written ?1, ?2, ...: a backend
+ * with another spelling rewrites the text when it prepares it), write its migrations, add a
+ * store_NAME_open() that calls store_start(), and pass store_suite(). */
+#ifndef ROOST_HUB_STORE_STORE_BACKEND_H
+#define ROOST_HUB_STORE_STORE_BACKEND_H
+
+#include "hub/store/store.h"
+
+#include <stdatomic.h>
+
+struct store_conn; /* the backend's: one connection, used by one thread at a time */
+struct store_rows; /* the backend's: a statement that runs */
+
+/* One statement of the program: static, beside the function that uses it. Connections keep it prepared
+ * under its id. */
+struct store_sql {
+    const char *text;
+    _Atomic unsigned id; /* 0: not used yet */
+};
+#define STORE_SQL(text)                                                                                      \
+    {                                                                                                        \
+        text, 0                                                                                              \
+    }
+#define STORE_SQL_MAX 160u /* statements of the whole program */
+/* The id of q, 1..STORE_SQL_MAX; given on first use. */
+unsigned store_sql_id(struct store_sql *q);
+
+enum store_val_kind { STORE_INT, STORE_TEXT, STORE_BYTES, STORE_NULL };
+struct store_val {
+    enum store_val_kind kind;
+    int64_t i;
+    struct span s;
+};
+/* The values of a statement: ARGS(V_TEXT(id), V_INT(n)). 64-bit counts beyond the signed range keep their
+ * bits (they come back equal but do not sort); V_MS is for times, which sort: it ends at INT64_MAX. */
+#define V_INT(v)   ((struct store_val){ .kind = STORE_INT, .i = (int64_t)(v) })
+#define V_MS(v)    ((struct store_val){ .kind = STORE_INT, .i = (v) > INT64_MAX ? INT64_MAX : (int64_t)(v) })
+#define V_TEXT(v)  ((struct store_val){ .kind = STORE_TEXT, .s = (v) })
+#define V_BYTES(v) ((struct store_val){ .kind = STORE_BYTES, .s = (v) })
+#define V_OPT(v)   ((struct store_val){ .kind = (v).n ? STORE_BYTES : STORE_NULL, .s = (v) })
+#define ARGS(...)                                                                                            \
+    (const struct store_val[]){ __VA_ARGS__ },                                                               \
+        (unsigned)(sizeof((const struct store_val[]){ __VA_ARGS__ }) / sizeof(struct store_val))
+#define ARGS_NONE NULL, 0u
+
+enum store_step { STORE_BEGIN, STORE_COMMIT, STORE_ROLLBACK, STORE_SAVE, STORE_RELEASE, STORE_UNDO };
+
+struct store_backend {
+    const char *name;
+    MUST_USE enum err (*connect)(void *db, bool writer, struct store_conn **out);
+    void (*disconnect)(struct store_conn *c);
+    MUST_USE enum err (*step)(struct store_conn *c, enum store_step what);
+    bool (*in_tx)(const struct store_conn *c); /* false: the database gave the transaction up by itself */
+    /* Starts q. A statement that is still running for an outer listing is run a second time beside it. */
+    MUST_USE enum err (*start)(struct store_conn *c, struct store_sql *q, const struct store_val *v,
+                               unsigned nr, struct store_rows **out);
+    /* ERR_OK: at a row; ERR_NOTFOUND: there is none left. */
+    MUST_USE enum err (*next)(struct store_rows *r);
+    int64_t (*col_int)(struct store_rows *r, int col);
+    struct span (*col_bytes)(struct store_rows *r, int col); /* until next or end */
+    void (*end)(struct store_rows *r);
+    /* Keeps r at its row until its statement is started again or end_kept. */
+    void (*keep)(struct store_rows *r);
+    void (*end_kept)(struct store_conn *c);
+    /* Housekeeping: on a thread of its own (writer false), and on the writer's between two transactions. */
+    void (*tend)(void *db, bool writer);
+    void (*close)(void *db); /* after all connections; frees db */
+};
+
+/* One sequence that is counted in memory during a transaction and written once, before its commit. */
+struct store_counter {
+    int64_t value;
+    bool loaded, changed;
+};
+
+struct store_tx {
+    const struct store_backend *be;
+    struct store_conn *conn;
+    bool writable, sole; /* sole: the only op of its transaction, so undoing it needs no savepoint */
+    bool saved, wrote;   /* of the op at hand */
+    enum err fault;      /* first error of the database itself in the op at hand */
+    uint64_t rows_read;
+    struct store_counter c2d_seq;
+};
+
+/* db is handed over; store_start closes it when it fails. */
+MUST_USE enum err store_start(struct store **out, const struct store_backend *be, void *db, unsigned readers);
+
+/* ---- for the tx_*.c files -------------------------------------------------------------------------- */
+
+/* Runs a statement that writes. */
+MUST_USE enum err tx_exec(struct store_tx *t, struct store_sql *q, const struct store_val *v, unsigned nr);
+/* One row, kept until the same statement runs again in this op. ERR_NOTFOUND. */
+MUST_USE enum err tx_one(struct store_tx *t, struct store_rows **r, struct store_sql *q,
+                         const struct store_val *v, unsigned nr);
+/* A listing: tx_query, while (tx_next(...)) ..., return tx_end(...). *e ends it early. */
+MUST_USE enum err tx_query(struct store_tx *t, struct store_rows **r, struct store_sql *q,
+                           const struct store_val *v, unsigned nr);
+bool tx_next(struct store_tx *t, struct store_rows *r, enum err *e);
+enum err tx_end(struct store_tx *t, struct store_rows *r, enum err e);
+/* The first column of the first row as a number; `none` when there is no row. */
+MUST_USE enum err tx_number(struct store_tx *t, int64_t none, int64_t *out, struct store_sql *q,
+                            const struct store_val *v, unsigned nr);
+
+static inline uint64_t col_u64(struct store_tx *t, struct store_rows *r, int c)
+{
+    return (uint64_t)t->be->col_int(r, c);
+}
+static inline struct span col_span(struct store_tx *t, struct store_rows *r, int c)
+{
+    return t->be->col_bytes(r, c);
+}
+
+/* The order of everything sent to devices, own queues and broadcasts alike. */
+MUST_USE enum err tx_c2d_seq_next(struct store_tx *t, uint64_t *seq);
+MUST_USE enum err tx_c2d_seq_last(struct store_tx *t, uint64_t *seq);
+/* store.c: before the commit, and when a transaction is lost. */
+MUST_USE enum err tx_counters_flush(struct store_tx *t);
+void tx_counters_drop(struct store_tx *t);
+
+#endif

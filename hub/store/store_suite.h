@@ -1,0 +1,21 @@
+/* hub/store/store_suite.h - what every backend of the store has to pass. A backend's test says how to open
+ * it and calls store_suite(). */
+#ifndef ROOST_HUB_STORE_STORE_SUITE_H
+#define ROOST_HUB_STORE_STORE_SUITE_H
+
+#include "hub/store/store.h"
+
+struct store_suite {
+    enum err (*open)(void *arg, struct store **out); /* the same data again after a close */
+    void (*wipe)(void *arg);                         /* before each test */
+    void *arg;
+};
+/* Runs all tests (cmocka); returns the number of failed ones. */
+int store_suite(const struct store_suite *how);
+
+/* For tests: hands fn over and waits for its outcome. */
+typedef enum err store_fn(struct store_tx *t, void *ctx);
+enum err store_write_wait(struct store *s, store_fn *fn, void *ctx);
+enum err store_read_wait(struct store *s, store_fn *fn, void *ctx);
+
+#endif

@@ -1,0 +1,147 @@
+/* hub/store/tx.c - the few calls that the other tx_*.c files make of a backend: run, one row, many rows, and
+ * the counters that a transaction keeps in memory. */
+#include "hub/store/store_backend.h"
+
+#include <assert.h>
+
+unsigned store_sql_id(struct store_sql *q)
+{
+    static _Atomic unsigned last;
+    unsigned id = atomic_load_explicit(&q->id, memory_order_acquire);
+    if (id)
+        return id;
+    unsigned fresh = atomic_fetch_add(&last, 1) + 1;
+    /* Two threads may come here at once: the loser's number stays unused. */
+    if (atomic_compare_exchange_strong(&q->id, &id, fresh))
+        id = fresh;
+    assert(id <= STORE_SQL_MAX);
+    return id;
+}
+
+/* Remembers errors of the database, so that an op that overlooks one still fails. */
+static enum err note(struct store_tx *t, enum err e)
+{
+    if (!t->fault && (e == ERR_FULL || e == ERR_IO || e == ERR_NOMEM))
+        t->fault = e;
+    return e;
+}
+
+enum err tx_exec(struct store_tx *t, struct store_sql *q, const struct store_val *v, unsigned nr)
+{
+    assert(t->writable);
+    enum err e = ERR_OK;
+    if (!t->saved && !t->sole) {
+        e = note(t, t->be->step(t->conn, STORE_SAVE));
+        if (e)
+            return e;
+        t->saved = true;
+    }
+    struct store_rows *r;
+    t->wrote = true;
+    e = note(t, t->be->start(t->conn, q, v, nr, &r));
+    if (e)
+        return e;
+    e = note(t, t->be->next(r));
+    t->be->end(r);
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+enum err tx_query(struct store_tx *t, struct store_rows **r, struct store_sql *q, const struct store_val *v,
+                  unsigned nr)
+{
+    *r = NULL;
+    return note(t, t->be->start(t->conn, q, v, nr, r));
+}
+
+bool tx_next(struct store_tx *t, struct store_rows *r, enum err *e)
+{
+    if (*e)
+        return false;
+    enum err got = note(t, t->be->next(r));
+    if (got == ERR_OK) {
+        t->rows_read++;
+        return true;
+    }
+    if (got != ERR_NOTFOUND)
+        *e = got;
+    return false;
+}
+
+enum err tx_end(struct store_tx *t, struct store_rows *r, enum err e)
+{
+    if (r)
+        t->be->end(r);
+    return e;
+}
+
+enum err tx_one(struct store_tx *t, struct store_rows **r, struct store_sql *q, const struct store_val *v,
+                unsigned nr)
+{
+    enum err e = tx_query(t, r, q, v, nr);
+    if (e)
+        return e;
+    if (tx_next(t, *r, &e)) {
+        t->be->keep(*r);
+        return ERR_OK;
+    }
+    return tx_end(t, *r, e ? e : ERR_NOTFOUND);
+}
+
+enum err tx_number(struct store_tx *t, int64_t none, int64_t *out, struct store_sql *q,
+                   const struct store_val *v, unsigned nr)
+{
+    struct store_rows *r;
+    int64_t n = none;
+    enum err e = tx_query(t, &r, q, v, nr);
+    if (tx_next(t, r, &e))
+        n = t->be->col_int(r, 0);
+    if (!e)
+        *out = n;
+    return tx_end(t, r, e);
+}
+
+static enum err load(struct store_tx *t, struct store_counter *c)
+{
+    static struct store_sql q = STORE_SQL("SELECT value FROM counter WHERE name = 'c2d_seq'");
+    assert(t->writable);
+    if (c->loaded)
+        return ERR_OK;
+    enum err e = tx_number(t, 0, &c->value, &q, ARGS_NONE);
+    c->loaded = !e;
+    return e;
+}
+
+enum err tx_c2d_seq_next(struct store_tx *t, uint64_t *seq)
+{
+    enum err e = load(t, &t->c2d_seq);
+    if (e)
+        return e;
+    *seq = (uint64_t)++t->c2d_seq.value;
+    t->c2d_seq.changed = true;
+    return ERR_OK;
+}
+
+enum err tx_c2d_seq_last(struct store_tx *t, uint64_t *seq)
+{
+    enum err e = load(t, &t->c2d_seq);
+    if (!e)
+        *seq = (uint64_t)t->c2d_seq.value;
+    return e;
+}
+
+enum err tx_counters_flush(struct store_tx *t)
+{
+    static struct store_sql q = STORE_SQL("INSERT INTO counter(name, value) VALUES('c2d_seq', ?1)"
+                                          " ON CONFLICT(name) DO UPDATE SET value = excluded.value");
+    if (!t->c2d_seq.changed)
+        return ERR_OK;
+    enum err e = tx_exec(t, &q, ARGS(V_INT(t->c2d_seq.value)));
+    if (!e)
+        t->c2d_seq.changed = false;
+    return e;
+}
+
+void tx_counters_drop(struct store_tx *t)
+{
+    t->c2d_seq = (struct store_counter){ 0 };
+}
