@@ -1,10 +1,11 @@
 /* base/arena_test.c - alignment, the cap, and the flag that stays. */
 #include "base/arena.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdalign.h>
 #include <stdarg.h>
+
+#include <cmocka.h>
 
 static void test_pieces_are_zeroed_and_aligned(void **state)
 {

@@ -1,10 +1,11 @@
 /* hub/domain/rate_test.c - buckets fill and empty, the table is bounded, sources are told apart. */
 #include "hub/domain/rate.h"
 
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+
+#include <cmocka.h>
 
 static const uint64_t key[2] = { 1, 2 };
 
