@@ -17,6 +17,7 @@ struct username {
 /* ERR_DENIED: the client identifier is empty or no id, or the user name does not name the same identity,
  * byte for byte; or it has no host. */
 MUST_USE enum err username_parse(struct span client_id, struct span name, struct username *out);
+/* client_type: plain text, percent-encoded here; may be empty. */
 void username_encode(struct wr *w, struct span host, const struct topic_identity *who,
                      struct span client_type);
 void client_id_encode(struct wr *w, const struct topic_identity *who);

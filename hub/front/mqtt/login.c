@@ -1,0 +1,288 @@
+/* hub/front/mqtt/login.c - from CONNECT to CONNACK: the names, the credentials, the stored subscriptions, the
+ * takeover. Source: MQTT 3.1.1 sections 3.1 and 3.2; docs/mqtt.md, "Connecting". */
+#include "base/log.h"
+#include "base/text.h"
+#include "core/bag/bag.h"
+#include "core/topic/username.h"
+#include "hub/front/mqtt/session.h"
+
+#include <stdlib.h>
+
+/* A connection between CONNECT and CONNACK. Owned by itself: the connection may die meanwhile. */
+struct login {
+    struct access_check check; /* first */
+    struct store_op store;     /* then the stored session */
+    struct mqtt_worker *mw;
+    struct bus_addr addr;
+    struct mqtt_connect connect; /* spans into text */
+    struct username user;        /* as well */
+    struct will *will;           /* owned; handed to the session */
+    bool found;                  /* a stored session */
+    uint32_t channels;
+    uint8_t text[];
+};
+
+static void login_free(struct login *l)
+{
+    free(l->will);
+    free(l);
+}
+
+static void connack(struct conn *c, bool present, enum mqtt_connack_code code)
+{
+    uint8_t buf[4];
+    struct wr w = { buf, sizeof buf, 0 };
+    mqtt_connack_encode(&w, present, code);
+    session_send(c, &w);
+}
+
+/* All trouble with names and credentials looks the same from outside. */
+static void refuse(struct conn *c, struct span client_id, const char *why)
+{
+    char peer[64];
+    METRIC_ADD(session_hub(c), mqtt_refused_total, 1);
+    if (session_log_allowed(session_worker(c)))
+        log_warn("mqtt.login", "device=%.*s peer=%s why=%s", client_id.n > 257 ? 257 : (int)client_id.n,
+                 (const char *)client_id.p, conn_peer(c, peer), why);
+    connack(c, false, MQTT_CONNACK_REFUSED);
+    conn_close(c, CONN_CLOSE_AUTH);
+}
+
+static void unavailable(struct conn *c, struct login *l, enum err e)
+{
+    if (session_log_allowed(l->mw))
+        log_warn("mqtt.login", "device=%.*s err=%s", (int)l->connect.client_id.n,
+                 (const char *)l->connect.client_id.p, err_name(e));
+    connack(c, false, MQTT_CONNACK_UNAVAILABLE);
+    conn_close(c, CONN_CLOSE_INTERNAL);
+    login_free(l);
+}
+
+/* ---- the last step: everything is known and stored ------------------------------------------------------
+ */
+
+static struct session_name *name_new(const struct login *l)
+{
+    uint8_t model[MQTT_MODEL_MAX];
+    struct wr m = { model, sizeof model, 0 };
+    percent_decode(&m, l->user.model_id);
+    size_t model_len = wr_span(&m).n; /* one that is longer than any real one is left out */
+    struct session_name *n = malloc(sizeof *n + l->check.identity_len + l->check.generation_len + model_len);
+    if (!n)
+        return NULL;
+    n->identity_len = l->check.identity_len;
+    n->device_len = (uint8_t)l->user.who.device.n;
+    n->generation_len = l->check.generation_len;
+    n->model_len = (uint8_t)model_len;
+    n->auth = l->check.granted       ? MESSAGE_AUTH_HUB_SAS
+              : l->user.who.module.n ? MESSAGE_AUTH_MODULE_SAS
+                                     : MESSAGE_AUTH_DEVICE_SAS;
+    memcpy(n->text, l->check.identity, n->identity_len);
+    memcpy(n->text + n->identity_len, l->check.generation, n->generation_len);
+    memcpy(n->text + n->identity_len + n->generation_len, model, model_len);
+    return n;
+}
+
+static void login_finish(struct conn *c, struct login *l)
+{
+    struct session *s = session_of(c);
+    struct hub *h = session_hub(c);
+    uint64_t grace = 1000ull * h->settings.sas_grace_s;
+    s->name = name_new(l);
+    if (!s->name) {
+        unavailable(c, l, ERR_NOMEM);
+        return;
+    }
+    s->channels = l->channels;
+    s->keep_alive_s = l->connect.keep_alive_s;
+    s->expires_ms = l->check.expires_ms > UINT64_MAX - grace ? UINT64_MAX : l->check.expires_ms + grace;
+    s->flags |= l->connect.clean ? SESSION_F_CLEAN : 0;
+    s->will = l->will;
+    l->will = NULL;
+    enum err e = bus_attach(h->bus, session_identity(s), conn_addr(c)); /* the older connection is told */
+    if (e) {
+        unavailable(c, l, e);
+        return;
+    }
+    s->phase = SESSION_OPEN;
+    conn_established(c);
+    connack(c, l->found && !l->connect.clean, MQTT_CONNACK_OK);
+    METRIC_ADD(h, mqtt_connects_total, 1);
+    session_note_presence(c);
+    login_free(l);
+    s->rx_ms = worker_now_ms(conn_worker(c));
+    session_arm(c);
+    session_resume(c); /* what was pipelined behind CONNECT */
+    session_deliver(c);
+}
+
+/* ---- the stored session ----------------------------------------------------------------------------------
+ */
+
+static struct login *login_of(struct op *op)
+{
+    return CONTAINER_OF(op, struct login, store.op);
+}
+
+static struct span login_identity(const struct login *l)
+{
+    return span_of(l->check.identity, l->check.identity_len);
+}
+
+static void stored_done(struct op *op)
+{
+    struct login *l = login_of(op);
+    struct conn *c = session_find(l->mw, l->addr);
+    if (!c)
+        login_free(l);
+    else if (op->err && l->connect.clean) /* the old subscriptions are still there: they must not come back */
+        unavailable(c, l, op->err);
+    else
+        login_finish(c, l); /* a new session that could not be stored is only not resumed next time */
+}
+
+static enum err stored_run(struct store_tx *tx, struct store_op *self)
+{
+    struct login *l = login_of(&self->op);
+    enum err e = l->connect.clean ? tx_session_delete(tx, login_identity(l))
+                                  : tx_session_put(tx, &(struct session_row){ .id = login_identity(l) });
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+static void session_read_done(struct op *op)
+{
+    struct login *l = login_of(op);
+    struct conn *c = session_find(l->mw, l->addr);
+    if (!c) {
+        login_free(l);
+    } else if (op->err) {
+        unavailable(c, l, op->err);
+    } else if (l->found == l->connect.clean) { /* one to forget, or one to begin */
+        l->channels = 0;
+        l->store.run = stored_run;
+        l->store.op.done = stored_done;
+        store_write(session_hub(c)->store, &l->store);
+    } else {
+        login_finish(c, l);
+    }
+}
+
+static enum err session_read_run(struct store_tx *tx, struct store_op *self)
+{
+    struct login *l = login_of(&self->op);
+    struct session_row r;
+    enum err e = tx_session_get(tx, login_identity(l), &r);
+    l->found = e == ERR_OK;
+    l->channels = e ? 0 : r.channels;
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+/* ---- credentials ------------------------------------------------------------------------------------------
+ */
+
+static void checked(struct op *op)
+{
+    struct login *l = (struct login *)(void *)op;
+    struct conn *c = session_find(l->mw, l->addr);
+    explicit_bzero((void *)(uintptr_t)l->connect.password.p, l->connect.password.n);
+    if (!c) {
+        login_free(l);
+    } else if (op->err == ERR_DENIED) {
+        refuse(c, l->connect.client_id, access_why_name(l->check.why));
+        login_free(l);
+    } else if (op->err) {
+        unavailable(c, l, op->err);
+    } else {
+        l->store.op.home = worker_mailbox(conn_worker(c));
+        l->store.op.done = session_read_done;
+        l->store.run = session_read_run;
+        store_read(session_hub(c)->store, &l->store);
+    }
+}
+
+/* ---- CONNECT
+ * ------------------------------------------------------------------------------------------------ */
+
+static struct span keep(struct wr *w, struct span s)
+{
+    struct span copy = span_of(w->p + w->len, s.n);
+    wr_put(w, s);
+    return copy;
+}
+
+/* The will, when its topic is the device's own telemetry; another one is ignored. */
+static bool will_take(struct conn *c, struct login *l, const struct mqtt_connect *m)
+{
+    struct topic t;
+    if (!m->has_will)
+        return true;
+    if (topic_parse(m->will_topic, &l->user.who, &t) || t.kind != TOPIC_TELEMETRY) {
+        if (session_log_allowed(l->mw))
+            log_warn("mqtt.will", "device=%.*s what=topic-not-own-telemetry", (int)m->client_id.n,
+                     (const char *)m->client_id.p);
+        return true;
+    }
+    l->will = malloc(sizeof *l->will + t.bag.n + m->will_payload.n);
+    if (!l->will) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return false;
+    }
+    l->will->retain = m->will_retain;
+    l->will->bag_len = (uint32_t)t.bag.n;
+    l->will->payload_len = (uint32_t)m->will_payload.n;
+    struct wr w = { l->will->text, t.bag.n + m->will_payload.n, 0 };
+    wr_put(&w, t.bag);
+    wr_put(&w, m->will_payload);
+    return true;
+}
+
+void session_login(struct conn *c, const struct mqtt_packet *p)
+{
+    struct session *s = session_of(c);
+    struct mqtt_connect m;
+    struct username user;
+    enum err e = mqtt_connect_decode(p, &m);
+    if (e == ERR_LIMIT) {
+        connack(c, false, MQTT_CONNACK_VERSION);
+        session_refuse(c, CONN_CLOSE_PROTO, "protocol-level");
+        return;
+    }
+    if (e || m.will_qos == 2) {
+        session_refuse(c, CONN_CLOSE_PROTO, e ? "connect" : "will-qos-2");
+        return;
+    }
+    if (!m.has_username || username_parse(m.client_id, m.username, &user)) {
+        refuse(c, m.client_id, m.has_username ? "names" : "no-user-name");
+        return;
+    }
+    size_t text_len = m.client_id.n + m.username.n + m.password.n;
+    struct login *l = malloc(sizeof *l + text_len);
+    if (!l) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return;
+    }
+    memset(l, 0, sizeof *l);
+    l->mw = session_worker(c);
+    l->addr = conn_addr(c);
+    struct wr w = { l->text, text_len, 0 };
+    l->connect = m;
+    l->connect.client_id = keep(&w, m.client_id);
+    l->connect.username = keep(&w, m.username);
+    l->connect.password = keep(&w, m.password);
+    l->connect.will_topic = l->connect.will_payload = SPAN_NONE;
+    e = username_parse(l->connect.client_id, l->connect.username, &l->user); /* spans into the copy */
+    assert(e == ERR_OK);
+    if (!will_take(c, l, &m)) {
+        login_free(l);
+        return;
+    }
+    s->phase = SESSION_LOGIN;
+    l->check.hub = session_hub(c);
+    l->check.token = l->connect.password;
+    l->check.host = l->user.host;
+    l->check.device = l->user.who.device;
+    l->check.module = l->user.who.module;
+    l->check.store.op.home = worker_mailbox(conn_worker(c));
+    l->check.store.op.done = checked;
+    access_start(&l->check);
+}

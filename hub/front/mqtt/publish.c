@@ -1,0 +1,284 @@
+/* hub/front/mqtt/publish.c - what a device publishes, and the answers that wait for the disk. */
+#include "base/log.h"
+#include "base/text.h"
+#include "hub/domain/hub.h"
+#include "hub/front/mqtt/session.h"
+
+#include <stdlib.h>
+
+/* ---- answers in order ------------------------------------------------------------------------------------
+ */
+
+void *reply_new(struct conn *c, size_t bytes)
+{
+    struct mqtt_worker *mw = session_worker(c);
+    struct reply *r;
+    if (bytes <= MQTT_BLOCK && mw->spare) {
+        r = (struct reply *)(void *)mw->spare;
+        mw->spare = mw->spare->next;
+        mw->spare_nr--;
+    } else {
+        r = malloc(bytes <= MQTT_BLOCK ? MQTT_BLOCK : bytes);
+    }
+    if (!r)
+        return NULL;
+    *r = (struct reply){ .mw = mw, .addr = conn_addr(c), .bytes = (uint32_t)bytes };
+    mw->pending_bytes += bytes;
+    return r;
+}
+
+void reply_free(struct reply *r)
+{
+    struct mqtt_worker *mw = r->mw;
+    mw->pending_bytes -= r->bytes;
+    if (r->bytes <= MQTT_BLOCK && mw->spare_nr < MQTT_SPARE_MAX) {
+        struct spare *b = (struct spare *)(void *)r;
+        b->next = mw->spare;
+        mw->spare = b;
+        mw->spare_nr++;
+    } else {
+        free(r);
+    }
+}
+
+void reply_push(struct conn *c, struct reply *r)
+{
+    struct session *s = session_of(c);
+    if (s->last)
+        s->last->next = r;
+    else
+        s->first = r;
+    s->last = r;
+    s->replies_nr++;
+    s->subs_nr += r->type == MQTT_SUBACK;
+}
+
+static void reply_send(struct conn *c, const struct reply *r)
+{
+    uint8_t buf[MQTT_HEAD_MAX + 2 + MQTT_FILTERS_MAX];
+    struct wr w = { buf, sizeof buf, 0 };
+    if (r->type == MQTT_SUBACK)
+        mqtt_suback_encode(&w, r->packet_id, span_of(r->codes, r->codes_nr));
+    else if (r->type)
+        mqtt_id_encode(&w, (enum mqtt_type)r->type, r->packet_id);
+    if (w.len)
+        session_send(c, &w);
+}
+
+static void replies_flush(struct conn *c)
+{
+    struct session *s = session_of(c);
+    bool subscribed = false;
+    while (s->first && s->first->done) {
+        struct reply *r = s->first;
+        s->first = r->next;
+        if (!s->first)
+            s->last = NULL;
+        s->replies_nr--;
+        if (r->type == MQTT_SUBACK) {
+            s->subs_nr--;
+            subscribed = true;
+        }
+        reply_send(c, r);
+        reply_free(r);
+    }
+    if ((s->flags & SESSION_F_STOPPING) && !s->replies_nr) {
+        conn_close(c, CONN_CLOSE_STOP);
+        return;
+    }
+    session_resume(c);
+    if (subscribed)
+        session_deliver(c);
+}
+
+void reply_finish(struct reply *r, enum err err)
+{
+    r->done = true;
+    if (r->orphan) {
+        reply_free(r);
+        return;
+    }
+    struct conn *c = session_find(r->mw, r->addr);
+    if (!c) /* closing: replies_drop will find it done */
+        return;
+    if (err) {
+        /* MQTT 3.1.1 has no way to say no to a publish: without its PUBACK it comes again after a reconnect.
+         */
+        session_refuse(c, err == ERR_STOPPED ? CONN_CLOSE_STOP : CONN_CLOSE_INTERNAL, err_name(err));
+        return;
+    }
+    replies_flush(c);
+}
+
+void replies_drop(struct session *s)
+{
+    while (s->first) {
+        struct reply *r = s->first;
+        s->first = r->next;
+        r->orphan = true;
+        if (r->done)
+            reply_free(r); /* the others free themselves when they come home */
+    }
+    s->last = NULL;
+    s->replies_nr = s->subs_nr = 0;
+}
+
+/* An answer without a wait of its own, behind those that wait. */
+static void puback_now(struct conn *c, const struct mqtt_publish *m)
+{
+    if (m->qos == 0)
+        return;
+    struct reply *r = reply_new(c, sizeof *r);
+    if (!r) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return;
+    }
+    r->type = MQTT_PUBACK;
+    r->packet_id = m->packet_id;
+    reply_push(c, r);
+    reply_finish(r, ERR_OK);
+}
+
+/* ---- telemetry -------------------------------------------------------------------------------------------
+ */
+
+struct telemetry_reply {
+    struct reply reply; /* first */
+    struct telemetry_put put;
+    uint8_t mem[];
+};
+
+static void telemetry_done(struct op *op)
+{
+    struct telemetry_put *put = (struct telemetry_put *)(void *)op;
+    reply_finish(&CONTAINER_OF(put, struct telemetry_reply, put)->reply, op->err);
+}
+
+static void will_done(struct op *op)
+{
+    struct telemetry_put *put = (struct telemetry_put *)(void *)op;
+    reply_free(&CONTAINER_OF(put, struct telemetry_reply, put)->reply);
+}
+
+static struct telemetry_in telemetry_in(const struct session *s, struct span bag, struct span body)
+{
+    struct topic_identity who = session_who(s);
+    return (struct telemetry_in){ .device = who.device,
+                                  .module = who.module,
+                                  .generation = session_generation(s),
+                                  .auth = s->name->auth,
+                                  .bag = bag,
+                                  .body = body,
+                                  .model_id = session_model(s) };
+}
+
+static struct telemetry_reply *telemetry_new(struct conn *c, const struct telemetry_in *in, op_fn *done)
+{
+    struct telemetry_reply *r = reply_new(c, sizeof *r + telemetry_room(in));
+    if (!r)
+        return NULL;
+    memset(&r->put, 0, sizeof r->put);
+    r->put.append.op.home = worker_mailbox(conn_worker(c));
+    r->put.append.op.done = done;
+    return r;
+}
+
+static void telemetry(struct conn *c, const struct mqtt_publish *m, struct span bag)
+{
+    struct telemetry_in in = telemetry_in(session_of(c), bag, m->payload);
+    in.retain = m->retain;
+    in.dup = m->dup;
+    size_t room = telemetry_room(&in);
+    struct telemetry_reply *r = telemetry_new(c, &in, telemetry_done);
+    if (!r) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return;
+    }
+    r->reply.type = m->qos ? MQTT_PUBACK : 0;
+    r->reply.packet_id = m->packet_id;
+    if (telemetry_start(session_hub(c), &r->put, &in, r->mem, room)) {
+        reply_free(&r->reply);
+        session_refuse(c, CONN_CLOSE_LIMIT, "message-too-large");
+        return;
+    }
+    reply_push(c, &r->reply);
+}
+
+void session_publish_will(struct conn *c)
+{
+    const struct session *s = session_of(c);
+    struct telemetry_in in = telemetry_in(s, span_of(s->will->text, s->will->bag_len),
+                                          span_of(s->will->text + s->will->bag_len, s->will->payload_len));
+    in.retain = s->will->retain;
+    in.will = true;
+    size_t room = telemetry_room(&in);
+    struct telemetry_reply *r = telemetry_new(c, &in, will_done);
+    if (r && telemetry_start(session_hub(c), &r->put, &in, r->mem, room))
+        reply_free(&r->reply);
+}
+
+/* ---- what is not served ----------------------------------------------------------------------------------
+ */
+
+void session_answer_unserved(struct conn *c, const struct topic *t)
+{
+    bool credentials = t->kind == TOPIC_CRED_POST;
+    if (!t->has_rid ||
+        channels_qos(session_of(c)->channels, credentials ? CHANNEL_CRED_RES : CHANNEL_TWIN_RES) < 0)
+        return; /* nobody would hear it */
+    struct hub *h = session_hub(c);
+    uint8_t topic[MQTT_RID_MAX + 64], body[320], head[sizeof topic + 16], id[8];
+    struct wr tw = { topic, sizeof topic, 0 }, bw = { body, sizeof body, 0 }, hw = { head, sizeof head, 0 };
+    h->crypto->random(id, sizeof id);
+    wr_str(&bw, "{\"errorCode\":503001,\"trackingId\":\"");
+    hex_encode(&bw, span_of(id, sizeof id));
+    wr_str(&bw, "\",\"message\":\"this hub does not serve ");
+    wr_str(&bw, credentials ? "certificate requests" : "device twins");
+    wr_str(&bw, " yet; telemetry and cloud-to-device messages work\",\"timestampUtc\":\"");
+    iso8601_encode(&bw, h->wall_ms());
+    wr_str(&bw, "\"}");
+    if (credentials)
+        topic_cred_res_encode(&tw, 503, t->rid);
+    else
+        topic_twin_res_encode(&tw, 503, t->rid);
+    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = wr_span(&bw) };
+    mqtt_publish_head_encode(&hw, &m);
+    session_send(c, &hw);
+    session_send(c, &bw);
+}
+
+/* ---- PUBLISH ---------------------------------------------------------------------------------------------
+ */
+
+void session_publish(struct conn *c, const struct mqtt_packet *p)
+{
+    struct topic_identity who = session_who(session_of(c));
+    struct mqtt_publish m;
+    struct topic t;
+    if (mqtt_publish_decode(p, &m) || m.qos == 2) {
+        session_refuse(c, CONN_CLOSE_PROTO, (p->flags >> 1 & 3) == 2 ? "qos-2" : "publish");
+        return;
+    }
+    enum err e = topic_parse(m.topic, &who, &t);
+    if (!e && t.has_rid && t.rid.n > MQTT_RID_MAX)
+        e = ERR_LIMIT;
+    if (e) {
+        session_refuse(c, CONN_CLOSE_PROTO, e == ERR_DENIED ? "topic-of-another" : "topic");
+        return;
+    }
+    switch (t.kind) {
+    case TOPIC_TELEMETRY:
+        telemetry(c, &m, t.bag);
+        break;
+    case TOPIC_TWIN_GET:
+    case TOPIC_TWIN_PATCH:
+    case TOPIC_CRED_POST:
+        puback_now(c, &m);
+        if (!conn_is_closing(c))
+            session_answer_unserved(c, &t);
+        break;
+    default: /* the result of a method that nobody waits for (any more) */
+        puback_now(c, &m);
+        break;
+    }
+}
