@@ -9,8 +9,8 @@
 #include "base/span.h"
 
 struct bus;
-struct bus_addr { /* a session; never a pointer, so that a stale one is harmless */
-    uint16_t node, worker;
+struct bus_addr {          /* a session; never a pointer, so that a stale one is harmless */
+    uint16_t node, worker; /* worker: below 4096 */
     uint32_t slot, generation;
 };
 enum bus_wake {

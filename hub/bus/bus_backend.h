@@ -1,0 +1,22 @@
+/* hub/bus/bus_backend.h - the table behind bus.h. To add a backend: begin its structure with struct bus, fill
+ * struct bus_ops, write a bus_NAME_new(), and pass bus_suite(). What the calls promise is said in bus.h. */
+#ifndef ROOST_HUB_BUS_BUS_BACKEND_H
+#define ROOST_HUB_BUS_BUS_BACKEND_H
+
+#include "hub/bus/bus.h"
+
+struct bus_ops {
+    void (*free)(struct bus *b);
+    void (*reg)(struct bus *b, unsigned worker, struct mailbox *mail, bus_on_wake *fn, void *ctx);
+    enum err (*attach)(struct bus *b, struct span identity, struct bus_addr addr);
+    void (*detach)(struct bus *b, struct span identity, struct bus_addr addr);
+    bool (*wake)(struct bus *b, struct span identity, uint32_t what);
+    void (*wake_all)(struct bus *b, uint32_t what);
+    bool (*is_attached)(struct bus *b, struct span identity);
+    uint64_t (*attached_nr)(struct bus *b);
+};
+struct bus {
+    const struct bus_ops *ops;
+};
+
+#endif
