@@ -8,17 +8,19 @@
 #include "base/span.h"
 
 struct blob;
+/* ERR_EXISTS: another process has the directory. */
 MUST_USE enum err blob_dir_open(struct blob **out, const char *dir);
 void blob_close(struct blob *b);
 
 /* An upload that is not yet named by its hash. `name` (1..64 of [A-Za-z0-9_-]) lets it be resumed.
- * *have: bytes kept so far. */
+ * *have: bytes kept so far. ERR_PROTO: the name; ERR_EXISTS: it is open already; ERR_LIMIT: 1000 uploads. */
 struct blob_upload;
 MUST_USE enum err blob_upload_open(struct blob *b, struct span name, struct blob_upload **out,
                                    uint64_t *have);
 /* At offset `at`, which must equal the bytes kept (ERR_STALE). ERR_FULL. */
 MUST_USE enum err blob_upload_write(struct blob_upload *u, uint64_t at, struct span bytes);
-/* Hashes what is there from the disk, makes it durable under its hash. ERR_VERIFY: want differs. Closes u. */
+/* Hashes what is there from the disk, makes it durable under its hash. ERR_VERIFY: want differs (the upload
+ * is gone then and starts anew). Closes u. */
 MUST_USE enum err blob_upload_commit(struct blob_upload *u, const uint8_t want[32]);
 void blob_upload_close(struct blob_upload *u); /* keeps it for later */
 MUST_USE enum err blob_upload_discard(struct blob *b, struct span name);
