@@ -81,9 +81,8 @@ static enum err send_run(struct store_tx *tx, struct store_op *self)
                          .message_id = m->message_id,
                          .props = wr_span(&s->props),
                          .body = m->body };
-    if (r.broadcast)
-        return tx_broadcast_push(tx, &r, &s->seq);
-    enum err e = tx_c2d_push(tx, &r, s->hub->settings.c2d_depth_max, &s->seq);
+    enum err e = r.broadcast ? tx_broadcast_push(tx, &r, &s->seq)
+                             : tx_c2d_push(tx, &r, s->hub->settings.c2d_depth_max, &s->seq);
     s->queue_full = e == ERR_LIMIT;
     return s->queue_full ? ERR_FULL : e;
 }

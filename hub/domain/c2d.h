@@ -38,7 +38,7 @@ struct c2d_send {
     /* out */
     uint64_t seq; /* in the device's queue, or the broadcast's number */
     uint64_t expires_ms;
-    bool queue_full; /* with ERR_FULL: the device's queue, not the disk */
+    bool queue_full; /* with ERR_FULL: the device's queue (or the broadcasts), not the disk */
     /* its own */
     uint64_t enqueued_ms;
     struct wr props;

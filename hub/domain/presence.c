@@ -41,8 +41,11 @@ static enum err batch_run(struct store_tx *tx, struct store_op *self)
     while (!e && r.n) {
         uint64_t at = rd_le64(&r);
         struct span id = rd_take(&r, rd_u8(&r));
-        e = tx_report_set_connected(tx, id, bus_is_attached(b->owner->hub->bus, id), at);
-        if (e == ERR_NOTFOUND) /* deleted meanwhile */
+        struct device_row row;
+        e = tx_device_get(tx, id, &row);
+        if (!e)
+            e = tx_report_set_connected(tx, id, bus_is_attached(b->owner->hub->bus, id), at);
+        if (e == ERR_NOTFOUND) /* deleted meanwhile: no row may stay behind */
             e = ERR_OK;
     }
     return e;

@@ -1,0 +1,113 @@
+/* hub/domain/presence_test.c - who is connected, as the store learns it. */
+#include "hub/domain/presence.h"
+#include "tests/fake/hub_fixture.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static struct fixture fx;
+static struct mailbox bus_mail;
+
+static void on_wake(void *ctx, struct bus_addr to, uint32_t what)
+{
+    (void)ctx;
+    (void)to;
+    (void)what;
+}
+static int setup(void **state)
+{
+    (void)state;
+    fixture_init(&fx);
+    assert(mailbox_init(&bus_mail) == ERR_OK);
+    bus_register(fx.hub.bus, 0, &bus_mail, on_wake, NULL);
+    return 0;
+}
+static int teardown(void **state)
+{
+    (void)state;
+    fixture_fini(&fx);
+    mailbox_fini(&bus_mail);
+    return 0;
+}
+
+static enum err read_run(struct store_tx *tx, void *ctx)
+{
+    struct report_row *r = ctx;
+    return tx_report_get(tx, r->device, r);
+}
+static enum err read_presence(const char *device, struct report_row *r)
+{
+    *r = (struct report_row){ .device = span_str(device) };
+    return fixture_tx(&fx, read_run, r);
+}
+
+static void test_what_is_written_is_whether_it_is_attached(void **state)
+{
+    struct presence p;
+    struct report_row r;
+    struct bus_addr a = { 0, 0, 1, 1 };
+    (void)state;
+    fixture_device(&fx, "d1", DEVICE_ENABLED);
+    presence_init(&p, &fx.hub);
+    assert_int_equal(bus_attach(fx.hub.bus, SPAN("d1"), a), ERR_OK);
+    assert_true(presence_note(&p, SPAN("d1"), 1000));
+    assert_false(presence_note(&p, SPAN("d1"), 1001)); /* the batch is open already */
+    assert_int_equal(read_presence("d1", &r), ERR_NOTFOUND);
+    presence_flush(&p);
+    assert_int_equal(read_presence("d1", &r), ERR_OK);
+    assert_true(r.connected);
+    assert_int_equal(r.activity_ms, 1001);
+    bus_detach(fx.hub.bus, SPAN("d1"), a);
+    assert_true(presence_note(&p, SPAN("d1"), 2000));
+    presence_flush(&p);
+    assert_int_equal(read_presence("d1", &r), ERR_OK);
+    assert_false(r.connected);
+    assert_int_equal(r.activity_ms, 2000);
+    presence_fini(&p);
+}
+
+static void test_a_deleted_device_leaves_nothing(void **state)
+{
+    struct presence p;
+    struct report_row r;
+    (void)state;
+    presence_init(&p, &fx.hub);
+    (void)presence_note(&p, SPAN("gone"), 1000);
+    presence_flush(&p);
+    assert_int_equal(read_presence("gone", &r), ERR_NOTFOUND);
+    presence_fini(&p);
+}
+
+static void test_a_full_batch_leaves_by_itself(void **state)
+{
+    struct presence p;
+    struct report_row r;
+    char id[130];
+    (void)state;
+    memset(id, 'x', 128);
+    id[128] = 0;
+    fixture_device(&fx, id, DEVICE_ENABLED);
+    presence_init(&p, &fx.hub);
+    for (size_t i = 0; i < PRESENCE_BATCH_BYTES / 137 + 2; i++)
+        (void)presence_note(&p, span_str(id), 1000 + i);
+    assert_int_equal(read_presence(id, &r), ERR_OK);
+    assert_false(r.connected);
+    presence_flush(&p);
+    assert_int_equal(atomic_load(&fx.metrics.presence_dropped_total), 0);
+    assert_int_equal(read_presence(id, &r), ERR_OK);
+    presence_fini(&p);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(test_what_is_written_is_whether_it_is_attached),
+        T(test_a_deleted_device_leaves_nothing),
+        T(test_a_full_batch_leaves_by_itself),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
