@@ -51,11 +51,11 @@ struct bus_addr conn_addr(struct conn *c);
 struct conn *conn_find(struct worker *w, struct bus_addr a); /* NULL: gone */
 void *conn_listener_ctx(struct conn *c); /* what the listener was opened with: the front's own context */
 
-/* Takes a copy; it leaves at the end of this turn, with what else was sent, in one write. Over out_max unsent
- * bytes, or when nothing of it moves for a while: CONN_CLOSE_SLOW. Harmless on a closing connection. */
+/* Takes a copy; it leaves at the end of this turn, with what else was sent, in one write. When out_max
+ * bytes were unsent before, or nothing of them moves for a while: CONN_CLOSE_SLOW. Harmless on a closing
+ * connection. */
 void conn_send(struct conn *c, struct span s);
-size_t
-conn_unsent(const struct conn *c); /* bytes of conn_send that the socket has not taken; files do not count */
+size_t conn_unsent(const struct conn *c); /* bytes the socket has not taken; files do not count */
 /* on_close follows at the end of this turn or the next; what is unsent still leaves, within a deadline. The
  * first reason stays. */
 void conn_close(struct conn *c, enum conn_close why);

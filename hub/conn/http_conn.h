@@ -10,7 +10,7 @@
 #define HTTP_HEAD_MAX   16384u
 #define HTTP_PARAMS_MAX 4u
 
-enum http_method {
+enum http_methods {
     HTTP_GET_ = 1,
     HTTP_HEAD_ = 2,
     HTTP_POST_ = 4,
@@ -24,7 +24,7 @@ struct http_req {
     struct worker *worker;
     void *ctx; /* of the front that owns the route */
     const struct http_route *route;
-    unsigned method;    /* enum http_method */
+    unsigned method;    /* enum http_methods */
     struct span target; /* as received */
     struct span path, query;
     struct span
@@ -38,11 +38,17 @@ struct http_req {
 typedef void http_handler(struct http_req *r);
 
 struct http_route {
-    unsigned methods; /* enum http_method bits; HEAD is answered by GET handlers that set it */
+    unsigned methods; /* enum http_methods bits; HEAD is answered by GET handlers that set it */
     const char
         *pattern; /* "/roost/v1/devices/{}"; fixed segments compare without case, empty ones collapse */
     http_handler *handler;
     size_t body_max; /* bytes; longer bodies get 413 */
+};
+struct http_limits {   /* zero: the default in brackets */
+    uint32_t idle_ms;  /* between requests [120 000] */
+    uint32_t head_ms;  /* from the first byte of a head to its end [30 000] */
+    uint32_t body_ms;  /* for a body, plus a second for each 4 KiB that arrive [60 000] */
+    size_t bodies_max; /* bytes of request bodies in memory, of one worker [64 MiB]; over it: 503 */
 };
 /* A table of routes of one front; ends with a pattern of NULL. */
 struct http_routes {
@@ -54,6 +60,7 @@ struct http_routes {
     bool (*on_upgrade)(struct http_req *r);
     /* Writes this front's error body for 404, 405, 413, ... NULL: {"error":{"code":...,"message":...}} */
     void (*on_error)(struct http_req *r, unsigned status, const char *code, const char *message);
+    const struct http_limits *limits; /* of the listener: looked for in its first table; NULL: defaults */
 };
 extern const struct conn_proto http_proto; /* listener_ctx: struct http_routes */
 

@@ -1,0 +1,741 @@
+/* hub/conn/conn.c - the life of a connection: handshake, reading, the end of each turn, deadlines, closing.
+ *
+ * Within a turn a connection only takes notes: output queued, closed, more input waiting. What follows from
+ * them happens once, at the end of the turn (turn_end), so that a protocol may call anything from anywhere.
+ */
+#include "hub/conn/conn_impl.h"
+
+#include "base/log.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+const char *conn_close_name(enum conn_close why)
+{
+    static const char *const names[CONN_CLOSE_REASONS] = { "peer", "proto",    "auth",    "timeout",
+                                                           "slow", "takeover", "limit",   "tls",
+                                                           "done", "stop",     "internal" };
+    return names[why];
+}
+
+void *conn_state(struct conn *c)
+{
+    return c->state;
+}
+
+const struct conn_proto *conn_get_proto(const struct conn *c)
+{
+    return c->proto;
+}
+
+struct worker *conn_worker(struct conn *c)
+{
+    return c->cw->w;
+}
+
+struct bus_addr conn_addr(struct conn *c)
+{
+    return (struct bus_addr){ c->cw->net->node, (uint16_t)worker_index(c->cw->w), c->slot, c->generation };
+}
+
+struct conn *conn_find(struct worker *w, struct bus_addr a)
+{
+    struct conn_worker *cw = worker_get_local(w, WORKER_LOCAL_CONN);
+    struct conn *c = cw ? conn_slab_at(cw, a.slot) : NULL;
+    return c && c->generation == a.generation && c->phase == CONN_PHASE_OPEN ? c : NULL;
+}
+
+void conn_on_bus_wake(void *ctx, struct bus_addr to, uint32_t what)
+{
+    struct conn *c = conn_find(ctx, to);
+    if (c && c->proto->on_wake)
+        c->proto->on_wake(c, what);
+}
+
+void *conn_listener_ctx(struct conn *c)
+{
+    return c->ctx;
+}
+
+size_t conn_unsent(const struct conn *c)
+{
+    return c->out ? c->out->unsent : 0;
+}
+
+bool conn_is_closing(const struct conn *c)
+{
+    return c->phase != CONN_PHASE_OPEN && c->phase != CONN_PHASE_HANDSHAKE;
+}
+
+bool conn_is_tls(const struct conn *c)
+{
+    return c->tls != NULL;
+}
+
+bool conn_peer_certificate(struct conn *c, struct span *out)
+{
+    return c->tls && c->phase != CONN_PHASE_HANDSHAKE && c->tls->ops->peer_certificate(c->tls, out);
+}
+
+unsigned conn_max_fragment(const struct conn *c)
+{
+    return c->tls && c->phase != CONN_PHASE_HANDSHAKE ? c->tls->ops->max_fragment(c->tls) : 0;
+}
+
+const char *conn_peer(struct conn *c, char buf[64])
+{
+    struct sockaddr_storage ss;
+    socklen_t len = sizeof ss;
+    char ip[INET6_ADDRSTRLEN] = "?";
+    if (c->watch.fd < 0 || getpeername(c->watch.fd, (struct sockaddr *)&ss, &len) < 0) {
+        snprintf(buf, 64, "unknown");
+    } else if (ss.ss_family == AF_INET) {
+        const struct sockaddr_in *in = (const struct sockaddr_in *)(const void *)&ss;
+        inet_ntop(AF_INET, &in->sin_addr, ip, sizeof ip);
+        snprintf(buf, 64, "%s:%u", ip, ntohs(in->sin_port));
+    } else if (ss.ss_family == AF_INET6) {
+        const struct sockaddr_in6 *in6 = (const struct sockaddr_in6 *)(const void *)&ss;
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&in6->sin6_addr);
+        inet_ntop(mapped ? AF_INET : AF_INET6, in6->sin6_addr.s6_addr + (mapped ? 12 : 0), ip, sizeof ip);
+        snprintf(buf, 64, mapped ? "%s:%u" : "[%s]:%u", ip, ntohs(in6->sin6_port));
+    } else {
+        snprintf(buf, 64, "local");
+    }
+    return buf;
+}
+
+/* ---- notes for the end of the turn ---------------------------------------------------------------- */
+
+void conn_make_dirty(struct conn *c)
+{
+    struct conn_worker *cw = c->cw;
+    if (c->flags & CONN_F_DIRTY)
+        return;
+    c->flags |= CONN_F_DIRTY;
+    list_push(&cw->dirty, &c->node);
+    if (!cw->flush_queued) {
+        cw->flush_queued = true;
+        worker_defer(cw->w, &cw->flush);
+    }
+}
+
+void conn_close(struct conn *c, enum conn_close why)
+{
+    if (conn_is_closing(c))
+        return;
+    c->phase = CONN_PHASE_CLOSING;
+    c->why = (uint8_t)why;
+    conn_make_dirty(c);
+}
+
+void conn_send(struct conn *c, struct span s)
+{
+    uint8_t head[WS_HEAD_MAX];
+    if (c->phase != CONN_PHASE_OPEN || !s.n)
+        return;
+    if ((c->ws && !out_put(c, span_of(head, ws_head(head, s.n)))) || !out_put(c, s)) {
+        conn_close(c, CONN_CLOSE_SLOW);
+        return;
+    }
+    c->flags |= CONN_F_SENT;
+    conn_make_dirty(c);
+}
+
+void conn_send_file(struct conn *c, int fd, uint64_t offset, uint64_t len)
+{
+    assert(!c->ws);
+    if (c->phase != CONN_PHASE_OPEN || !len || !out_put_file(c, fd, offset, len)) {
+        close(fd);
+        if (c->phase == CONN_PHASE_OPEN && len)
+            conn_close(c, CONN_CLOSE_INTERNAL);
+    }
+    if (c->phase == CONN_PHASE_OPEN) {
+        c->flags |= CONN_F_SENT;
+        conn_make_dirty(c);
+    }
+}
+
+void conn_pause(struct conn *c, bool paused)
+{
+    if (c->phase != CONN_PHASE_OPEN || paused == !!(c->flags & CONN_F_PAUSED))
+        return;
+    c->flags ^= CONN_F_PAUSED;
+    if (!paused)
+        c->flags |= CONN_F_AGAIN;
+    conn_make_dirty(c);
+}
+
+/* ---- deadlines ------------------------------------------------------------------------------------ */
+
+static void earlier(uint64_t *at, uint64_t other)
+{
+    if (other && (!*at || other < *at))
+        *at = other;
+}
+
+/* The timer is only ever moved to an earlier time: when it fires too early, it looks and re-arms. */
+void conn_rearm(struct conn *c)
+{
+    uint64_t at = c->deadline_ms;
+    earlier(&at, c->proto_at_ms);
+    if (c->out)
+        earlier(&at, c->out->deadline_ms);
+    if (at && (!timer_is_armed(&c->timer) || at < c->timer.at_ms))
+        timer_arm(c->cw->w, &c->timer, at);
+}
+
+void conn_arm(struct conn *c, uint64_t at_ms)
+{
+    c->proto_at_ms = at_ms;
+    conn_rearm(c);
+}
+
+void conn_established(struct conn *c)
+{
+    if (c->phase == CONN_PHASE_OPEN) {
+        c->flags |= CONN_F_ESTABLISHED;
+        c->deadline_ms = 0;
+    }
+}
+
+static void die(struct conn *c)
+{
+    c->phase = CONN_PHASE_DEAD;
+    conn_make_dirty(c);
+}
+
+static void on_timer(struct timer *t)
+{
+    struct conn *c = CONTAINER_OF(t, struct conn, timer);
+    uint64_t now = conn_now(c);
+    if (c->phase == CONN_PHASE_DEAD)
+        return;
+    if (c->out && c->out->deadline_ms <= now) {
+        if (c->phase == CONN_PHASE_LINGER)
+            die(c);
+        else
+            conn_close(c, CONN_CLOSE_SLOW);
+    } else if (c->deadline_ms && c->deadline_ms <= now) {
+        if (c->phase == CONN_PHASE_LINGER)
+            die(c);
+        else
+            conn_close(c, CONN_CLOSE_TIMEOUT);
+    } else if (c->proto_at_ms && c->proto_at_ms <= now && c->phase == CONN_PHASE_OPEN) {
+        c->proto_at_ms = 0;
+        if (c->proto->on_timer)
+            c->proto->on_timer(c);
+    }
+    if (!conn_is_closing(c))
+        conn_rearm(c);
+}
+
+/* ---- input ---------------------------------------------------------------------------------------- */
+
+/* What epoll shall tell; it is asked only when that changes. */
+void conn_want(struct conn *c)
+{
+    bool in = false, out = false;
+    if (c->phase == CONN_PHASE_HANDSHAKE) {
+        out = c->flags & CONN_F_WANT_WRITE;
+        in = !out;
+    } else if (c->phase == CONN_PHASE_OPEN || c->phase == CONN_PHASE_LINGER) {
+        in = !(c->flags & (CONN_F_EOF | (c->phase == CONN_PHASE_OPEN ? CONN_F_PAUSED : 0)));
+        out = c->out != NULL;
+    }
+    uint16_t flags = (uint16_t)((in ? CONN_F_IN : 0) | (out ? CONN_F_OUT : 0));
+    if ((c->flags & (CONN_F_IN | CONN_F_OUT)) == flags)
+        return;
+    c->flags = (uint16_t)((c->flags & ~(CONN_F_IN | CONN_F_OUT)) | flags);
+    if (worker_rewatch(c->cw->w, &c->watch, (in ? EPOLLIN : 0u) | (out ? EPOLLOUT : 0u)) != ERR_OK)
+        die(c);
+}
+
+static void drop_rest(struct conn *c)
+{
+    free(c->rest);
+    c->rest = NULL;
+    c->rest_len = c->rest_cap = 0;
+}
+
+/* Keeps what the protocol has not taken. `in` lies in c->rest or in the worker's buffer. */
+static void keep(struct conn *c, struct span in)
+{
+    if (c->phase != CONN_PHASE_OPEN || !in.n) {
+        drop_rest(c);
+        return;
+    }
+    if (in.n > c->proto->in_max && !(c->flags & CONN_F_PAUSED)) {
+        conn_close(c, CONN_CLOSE_PROTO);
+        return;
+    }
+    if (c->rest && in.p >= c->rest && in.p < c->rest + c->rest_cap) {
+        memmove(c->rest, in.p, in.n);
+    } else {
+        if (c->rest_cap < in.n || c->rest_cap / 4 > in.n) {
+            drop_rest(c);
+            if (!(c->rest = malloc(in.n))) {
+                conn_close(c, CONN_CLOSE_INTERNAL);
+                return;
+            }
+            c->rest_cap = (uint32_t)in.n;
+        }
+        memcpy(c->rest, in.p, in.n);
+    }
+    c->rest_len = (uint32_t)in.n;
+}
+
+/* Where new input goes: behind what was kept. A small rest moves to the worker's buffer, so that a connection
+ * owns just its rest; a large one grows in place, so that it is not copied again and again. NULL: no memory.
+ */
+static uint8_t *place_input(struct conn *c, size_t *room)
+{
+    if (c->rest_len <= CONN_KEEP_SMALL) {
+        memcpy(c->cw->in, c->rest ? c->rest : c->cw->in, c->rest_len);
+        *room = CONN_READ_MAX;
+        return c->cw->in;
+    }
+    if (c->rest_cap - c->rest_len < CONN_KEEP_SMALL) {
+        uint32_t cap = c->rest_len * 2 + CONN_KEEP_SMALL;
+        uint8_t *p = realloc(c->rest, cap);
+        if (!p)
+            return NULL;
+        c->rest = p;
+        c->rest_cap = cap;
+    }
+    *room = c->rest_cap - c->rest_len < CONN_READ_MAX ? c->rest_cap - c->rest_len : CONN_READ_MAX;
+    return c->rest;
+}
+
+static void put_frame(void *ctx, struct span frame)
+{
+    struct conn *c = ctx;
+    if (!out_put(c, frame))
+        conn_close(c, CONN_CLOSE_SLOW);
+    else
+        conn_make_dirty(c);
+}
+
+/* Turns n bytes of cw->raw into stream bytes at `to`. Returns how many; a WebSocket that ends closes *why. */
+static size_t unframe(struct conn *c, size_t n, uint8_t *to, enum conn_close *why)
+{
+    struct wr w = { to, n, 0 };
+    switch (ws_decode(c->ws, span_of(c->cw->raw, n), &w, put_frame, c)) {
+    case ERR_OK:
+        break;
+    case ERR_STOPPED:
+        *why = CONN_CLOSE_PEER;
+        break;
+    case ERR_NOMEM:
+        *why = CONN_CLOSE_INTERNAL;
+        break;
+    default:
+        *why = CONN_CLOSE_PROTO;
+        break;
+    }
+    return w.len;
+}
+
+static bool raw_buffer(struct conn_worker *cw)
+{
+    return cw->raw || (cw->raw = malloc(CONN_RAW_MAX));
+}
+
+/* Hands `have` kept and n new bytes at `base` to the protocol; if that passes the connection on, the rest
+ * goes to its successor. */
+static void deliver(struct conn *c, uint8_t *base, size_t have, size_t n, enum conn_close end)
+{
+    struct span in = span_of(base, have + n);
+    c->flags &= (uint16_t)~CONN_F_SWITCHED;
+    c->proto->on_bytes(c, &in);
+    while (c->phase == CONN_PHASE_OPEN && c->flags & CONN_F_SWITCHED) {
+        c->flags &= (uint16_t)~CONN_F_SWITCHED;
+        if (c->ws && in.n) {
+            if (in.n > CONN_RAW_MAX) {
+                conn_close(c, CONN_CLOSE_PROTO);
+                break;
+            }
+            memcpy(c->cw->raw, in.p, in.n);
+            in = span_of(c->cw->in, unframe(c, in.n, c->cw->in, &end));
+        }
+        if (in.n && c->phase == CONN_PHASE_OPEN)
+            c->proto->on_bytes(c, &in);
+    }
+    keep(c, in);
+    if (end != CONN_CLOSE_REASONS)
+        conn_close(c, end);
+}
+
+static void on_eof(struct conn *c)
+{
+    c->flags |= CONN_F_EOF;
+    if (c->phase != CONN_PHASE_OPEN)
+        return;
+    if (c->proto->on_eof && !c->ws)
+        c->proto->on_eof(c);
+    else
+        conn_close(c, CONN_CLOSE_PEER);
+    conn_make_dirty(c);
+}
+
+/* One read of the socket. Returns the bytes; *eof and *broken say what else came. */
+static size_t take(struct conn *c, uint8_t *to, size_t room, bool *eof, bool *broken)
+{
+    size_t total = 0;
+    if (!c->tls) {
+        ssize_t n = recv(c->watch.fd, to, room, MSG_DONTWAIT);
+        *eof = n == 0;
+        *broken = n < 0 && errno != EAGAIN && errno != EINTR;
+        return n > 0 ? (size_t)n : 0;
+    }
+    while (total < room) {
+        size_t n = 0;
+        enum tls_need need = c->tls->ops->read(c->tls, to + total, room - total, &n);
+        total += n;
+        *eof = need == TLS_CLOSED;
+        *broken = need == TLS_FAILED;
+        if (need != TLS_DONE || !c->tls->ops->has_more(c->tls))
+            return total;
+    }
+    c->flags |= CONN_F_AGAIN; /* epoll does not see what lies in the TLS layer */
+    conn_make_dirty(c);
+    return total;
+}
+
+/* force: hand over what was kept even if nothing came. */
+static void read_input(struct conn *c, bool force)
+{
+    size_t room, have = c->rest_len;
+    bool eof = false, broken = false;
+    enum conn_close end = CONN_CLOSE_REASONS; /* goes on */
+    if (c->flags & CONN_F_SWITCHED && c->ws && c->rest_len) {
+        /* Passed on outside on_bytes: what was kept are frames. */
+        have = c->rest_len < CONN_RAW_MAX ? c->rest_len : CONN_RAW_MAX;
+        memcpy(c->cw->raw, c->rest, have);
+        drop_rest(c);
+        deliver(c, c->cw->in, 0, unframe(c, have, c->cw->in, &end), end);
+        return;
+    }
+    uint8_t *base = place_input(c, &room);
+    if (!base) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return;
+    }
+    size_t n = c->flags & CONN_F_EOF ? 0 : take(c, c->ws ? c->cw->raw : base + have, room, &eof, &broken);
+    if (n) {
+        conn_count(&c->cw->nr.bytes_in, n);
+        if (c->ws)
+            n = unframe(c, n, base + have, &end);
+    }
+    if (n || (force && have))
+        deliver(c, base, have, n, end);
+    else if (end != CONN_CLOSE_REASONS)
+        conn_close(c, end);
+    if (broken)
+        conn_close(c, c->tls ? CONN_CLOSE_TLS : CONN_CLOSE_PEER);
+    else if (eof)
+        on_eof(c);
+}
+
+/* The protocol is gone: what still comes is thrown away, until the peer has seen our end. */
+static void discard_input(struct conn *c)
+{
+    for (int i = 0; i < 4; i++) {
+        ssize_t n = recv(c->watch.fd, c->cw->in, CONN_READ_MAX, MSG_DONTWAIT);
+        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+            c->flags |= CONN_F_EOF;
+            conn_make_dirty(c);
+            return;
+        }
+        if (n < CONN_READ_MAX)
+            return;
+    }
+}
+
+static void open_proto(struct conn *c)
+{
+    c->phase = CONN_PHASE_OPEN;
+    c->deadline_ms = conn_now(c) + c->cw->net->limits.first_packet_ms;
+    if (c->proto->state_len && !(c->state = calloc(1, c->proto->state_len))) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return;
+    }
+    c->flags |= CONN_F_OPENED;
+    if (c->proto->on_open)
+        c->proto->on_open(c);
+    conn_rearm(c);
+}
+
+static void shake_hands(struct conn *c)
+{
+    struct tls_outcome out = { .why = "" };
+    enum tls_need need = tls_handshake(&c->tls, &out);
+    c->flags =
+        (uint16_t)(need == TLS_NEED_WRITE ? c->flags | CONN_F_WANT_WRITE : c->flags & ~CONN_F_WANT_WRITE);
+    if (need == TLS_DONE) {
+        conn_count(&c->cw->nr.handshakes, 1);
+        if (out.resumed)
+            conn_count(&c->cw->nr.resumed, 1);
+        open_proto(c);
+        c->flags |= CONN_F_AGAIN; /* its first bytes may have come with the last of the handshake */
+        conn_make_dirty(c);
+    } else if (need == TLS_CLOSED || need == TLS_FAILED) {
+        char peer[64];
+        conn_count(&c->cw->nr.handshake_failed, 1);
+        log_debug("conn.tls", "peer=%s why=%s", conn_peer(c, peer), out.why);
+        conn_close(c, CONN_CLOSE_TLS);
+    } else {
+        conn_want(c);
+    }
+}
+
+static void on_ready(struct watch *f, uint32_t events)
+{
+    struct conn *c = CONTAINER_OF(f, struct conn, watch);
+    switch ((enum conn_phase)c->phase) {
+    case CONN_PHASE_HANDSHAKE:
+        shake_hands(c);
+        break;
+    case CONN_PHASE_OPEN:
+        if (events & EPOLLIN && !(c->flags & CONN_F_PAUSED))
+            read_input(c, false);
+        else if (events & (EPOLLERR | EPOLLHUP))
+            conn_close(c, CONN_CLOSE_PEER); /* broken both ways: nothing can be read or sent */
+        if (events & EPOLLOUT)
+            conn_make_dirty(c);
+        break;
+    case CONN_PHASE_LINGER:
+        if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
+            discard_input(c);
+        if (events & EPOLLOUT)
+            conn_make_dirty(c);
+        break;
+    default:
+        break;
+    }
+}
+
+/* ---- the end of a turn ---------------------------------------------------------------------------- */
+
+static uint16_t ws_code(enum conn_close why)
+{
+    return why == CONN_CLOSE_STOP    ? 1001
+           : why == CONN_CLOSE_PROTO ? 1002
+           : why == CONN_CLOSE_DONE  ? 1000
+                                     : 1008;
+}
+
+/* CLOSING to LINGER: the protocol takes its leave. */
+static void end_proto(struct conn *c)
+{
+    enum conn_close why = c->why;
+    conn_count(&c->cw->nr.closed[why], 1);
+    if (c->flags & CONN_F_OPENED && c->proto->on_close)
+        c->proto->on_close(c, why);
+    free(c->state);
+    c->state = NULL;
+    drop_rest(c);
+    if (c->ws && !ws_is_closed(c->ws) && why != CONN_CLOSE_PEER) {
+        uint8_t frame[4];
+        out_put(c, span_of(frame, ws_close_frame(frame, ws_code(why))));
+    }
+    if (why == CONN_CLOSE_SLOW || why == CONN_CLOSE_INTERNAL ||
+        (!(c->flags & CONN_F_OPENED) && why != CONN_CLOSE_TLS)) {
+        struct linger now = { 1, 0 }; /* the kernel drops its share as well */
+        if (why == CONN_CLOSE_SLOW)
+            setsockopt(c->watch.fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+        out_free(c);
+        c->flags |= CONN_F_NO_LINGER;
+    }
+    if (why == CONN_CLOSE_PEER || why == CONN_CLOSE_TIMEOUT || why == CONN_CLOSE_STOP)
+        c->flags |= CONN_F_NO_LINGER;
+    c->phase = CONN_PHASE_LINGER;
+    c->proto_at_ms = 0;
+    c->deadline_ms = conn_now(c) + c->cw->net->limits.linger_ms;
+    conn_rearm(c);
+}
+
+static void linger(struct conn *c)
+{
+    if (c->out)
+        return; /* until it has left, or the deadline */
+    if (!(c->flags & CONN_F_SHUT)) {
+        c->flags |= CONN_F_SHUT;
+        if (c->tls && c->flags & CONN_F_OPENED)
+            c->tls->ops->bye(c->tls);
+        shutdown(c->watch.fd, SHUT_WR);
+    }
+    /* Closing with input unread would reset the connection and take our last words from the peer. */
+    if (c->flags & (CONN_F_EOF | CONN_F_NO_LINGER))
+        die(c);
+}
+
+static void bury(struct conn *c)
+{
+    struct conn_net *net = c->cw->net;
+    timer_disarm(&c->timer);
+    worker_unwatch(c->cw->w, &c->watch);
+    if (c->tls)
+        c->tls->ops->free(c->tls);
+    close(c->watch.fd);
+    ws_free(c->ws);
+    out_free(c);
+    drop_rest(c);
+    if (c->source)
+        source_give_back(net->sources, c->source);
+    if (!(c->flags & CONN_F_EXEMPT))
+        atomic_fetch_sub(&net->counted, 1);
+    atomic_fetch_sub(&net->open, 1);
+    conn_count(&c->cw->nr.open, (uint64_t)-1);
+    conn_slab_put(c);
+}
+
+static void turn_end(struct conn *c)
+{
+    if (c->phase == CONN_PHASE_DEAD) {
+        bury(c);
+        return;
+    }
+    if (c->phase == CONN_PHASE_OPEN && (c->flags & (CONN_F_AGAIN | CONN_F_PAUSED)) == CONN_F_AGAIN) {
+        c->flags &= (uint16_t)~CONN_F_AGAIN;
+        read_input(c, true);
+    }
+    if (c->phase == CONN_PHASE_CLOSING)
+        end_proto(c);
+    if (c->out) {
+        enum err e = out_flush(c);
+        if (e && e != ERR_AGAIN) {
+            out_free(c);
+            if (c->phase == CONN_PHASE_LINGER)
+                c->flags |= CONN_F_NO_LINGER;
+            else
+                conn_close(c, CONN_CLOSE_PEER);
+        }
+    }
+    if (c->out)
+        conn_rearm(c);
+    if (!c->out && c->flags & CONN_F_SENT) {
+        c->flags &= (uint16_t)~CONN_F_SENT;
+        if (c->phase == CONN_PHASE_OPEN && c->proto->on_drained)
+            c->proto->on_drained(c); /* what it sends now leaves at the end of the next turn */
+    }
+    if (c->phase == CONN_PHASE_LINGER)
+        linger(c);
+    if (c->phase != CONN_PHASE_DEAD)
+        conn_want(c);
+}
+
+void conn_flush_worker(struct deferred *d)
+{
+    struct conn_worker *cw = CONTAINER_OF(d, struct conn_worker, flush);
+    struct list run = cw->dirty, *n;
+    cw->flush_queued = false;
+    if (list_is_empty(&cw->dirty))
+        return;
+    run.next->prev = run.prev->next = &run;
+    list_init(&cw->dirty);
+    while ((n = list_pop(&run))) { /* those that become dirty again wait for the next turn */
+        struct conn *c = CONTAINER_OF(n, struct conn, node);
+        c->flags &= (uint16_t)~CONN_F_DIRTY;
+        turn_end(c);
+    }
+}
+
+/* ---- beginning, passing on, stopping -------------------------------------------------------------- */
+
+void conn_start(struct conn_worker *cw, int fd, struct source *source, struct tls *tls,
+                const struct conn_proto *proto, void *ctx, bool exempt)
+{
+    struct conn_net *net = cw->net;
+    struct conn *c = conn_slab_get(cw);
+    if (!c) {
+        log_warn("conn.memory", "worker=%u", worker_index(cw->w));
+        goto fail;
+    }
+    c->watch = (struct watch){ fd, on_ready };
+    if (worker_watch(cw->w, &c->watch, EPOLLIN) != ERR_OK) {
+        conn_slab_put(c);
+        goto fail;
+    }
+    c->timer.on_timer = on_timer;
+    c->proto = proto;
+    c->ctx = ctx;
+    c->tls = tls;
+    c->source = source;
+    c->flags = (uint16_t)(CONN_F_IN | (exempt ? CONN_F_EXEMPT : 0));
+    atomic_fetch_add(&net->open, 1);
+    if (!exempt)
+        atomic_fetch_add(&net->counted, 1);
+    conn_count(&cw->nr.open, 1);
+    conn_count(&cw->nr.accepted, 1);
+    if (tls) {
+        c->phase = CONN_PHASE_HANDSHAKE;
+        c->deadline_ms = worker_now_ms(cw->w) + net->limits.handshake_ms;
+        conn_rearm(c);
+    } else {
+        open_proto(c);
+    }
+    return;
+fail:
+    if (tls)
+        tls->ops->free(tls);
+    if (source)
+        source_give_back(net->sources, source);
+    close(fd);
+}
+
+struct old_state { /* the protocol before may still be on the stack */
+    struct deferred deferred;
+    void *state;
+};
+
+static void free_old_state(struct deferred *d)
+{
+    struct old_state *o = CONTAINER_OF(d, struct old_state, deferred);
+    free(o->state);
+    free(o);
+}
+
+void conn_switch(struct conn *c, const struct conn_proto *proto, void *listener_ctx, bool websocket)
+{
+    struct old_state *old = malloc(sizeof *old);
+    if (c->phase != CONN_PHASE_OPEN || !old || (websocket && (!raw_buffer(c->cw) || ws_new(&c->ws)))) {
+        free(old);
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        c->flags &= (uint16_t)~CONN_F_OPENED; /* the old protocol has said goodbye, the new one never came */
+        return;
+    }
+    *old = (struct old_state){ .deferred.run = free_old_state, .state = c->state };
+    worker_defer(c->cw->w, &old->deferred);
+    c->state = NULL;
+    c->proto = proto;
+    c->ctx = listener_ctx;
+    c->proto_at_ms = 0;
+    c->flags &= (uint16_t) ~(CONN_F_ESTABLISHED | CONN_F_OPENED | CONN_F_PAUSED);
+    c->flags |= CONN_F_SWITCHED | CONN_F_AGAIN;
+    conn_make_dirty(c);
+    open_proto(c);
+}
+
+void conn_stop_worker(struct conn_worker *cw, bool kill)
+{
+    for (uint32_t slot = 0; slot < cw->slab_nr * CONN_SLAB; slot++) {
+        struct conn *c = conn_slab_at(cw, slot);
+        if (c->phase == CONN_PHASE_FREE || c->phase == CONN_PHASE_DEAD)
+            continue;
+        if (c->phase == CONN_PHASE_OPEN && !kill && c->proto->on_stop)
+            c->proto->on_stop(c);
+        else
+            conn_close(c, CONN_CLOSE_STOP);
+        if (kill) {
+            c->flags |= CONN_F_NO_LINGER;
+            if (c->phase == CONN_PHASE_LINGER)
+                die(c);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+/* hub/conn/tls.c - TLS by OpenSSL: what small clients need from a hub (docs/operations.md, "TLS"), and the
+ * record layer of tls.h on an SSL object. */
+#include "hub/conn/tls.h"
+
+#include "base/log.h"
+
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One list for every client. The last suite is for old firmware that asks with nothing else before it agrees
+ * to small fragments; ChaCha20 moves to the front for those that prefer it (SSL_OP_PRIORITIZE_CHACHA). */
+static const char ciphers_12[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"
+                                 "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:"
+                                 "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305:"
+                                 "ECDHE-RSA-AES128-SHA:@SECLEVEL=2";
+enum { TICKET_KEYS_LEN = 80, SESSION_TIMEOUT_S = 12 * 3600, SESSION_CACHE_NR = 20000 };
+
+struct tls_ctx {
+    SSL_CTX *ssl;
+    atomic_uint refs;
+};
+struct tls_ossl {
+    struct tls tls; /* first */
+    SSL *ssl;
+    uint8_t *cert; /* the peer's, DER; made when it is first asked for */
+    int cert_len;
+};
+
+static const struct tls_ops handshake_ops, record_ops;
+
+static struct tls_ossl *ossl(const struct tls *t)
+{
+    return (struct tls_ossl *)(void *)t;
+}
+
+static int accept_any(X509_STORE_CTX *x, void *arg)
+{
+    (void)x;
+    (void)arg;
+    return 1; /* who it is and what it may do is decided by the identity it claims */
+}
+
+static void log_ssl(const char *event, const char *file)
+{
+    char text[160];
+    unsigned long e = ERR_peek_last_error();
+    ERR_error_string_n(e, text, sizeof text);
+    log_error(event, "file=%s reason=%s", file, text);
+    ERR_clear_error();
+}
+
+static bool load_pair(SSL_CTX *ssl, const char *chain, const char *key)
+{
+    if (SSL_CTX_use_certificate_chain_file(ssl, chain) != 1) {
+        log_ssl("tls.certificate", chain);
+        return false;
+    }
+    if (SSL_CTX_use_PrivateKey_file(ssl, key, SSL_FILETYPE_PEM) != 1 || SSL_CTX_check_private_key(ssl) != 1) {
+        log_ssl("tls.key", key);
+        return false;
+    }
+    return true;
+}
+
+enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const struct tls_ctx *before)
+{
+    static const unsigned char id_context[] = "roost";
+    struct tls_ctx *c = calloc(1, sizeof *c);
+    if (!c)
+        return ERR_NOMEM;
+    atomic_init(&c->refs, 1);
+    SSL_CTX *ssl = c->ssl = SSL_CTX_new(TLS_server_method());
+    if (!ssl)
+        goto fail;
+    SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
+    SSL_CTX_set_max_proto_version(ssl, 0); /* whatever the system's defaults say */
+    if (SSL_CTX_set_cipher_list(ssl, ciphers_12) != 1 || SSL_CTX_set1_groups_list(ssl, "X25519:P-256") != 1) {
+        log_ssl("tls.setup", "-");
+        goto fail;
+    }
+    SSL_CTX_set_options(ssl, SSL_OP_CIPHER_SERVER_PREFERENCE | SSL_OP_PRIORITIZE_CHACHA |
+                                 SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION |
+                                 SSL_OP_IGNORE_UNEXPECTED_EOF);
+    SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
+                              SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
+    SSL_CTX_set_read_ahead(ssl, 1);
+    SSL_CTX_set_num_tickets(ssl, 1);
+    /* Clients without tickets resume by session id; without an id context they would not, silently, once a
+     * client certificate is asked for. */
+    SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER);
+    SSL_CTX_set_session_id_context(ssl, id_context, sizeof id_context - 1);
+    SSL_CTX_sess_set_cache_size(ssl, cfg->session_cache_nr ? (long)cfg->session_cache_nr : SESSION_CACHE_NR);
+    SSL_CTX_set_timeout(ssl, cfg->session_timeout_s ? (long)cfg->session_timeout_s : SESSION_TIMEOUT_S);
+    if (cfg->ask_client_certificate) {
+        SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL); /* no CA names are sent: any client may answer */
+        SSL_CTX_set_cert_verify_callback(ssl, accept_any, NULL);
+    }
+    unsigned loaded = 0;
+    for (int i = 0; i < 2; i++) {
+        if (!cfg->chain_files[i])
+            continue;
+        if (!load_pair(ssl, cfg->chain_files[i], cfg->key_files[i]))
+            goto fail;
+        loaded++;
+    }
+    if (!loaded) {
+        log_error("tls.certificate", "reason=none");
+        goto fail;
+    }
+    if (before) { /* tickets handed out before a reload stay good */
+        unsigned char keys[TICKET_KEYS_LEN];
+        if (SSL_CTX_get_tlsext_ticket_keys(before->ssl, keys, sizeof keys) == 1)
+            SSL_CTX_set_tlsext_ticket_keys(ssl, keys, sizeof keys);
+        OPENSSL_cleanse(keys, sizeof keys);
+    }
+    *out = c;
+    return ERR_OK;
+fail:
+    tls_ctx_unref(c);
+    return ERR_IO;
+}
+
+struct tls_ctx *tls_ctx_ref(struct tls_ctx *c)
+{
+    atomic_fetch_add(&c->refs, 1);
+    return c;
+}
+
+void tls_ctx_unref(struct tls_ctx *c)
+{
+    if (!c || atomic_fetch_sub(&c->refs, 1) != 1)
+        return;
+    SSL_CTX_free(c->ssl);
+    free(c);
+}
+
+enum err tls_accept_new(struct tls **out, struct tls_ctx *c, int fd)
+{
+    struct tls_ossl *t = calloc(1, sizeof *t);
+    if (!t)
+        return ERR_NOMEM;
+    t->tls.ops = &handshake_ops;
+    t->ssl = SSL_new(c->ssl);
+    if (!t->ssl || SSL_set_fd(t->ssl, fd) != 1) {
+        SSL_free(t->ssl);
+        free(t);
+        ERR_clear_error();
+        return ERR_NOMEM;
+    }
+    SSL_set_accept_state(t->ssl);
+    *out = &t->tls;
+    return ERR_OK;
+}
+
+static enum tls_need need_of(SSL *ssl, int r)
+{
+    switch (SSL_get_error(ssl, r)) {
+    case SSL_ERROR_NONE:
+        return TLS_DONE;
+    case SSL_ERROR_WANT_READ:
+        return TLS_NEED_READ;
+    case SSL_ERROR_WANT_WRITE:
+        return TLS_NEED_WRITE;
+    case SSL_ERROR_ZERO_RETURN:
+        return TLS_CLOSED;
+    default:
+        return TLS_FAILED;
+    }
+}
+
+enum tls_need tls_handshake(struct tls **t, struct tls_outcome *out)
+{
+    struct tls_ossl *o = ossl(*t);
+    ERR_clear_error();
+    enum tls_need need = need_of(o->ssl, SSL_do_handshake(o->ssl));
+    *out = (struct tls_outcome){ .why = "" };
+    if (need == TLS_FAILED) {
+        const char *why = ERR_reason_error_string(ERR_peek_last_error());
+        out->why = why ? why : "closed";
+    } else if (need == TLS_DONE) {
+        out->resumed = SSL_session_reused(o->ssl);
+        o->tls.ops = &record_ops; /* here a record layer of our own would take the keys over */
+    }
+    ERR_clear_error();
+    return need;
+}
+
+static enum tls_need record_read(struct tls *t, uint8_t *buf, size_t cap, size_t *n)
+{
+    SSL *ssl = ossl(t)->ssl;
+    *n = 0;
+    int r = SSL_read_ex(ssl, buf, cap, n);
+    if (r == 1)
+        return TLS_DONE;
+    enum tls_need need = need_of(ssl, r);
+    if (need == TLS_FAILED)
+        ERR_clear_error();
+    return need;
+}
+
+static enum tls_need record_write(struct tls *t, struct span s, size_t *n)
+{
+    SSL *ssl = ossl(t)->ssl;
+    *n = 0;
+    int r = SSL_write_ex(ssl, s.p, s.n, n);
+    if (r == 1)
+        return TLS_DONE;
+    enum tls_need need = need_of(ssl, r);
+    if (need == TLS_FAILED)
+        ERR_clear_error();
+    return need;
+}
+
+static bool record_has_more(const struct tls *t)
+{
+    return SSL_has_pending(ossl(t)->ssl);
+}
+
+static void record_bye(struct tls *t)
+{
+    SSL_shutdown(ossl(t)->ssl);
+    ERR_clear_error();
+}
+
+static void record_free(struct tls *t)
+{
+    struct tls_ossl *o = ossl(t);
+    /* Not closed by both sides is the normal end here: the session stays good for resumption. */
+    SSL_set_shutdown(o->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    SSL_free(o->ssl);
+    OPENSSL_free(o->cert);
+    free(o);
+}
+
+static void handshake_free(struct tls *t)
+{
+    struct tls_ossl *o = ossl(t);
+    SSL_free(o->ssl);
+    free(o);
+    ERR_clear_error();
+}
+
+static bool record_peer_certificate(struct tls *t, struct span *der)
+{
+    struct tls_ossl *o = ossl(t);
+    if (!o->cert) {
+        X509 *x = SSL_get0_peer_certificate(o->ssl);
+        o->cert_len = x ? i2d_X509(x, &o->cert) : 0;
+    }
+    if (o->cert_len <= 0)
+        return false;
+    *der = span_of(o->cert, (size_t)o->cert_len);
+    return true;
+}
+
+static unsigned record_max_fragment(const struct tls *t)
+{
+    const SSL_SESSION *s = SSL_get0_session(ossl(t)->ssl);
+    unsigned code = s ? SSL_SESSION_get_max_fragment_length(s) : 0;
+    return code >= 1 && code <= 4 ? 256u << code : 0; /* RFC 6066 section 4 */
+}
+
+static const struct tls_ops handshake_ops = { .free = handshake_free };
+static const struct tls_ops record_ops = {
+    .read = record_read,
+    .write = record_write,
+    .has_more = record_has_more,
+    .bye = record_bye,
+    .free = record_free,
+    .peer_certificate = record_peer_certificate,
+    .max_fragment = record_max_fragment,
+};
