@@ -32,10 +32,10 @@ static inline bool span_starts(struct span s, struct span prefix)
 {
     return s.n >= prefix.n && (prefix.n == 0 || memcmp(s.p, prefix.p, prefix.n) == 0);
 }
-/* The rest after the first n bytes; n is at most s.n. */
+/* The rest after the first n bytes; n is at most s.n. (Not even nothing may be added to NULL.) */
 static inline struct span span_skip(struct span s, size_t n)
 {
-    return span_of(s.p + n, s.n - n);
+    return span_of(n ? s.p + n : s.p, s.n - n);
 }
 /* ASCII case-insensitive. */
 static inline bool span_ieq(struct span a, struct span b)
