@@ -47,11 +47,18 @@ struct boot_result {
 };
 
 /* Decide what to start, committing ATTEMPT or REJECT to the journal first. A failing journal write never
- * blocks booting the confirmed slot. ERR_IO only when flash cannot even be read. */
+ * blocks booting the confirmed slot. ERR_IO only when flash cannot even be read.
+ * `x` (device/slot.h) is the caller's memory, since a chip's stack has no room for it. */
+struct boot_scratch;
+MUST_USE enum err boot_run_with(struct flash *f, const struct crypto_ops *c, enum reset_cause cause,
+                                struct boot_scratch *x, struct boot_result *out);
+/* The same where the stack is large: takes about 8 KB of it. */
 MUST_USE enum err boot_run(struct flash *f, const struct crypto_ops *c, enum reset_cause cause,
                            struct boot_result *out);
 
-/* The running application's side. Each is one journal record; all are idempotent. */
+/* The running application's side. All are idempotent. */
+/* Each is one journal record. ERR_STALE: it does not fit what the journal says (confirming a slot that is
+ * not pending, making the confirmed one pending). */
 MUST_USE enum err boot_set_pending(struct flash *f, uint8_t slot, const uint8_t digest8[8]);
 MUST_USE enum err boot_confirm(struct flash *f, uint8_t slot, uint16_t security_counter);
 MUST_USE enum err boot_reject(struct flash *f, uint8_t slot, uint8_t reason);

@@ -133,7 +133,8 @@ void roost_dev_exchange_status(struct roost_dev *d, uint32_t id, unsigned status
 void roost_dev_exchange_body(struct roost_dev *d, uint32_t id, struct span piece);
 void roost_dev_exchange_end(struct roost_dev *d, uint32_t id, enum roost_dev_result result, uint64_t now_ms);
 
-/* True: a link is wanted, to *out. False: close it if one is open. Ask after every tick. */
+/* True: a link is wanted, to *out. False: close it if one is open (first send what is still in hand) and say
+ * so with roost_dev_link_closed: exchanges may wait for it. Ask after every tick and every link_take. */
 bool roost_dev_link(struct roost_dev *d, struct roost_dev_link *out);
 void roost_dev_link_opened(struct roost_dev *d, uint64_t now_ms);
 void roost_dev_link_bytes(struct roost_dev *d, struct span in, uint64_t now_ms);
