@@ -21,6 +21,9 @@ struct tls_session; /* what lets the same device come back with a short handshak
 
 MUST_USE enum err tls_client_new(struct tls_client **out);
 void tls_client_free(struct tls_client *t); /* its connections are gone already; accepts NULL */
+/* Every name is taken to be at this address literal: a hub that has no name here yet, a laboratory. Names in
+ * certificates are checked as always. ERR_PROTO: not an address. */
+MUST_USE enum err tls_client_set_address(struct tls_client *t, const char *address);
 /* CA certificates (PEM, any number) that a pin may refer to although the server does not send them. They
  * are no trust anchors by themselves. ERR_PROTO: not a certificate. */
 MUST_USE enum err tls_client_store_ca(struct tls_client *t, struct span pem);
@@ -42,11 +45,13 @@ MUST_USE enum err tls_conn_open(struct tls_client *t, const struct tls_target *t
 void tls_conn_close(struct tls_conn *c); /* says goodbye where that costs no waiting; accepts NULL */
 
 /* Wait on this descriptor for these poll events (the values of POLLIN and POLLOUT, which epoll shares),
- * then step. Both may change with every call: the descriptor while names resolve and addresses are tried. */
+ * then step; step once right after opening. Until it is open every step may bring another descriptor, even
+ * one of the same number: register anew. -1 before the first step: do not wait. */
 int tls_conn_fd(const struct tls_conn *c);
 uint32_t tls_conn_events(const struct tls_conn *c);
 /* Goes on connecting. ERR_OK: open; ERR_AGAIN: wait; ERR_VERIFY: the server is not who it must be;
- * ERR_NOTFOUND: the name does not resolve; ERR_IO: unreachable or broke off. */
+ * ERR_NOTFOUND: the name does not resolve; ERR_DENIED: the host is there, but nobody listens;
+ * ERR_IO: unreachable or broke off. */
 MUST_USE enum err tls_conn_step(struct tls_conn *c);
 /* Open ones. ERR_AGAIN: wait. ERR_OK with *n == 0: the peer closed. ERR_IO: it broke off. Read until
  * ERR_AGAIN: bytes may be inside already decrypted, where no poll sees them. */

@@ -23,7 +23,7 @@ struct lookup {
     int refs; /* under lock: askers, the cache and the thread */
     pthread_mutex_t lock;
     bool done;
-    int event_fd; /* readable from done on */
+    int event_fd; /* readable from done on; -1 where that was at once */
     uint64_t until_ms;
     unsigned addr_nr;
     union resolve_addr addr[RESOLVE_ADDR_MAX]; /* port 0 */
@@ -31,9 +31,12 @@ struct lookup {
 };
 struct resolver { /* one thread's */
     struct list cache;
+    bool fixed; /* every name is at `at` */
+    union resolve_addr at;
 };
 
 void resolver_init(struct resolver *r);
+MUST_USE enum err resolver_set_address(struct resolver *r, const char *address); /* ERR_PROTO */
 void resolver_fini(struct resolver *r);
 /* A reference to the lookup of `host`; ready at once for literals and remembered names.
  * ERR_NOMEM, ERR_IO. */

@@ -5,6 +5,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
@@ -35,7 +36,7 @@ struct tls_conn { /* one a socket, ten thousand of them: keep it small */
     uint32_t source;
     uint16_t port;
     uint8_t state, addr; /* index into lookup->addr */
-    bool plain, has_pin;
+    bool plain, has_pin, refused;
     uint8_t events;
     uint8_t pin[TLS_PIN_LEN];
     char host[];
@@ -114,6 +115,11 @@ void tls_client_free(struct tls_client *t)
     free(t);
 }
 
+enum err tls_client_set_address(struct tls_client *t, const char *address)
+{
+    return resolver_set_address(&t->resolver, address);
+}
+
 enum err tls_conn_open(struct tls_client *t, const struct tls_target *target, struct tls_conn **out)
 {
     if (!target->host.n || target->host.n > TLS_HOST_MAX || memchr(target->host.p, 0, target->host.n))
@@ -138,6 +144,12 @@ enum err tls_conn_open(struct tls_client *t, const struct tls_target *target, st
         free(c);
         return e;
     }
+    /* A descriptor of its own: one poll set may hold many that wait for the same name. */
+    if (!lookup_is_done(c->lookup) && (c->fd = fcntl(c->lookup->event_fd, F_DUPFD_CLOEXEC, 0)) < 0) {
+        lookup_unref(c->lookup);
+        free(c);
+        return ERR_IO;
+    }
     c->state = RESOLVING;
     *out = c;
     return ERR_OK;
@@ -161,7 +173,7 @@ void tls_conn_close(struct tls_conn *c)
 
 int tls_conn_fd(const struct tls_conn *c)
 {
-    return c->state == RESOLVING ? c->lookup->event_fd : c->fd;
+    return c->fd;
 }
 
 uint32_t tls_conn_events(const struct tls_conn *c)
@@ -217,9 +229,10 @@ static enum err dial(struct tls_conn *c)
             c->events = POLLOUT;
             return ERR_OK;
         }
+        c->refused = errno == ECONNREFUSED;
         c->why = strerror(errno);
     }
-    return broken(c, ERR_IO, c->why);
+    return broken(c, c->refused ? ERR_DENIED : ERR_IO, c->why);
 }
 
 static enum err start_tls(struct tls_conn *c)
@@ -304,6 +317,7 @@ enum err tls_conn_step(struct tls_conn *c)
         socklen_t n = sizeof error;
         if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 || error) {
             c->why = strerror(error);
+            c->refused = error == ECONNREFUSED;
             c->addr++;
             e = dial(c);
             return e ? e : ERR_AGAIN;

@@ -200,7 +200,7 @@ static int set_up(void **state)
     struct world *w = calloc(1, sizeof *w);
     w->ca = make("ca", NULL, NULL, 30);
     w->other = make("other", NULL, NULL, 30);
-    w->leaf = make("leaf", &w->ca, "DNS:localhost,IP:127.0.0.1", 30);
+    w->leaf = make("leaf", &w->ca, "DNS:localhost,DNS:hub.localhost,IP:127.0.0.1", 30);
     pin_of(&w->ca, w->pin);
     pin_of(&w->other, w->other_pin);
     assert_int_equal(tls_client_new(&w->t), ERR_OK);
@@ -228,6 +228,12 @@ static void test_pin_of_the_sent_ca(void **state)
     assert_int_equal(try_host(w->t, &s, "localhost", NULL, NULL), ERR_VERIFY); /* not the system's CA */
     assert_int_equal(try_host(w->t, &s, "localhost", w->pin, NULL), ERR_OK);
     assert_int_equal(try_host(w->t, &s, "127.0.0.1", w->pin, NULL), ERR_OK);
+    assert_int_equal(try_host(w->t, &s, "hub.localhost", w->pin, NULL), ERR_OK); /* no name server asked */
+    assert_int_equal(try_host(w->t, &s, "other.localhost", w->pin, NULL), ERR_VERIFY);
+    assert_int_equal(tls_client_set_address(w->t, "localhost"), ERR_PROTO);
+    assert_int_equal(tls_client_set_address(w->t, "127.0.0.1"), ERR_OK);
+    assert_int_equal(try_host(w->t, &s, "localhost", w->pin, NULL), ERR_OK);
+    assert_int_equal(try_host(w->t, &s, "not-in-the-certificate.example", w->pin, NULL), ERR_VERIFY);
     /* Learning the CA for its pin has not made it an anchor for everything. */
     assert_int_equal(try_host(w->t, &s, "localhost", NULL, NULL), ERR_VERIFY);
     assert_int_equal(try_host(w->t, &s, "localhost", w->other_pin, NULL), ERR_VERIFY);
@@ -394,7 +400,7 @@ static void test_what_cannot_be_reached(void **state)
     server_start(&s, NULL, NULL);
     assert_int_equal(try_host(w->t, &s, "no-such-name.invalid", w->pin, NULL), ERR_NOTFOUND);
     server_stop(&s); /* its port is closed now */
-    assert_int_equal(try_host(w->t, &s, "127.0.0.1", NULL, NULL), ERR_IO);
+    assert_int_equal(try_host(w->t, &s, "127.0.0.1", NULL, NULL), ERR_DENIED);
     to.host = SPAN("127.0.0.1");
     assert_int_equal(tls_conn_open(w->t, &to, &c), ERR_OK);
     tls_conn_close(c); /* before anything happened */
