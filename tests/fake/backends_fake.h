@@ -1,0 +1,178 @@
+/* tests/fake/backends_fake.h - store, stream and bus that answer at once, without threads or disk, for fuzz
+ * targets: one device ("d1" with a key of 32 zero bytes), one stored session, a few messages that always
+ * wait. Include it once in a program, in place of the real ones. */
+#ifndef ROOST_TESTS_FAKE_BACKENDS_FAKE_H
+#define ROOST_TESTS_FAKE_BACKENDS_FAKE_H
+
+#include "hub/domain/hub.h"
+
+#include <assert.h>
+#include <string.h>
+
+struct store_tx {
+    int unused;
+};
+static struct {
+    bool has_session;
+    uint32_t channels;
+    uint64_t settled; /* messages 1..settled are gone */
+    unsigned fail;    /* over 0: every so many operations the disk is full */
+    unsigned ops;
+    struct bus_addr attached;
+    bool is_attached;
+} fake;
+
+static const uint8_t fake_key[32];
+
+static void fake_run(struct store_op *op)
+{
+    struct store_tx tx;
+    bool full = fake.fail && ++fake.ops % fake.fail == 0;
+    op_complete(&op->op, full ? ERR_FULL : op->run(&tx, op));
+}
+void store_write(struct store *s, struct store_op *op)
+{
+    (void)s;
+    fake_run(op);
+}
+void store_read(struct store *s, struct store_op *op)
+{
+    (void)s;
+    fake_run(op);
+}
+
+enum err tx_device_get(struct store_tx *t, struct span id, struct device_row *out)
+{
+    (void)t;
+    if (!span_eq(id, SPAN("d1")))
+        return ERR_NOTFOUND;
+    *out = (struct device_row){ .id = SPAN("d1"), .key1 = span_of(fake_key, 32), .generation = SPAN("1") };
+    return ERR_OK;
+}
+enum err tx_device_put(struct store_tx *t, const struct device_row *r, uint64_t if_etag, uint64_t *etag)
+{
+    (void)t, (void)r, (void)if_etag, (void)etag;
+    return ERR_OK;
+}
+enum err tx_policy_get(struct store_tx *t, struct span name, struct policy_row *out)
+{
+    (void)t, (void)name, (void)out;
+    return ERR_NOTFOUND;
+}
+enum err tx_session_get(struct store_tx *t, struct span id, struct session_row *out)
+{
+    (void)t;
+    if (!fake.has_session)
+        return ERR_NOTFOUND;
+    *out = (struct session_row){ id, fake.channels };
+    return ERR_OK;
+}
+enum err tx_session_put(struct store_tx *t, const struct session_row *r)
+{
+    (void)t;
+    fake.has_session = true;
+    fake.channels = r->channels;
+    return ERR_OK;
+}
+enum err tx_session_delete(struct store_tx *t, struct span id)
+{
+    (void)t, (void)id;
+    fake.has_session = false;
+    return ERR_OK;
+}
+enum err tx_c2d_list(struct store_tx *t, struct span device, uint64_t after_seq, uint64_t after_bcast,
+                     size_t limit, c2d_each *each, void *ctx)
+{
+    enum err e = ERR_OK;
+    (void)t, (void)after_bcast;
+    for (uint64_t seq = (after_seq > fake.settled ? after_seq : fake.settled) + 1; !e && limit-- && seq <= 12;
+         seq++)
+        e = each(ctx, &(struct c2d_row){ .device = device,
+                                         .seq = seq,
+                                         .expires_ms = UINT64_MAX,
+                                         .ack = (uint8_t)(seq % 4),
+                                         .deliveries = seq % 3 == 0,
+                                         .message_id = SPAN("m"),
+                                         .props = SPAN("%24.mid=m&a%20b=c"),
+                                         .body = SPAN("body") });
+    return e;
+}
+enum err tx_c2d_settle(struct store_tx *t, struct span device, bool broadcast, uint64_t seq)
+{
+    (void)t, (void)device, (void)broadcast;
+    if (seq > fake.settled)
+        fake.settled = seq;
+    return ERR_OK;
+}
+enum err tx_c2d_delivered(struct store_tx *t, struct span device, bool broadcast, uint64_t seq, uint32_t *nr)
+{
+    (void)t, (void)device, (void)broadcast, (void)seq;
+    *nr = 1;
+    return ERR_OK;
+}
+enum err tx_c2d_push(struct store_tx *t, const struct c2d_row *r, size_t depth_max, uint64_t *seq)
+{
+    (void)t, (void)r, (void)depth_max, (void)seq;
+    return ERR_LIMIT;
+}
+enum err tx_broadcast_push(struct store_tx *t, const struct c2d_row *r, uint64_t *seq)
+{
+    (void)t, (void)r, (void)seq;
+    return ERR_LIMIT;
+}
+enum err tx_c2d_expire(struct store_tx *t, uint64_t now_ms, size_t limit, c2d_each *each, void *ctx)
+{
+    (void)t, (void)now_ms, (void)limit, (void)each, (void)ctx;
+    return ERR_OK;
+}
+enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r)
+{
+    (void)t, (void)r;
+    return ERR_OK;
+}
+enum err tx_report_set_connected(struct store_tx *t, struct span device, bool connected, uint64_t at_ms)
+{
+    (void)t, (void)device, (void)connected, (void)at_ms;
+    return ERR_OK;
+}
+
+void stream_append(struct stream *s, struct stream_append *a)
+{
+    (void)s;
+    op_complete(&a->op, fake.fail && ++fake.ops % fake.fail == 0 ? ERR_FULL : ERR_OK);
+}
+uint32_t stream_partitions(const struct stream *s)
+{
+    (void)s;
+    return 4;
+}
+
+enum err bus_attach(struct bus *b, struct span identity, struct bus_addr addr)
+{
+    (void)b, (void)identity;
+    fake.attached = addr;
+    fake.is_attached = true;
+    return ERR_OK;
+}
+void bus_detach(struct bus *b, struct span identity, struct bus_addr addr)
+{
+    (void)b, (void)identity;
+    if (fake.attached.slot == addr.slot && fake.attached.generation == addr.generation)
+        fake.is_attached = false;
+}
+bool bus_is_attached(struct bus *b, struct span identity)
+{
+    (void)b, (void)identity;
+    return fake.is_attached;
+}
+bool bus_wake(struct bus *b, struct span identity, uint32_t what)
+{
+    (void)b, (void)identity, (void)what;
+    return false;
+}
+void bus_wake_all(struct bus *b, uint32_t what)
+{
+    (void)b, (void)what;
+}
+
+#endif
