@@ -7,7 +7,7 @@
 
 const char *campaign_state_name(unsigned state)
 {
-    static const char *const names[] = { "RUNNING", "COMPLETED", "ABORTED", "SUPERSEDED" };
+    static const char *const names[] = { "running", "completed", "aborted", "superseded" };
     return state < sizeof names / sizeof names[0] ? names[state] : "UNKNOWN";
 }
 

@@ -12,7 +12,7 @@
 #define CAMPAIGN_DEVICES_MAX  10000u /* listed in one request */
 #define CAMPAIGN_SWEEP_MAX    256u   /* rows one sweep moves */
 
-const char *campaign_state_name(unsigned state); /* "RUNNING" */
+const char *campaign_state_name(unsigned state); /* "running" */
 
 struct campaign_new { /* borrowed */
     const struct span *releases;

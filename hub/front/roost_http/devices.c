@@ -1,0 +1,254 @@
+/* hub/front/roost_http/devices.c - the registry: list, create, show, disable, approve, delete. */
+#include "hub/domain/audit.h"
+#include "hub/domain/identity.h"
+#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/routes.h"
+
+struct list_state {
+    struct job *j;
+    struct span after;
+    uint64_t limit;
+    int status;
+    struct device_row *rows;
+    size_t nr;
+};
+
+static enum err keep(void *ctx, const struct device_row *r)
+{
+    struct list_state *l = ctx;
+    return identity_copy(&l->j->a, r, &l->rows[l->nr++]);
+}
+
+static enum err list(struct job *j, struct store_tx *tx)
+{
+    struct list_state *l = j->state;
+    l->nr = 0;
+    enum err e = tx_device_list(tx, l->after, l->limit, l->status, keep, l);
+    if (e)
+        return e;
+    json_t *arr = json_array();
+    j->out = json_object();
+    if (!arr || !j->out) {
+        json_decref(arr);
+        return ERR_NOMEM;
+    }
+    json_put(j->out, "devices", arr);
+    for (size_t i = 0; !e && i < l->nr; i++) {
+        json_t *o = NULL;
+        e = device_json(j, tx, &l->rows[i], false, false, &o);
+        if (!e && json_array_append_new(arr, o))
+            e = ERR_NOMEM;
+    }
+    if (l->nr == l->limit)
+        json_put(j->out, "next", json_span(l->rows[l->nr - 1].id));
+    return e;
+}
+
+static void start_list(struct job *j)
+{
+    struct list_state *l = arena_alloc(&j->a, sizeof *l);
+    struct span s;
+    uint8_t status;
+    if (!l) {
+        job_end_err(j, ERR_NOMEM);
+        return;
+    }
+    *l = (struct list_state){ .j = j, .limit = IDENTITY_LIST_DEFAULT, .status = -1 };
+    j->state = l;
+    (void)in_query_u64(j, "limit", IDENTITY_LIST_MAX, &l->limit);
+    if (!l->limit)
+        (void)job_fail(j, 400, "bad-query", "query \"limit\" has to be from 1 to %u", IDENTITY_LIST_MAX);
+    if (http_query(j->r, "after", &s))
+        l->after = s;
+    if (http_query(j->r, "status", &s)) {
+        if (device_status_parse(s, &status))
+            (void)job_fail(j, 400, "bad-query", "query \"status\" has to be enabled, disabled or pending");
+        else
+            l->status = status;
+    }
+    l->rows = arena_alloc(&j->a, (size_t)l->limit * sizeof *l->rows);
+    if (j->code)
+        job_end(j);
+    else if (!l->rows)
+        job_end_err(j, ERR_NOMEM);
+    else
+        job_read(j, list, NULL);
+}
+
+struct one_state {
+    struct span id;
+    bool has_status, must_be_new, changed;
+    uint8_t status;
+};
+
+static enum err show(struct job *j, struct store_tx *tx, const struct device_row *d)
+{
+    return device_json(j, tx, d, true, (j->granted & ACCESS_REGISTRY_WRITE) != 0, &j->out);
+}
+
+static enum err not_found(struct job *j, struct span id)
+{
+    return JOB_REFUSE(j, 404, "device-not-found",
+                      "there is no device \"%.*s\": `roost device list` shows the ones there are", (int)id.n,
+                      (const char *)id.p);
+}
+
+static enum err put_new(struct job *j, struct store_tx *tx, struct one_state *s)
+{
+    struct device_row d = { .id = s->id, .status = s->status, .origin = SPAN("operator") };
+    enum err e = identity_create(j->h, tx, &j->a, &d, &d);
+    if (!e)
+        e = audit_push(j->h, tx, j->who, "device.create", s->id, "%s", device_status_name(d.status));
+    j->status = 201;
+    s->changed = true;
+    return e ? e : show(j, tx, &d);
+}
+
+static enum err put(struct job *j, struct store_tx *tx)
+{
+    struct one_state *s = j->state;
+    struct device_row d;
+    enum err e = identity_get(tx, &j->a, s->id, &d);
+    j->status = 200;
+    if (e == ERR_NOTFOUND)
+        return put_new(j, tx, s);
+    if (e)
+        return e;
+    if (s->must_be_new)
+        return JOB_REFUSE(j, 409, "device-exists", "there is a device \"%.*s\" already", (int)s->id.n,
+                          (const char *)s->id.p);
+    if (!s->has_status)
+        return show(j, tx, &d);
+    uint8_t was = d.status;
+    e = identity_set_status(j->h, tx, &j->a, s->id, s->status, &d);
+    if (e == ERR_STALE)
+        return JOB_REFUSE(
+            j, 409, "device-pending",
+            "the device waits for approval: approve it with `roost device approve`, or delete it");
+    s->changed = !e && was != d.status;
+    if (s->changed)
+        e = audit_push(j->h, tx, j->who, "device.status", s->id, "%s", device_status_name(d.status));
+    return e ? e : show(j, tx, &d);
+}
+
+static void announce(struct job *j)
+{
+    struct one_state *s = j->state;
+    if (s->changed)
+        identity_announce(j->h, s->id);
+    job_end(j);
+}
+
+static bool one_state(struct job *j)
+{
+    struct one_state *s = arena_alloc(&j->a, sizeof *s);
+    j->state = s;
+    if (!s)
+        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    return in_path_device(j, &s->id);
+}
+
+static void start_put(struct job *j)
+{
+    static const char *const names[] = { "status", NULL };
+    struct span status = SPAN_NONE;
+    if (one_state(j) && in_only(j, j->in, names) && in_text(j, j->in, "status", IN_OPTIONAL, 16, &status)) {
+        struct one_state *s = j->state;
+        struct span none = http_field(j->r, "If-None-Match");
+        s->must_be_new = span_eq(none, SPAN("*"));
+        s->has_status = status.n > 0;
+        if (s->has_status && (device_status_parse(status, &s->status) || s->status == DEVICE_PENDING))
+            (void)job_fail(j, 400, "bad-member", "member \"status\" has to be enabled or disabled");
+    }
+    if (j->code)
+        job_end(j);
+    else
+        job_write(j, put, announce);
+}
+
+static enum err get(struct job *j, struct store_tx *tx)
+{
+    struct one_state *s = j->state;
+    struct device_row d;
+    enum err e = identity_get(tx, &j->a, s->id, &d);
+    if (e == ERR_NOTFOUND)
+        return not_found(j, s->id);
+    return e ? e : show(j, tx, &d);
+}
+
+static enum err drop(struct job *j, struct store_tx *tx)
+{
+    struct one_state *s = j->state;
+    enum err e = tx_device_delete(tx, s->id);
+    if (e == ERR_NOTFOUND)
+        return not_found(j, s->id);
+    s->changed = true;
+    return e ? e : audit_push(j->h, tx, j->who, "device.delete", s->id, "%s", "");
+}
+
+static enum err approve(struct job *j, struct store_tx *tx)
+{
+    struct one_state *s = j->state;
+    struct device_row d;
+    enum err e = identity_approve(j->h, tx, &j->a, s->id, &d);
+    if (e == ERR_NOTFOUND)
+        return not_found(j, s->id);
+    if (e == ERR_STALE) { /* told twice, or disabled */
+        e = identity_get(tx, &j->a, s->id, &d);
+        if (!e && d.status == DEVICE_DISABLED)
+            return JOB_REFUSE(j, 409, "device-disabled", "the device is disabled: enable it instead");
+        return e ? e : show(j, tx, &d);
+    }
+    s->changed = true;
+    if (!e)
+        e = audit_push(j->h, tx, j->who, "device.approve", s->id, "%s", "");
+    return e ? e : show(j, tx, &d);
+}
+
+static void start_get(struct job *j)
+{
+    if (one_state(j))
+        job_read(j, get, NULL);
+    else
+        job_end(j);
+}
+static void start_delete(struct job *j)
+{
+    if (one_state(j))
+        job_write(j, drop, announce);
+    else
+        job_end(j);
+}
+static void start_approve(struct job *j)
+{
+    if (one_state(j))
+        job_write(j, approve, announce);
+    else
+        job_end(j);
+}
+
+void devices_list(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_list };
+    job_start(r, &call);
+}
+void device_put(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, true, start_put };
+    job_start(r, &call);
+}
+void device_get(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_get };
+    job_start(r, &call);
+}
+void device_delete(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_delete };
+    job_start(r, &call);
+}
+void device_approve(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_approve };
+    job_start(r, &call);
+}

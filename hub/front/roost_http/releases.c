@@ -1,0 +1,123 @@
+/* hub/front/roost_http/releases.c - releases: taken, listed, handed out as they were signed. */
+#include "base/text.h"
+#include "hub/domain/metrics.h"
+#include "hub/domain/release.h"
+#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/routes.h"
+
+static enum err add(void *ctx, const struct release_row *r)
+{
+    return json_array_append_new(ctx, release_json(r)) ? ERR_NOMEM : ERR_OK;
+}
+
+static enum err list(struct job *j, struct store_tx *tx)
+{
+    json_t *arr = json_array();
+    j->out = json_object();
+    if (!arr || !j->out) {
+        json_decref(arr);
+        return ERR_NOMEM;
+    }
+    json_put(j->out, "releases", arr);
+    return tx_release_list(tx, add, arr);
+}
+
+static void start_list(struct job *j)
+{
+    job_read(j, list, NULL);
+}
+
+static enum err get(struct job *j, struct store_tx *tx)
+{
+    struct release_row r;
+    enum err e = tx_release_get(tx, span_of(j->state, OBJECT_ID_LEN), &r);
+    if (e == ERR_NOTFOUND)
+        return JOB_REFUSE(j, 404, "release-not-found",
+                          "there is no such release: `roost release list` shows the ones there are");
+    if (e)
+        return e;
+    j->bytes = arena_copy(&j->a, r.envelope);
+    j->bytes_type = "application/vnd.roost.release";
+    return ERR_OK;
+}
+
+static void start_get(struct job *j)
+{
+    uint8_t *id = arena_alloc(&j->a, OBJECT_ID_LEN);
+    j->state = id;
+    if (!id)
+        job_end_err(j, ERR_NOMEM);
+    else if (hex_decode(j->r->params[0], id, OBJECT_ID_LEN)) {
+        (void)job_fail(j, 400, "bad-release-id", "a release id has 64 hexadecimal digits");
+        job_end(j);
+    } else
+        job_read(j, get, NULL);
+}
+
+static enum err refuse(struct job *j, const struct release_added *r)
+{
+    char hex[2 * SHA256_LEN + 1] = "";
+    struct wr w = { (uint8_t *)hex, sizeof hex - 1, 0 };
+    hex_encode(&w, span_of(r->artifact, SHA256_LEN));
+    switch (r->refusal) {
+    case RELEASE_FORMAT:
+        return JOB_REFUSE(j, 422, "release-format", "the body is not a release manifest");
+    case RELEASE_NO_TRUST:
+        return JOB_REFUSE(
+            j, 422, "no-trust-record",
+            "no trust record is published yet, so nobody may sign a release: `roost keys publish`");
+    case RELEASE_SIGNATURES:
+        return JOB_REFUSE(
+            j, 422, "release-signatures",
+            "not signed by enough release keys that the newest trust record lists for this product: "
+            "`roost release sign`");
+    case RELEASE_NO_ARTIFACT:
+        return JOB_REFUSE(j, 422, "artifact-missing", "artifact %s is not here: push it first", hex);
+    case RELEASE_ARTIFACT_LEN:
+        return JOB_REFUSE(j, 422, "artifact-differs", "artifact %s is not what the release describes", hex);
+    case RELEASE_SEQ_TAKEN:
+        return JOB_REFUSE(j, 409, "release-sequence",
+                          "another release of this product and class has release_seq %u: raise it",
+                          r->release.release_seq);
+    case RELEASE_TAKEN:
+        break;
+    }
+    return ERR_OK;
+}
+
+static enum err push(struct job *j, struct store_tx *tx)
+{
+    struct release_added r;
+    struct release_row row;
+    enum err e = release_add(j->h, tx, &j->a, j->who, j->r->body, &r);
+    if (!e && r.refusal)
+        e = refuse(j, &r);
+    if (!e)
+        e = tx_release_get(tx, span_of(r.id, sizeof r.id), &row);
+    if (e)
+        return e;
+    j->status = r.existed ? 200 : 201;
+    j->out = release_json(&row);
+    return j->out ? ERR_OK : ERR_NOMEM;
+}
+
+static void start_post(struct job *j)
+{
+    job_write(j, push, NULL);
+}
+
+void releases_list(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_list };
+    job_start(r, &call);
+}
+void release_get_one(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_get };
+    job_start(r, &call);
+}
+void release_post(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_post };
+    job_start(r, &call);
+}

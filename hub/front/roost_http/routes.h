@@ -1,0 +1,27 @@
+/* hub/front/roost_http/routes.h - the handlers, by the file they are in. */
+#ifndef ROOST_HUB_FRONT_ROOST_HTTP_ROUTES_H
+#define ROOST_HUB_FRONT_ROOST_HTTP_ROUTES_H
+
+#include "hub/conn/http_conn.h"
+
+struct roost_http;
+
+http_handler bootstrap_post, checkin_post;                                        /* bootstrap.c, checkin.c */
+http_handler devices_list, device_put, device_get, device_delete, device_approve; /* devices.c */
+http_handler tokens_list, token_post, token_delete;                               /* tokens.c */
+http_handler message_post, broadcast_post, feedback_list;                         /* messages.c */
+http_handler telemetry_get;                                                       /* telemetry.c */
+http_handler trust_get, trust_post;                                               /* trust_record.c */
+http_handler upload_put, upload_head, artifact_post;                              /* uploads.c */
+http_handler artifact_get;                                                        /* artifacts.c */
+http_handler releases_list, release_get_one, release_post;                        /* releases.c */
+http_handler campaigns_list, campaign_get, campaign_post;                         /* campaigns.c */
+http_handler status_get, audit_list;                                              /* status.c */
+http_handler metrics_get, healthz_get, readyz_get;                                /* ops.c */
+
+/* artifacts.c: which blobs an artifact is made of, kept in memory; artifacts are immutable. */
+struct artifact_cache;
+struct artifact_cache *artifact_cache_new(void);
+void artifact_cache_free(struct artifact_cache *c);
+
+#endif

@@ -1,0 +1,376 @@
+/* hub/front/roost_http/telemetry.c - GET /roost/v1/telemetry: the stream as one JSON line a message. One read
+ * is under way at a time; nothing is read while the client has not taken what was sent, so a slow reader
+ * costs one buffer and the stream waits for nobody. */
+#include "hub/domain/telemetry.h"
+
+#include "base/text.h"
+#include "hub/domain/identity.h"
+#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/routes.h"
+
+#include <stdlib.h>
+
+#define STREAMS_MAX    64u
+#define PARTITIONS_MAX 32u
+#define RECORDS_MAX    64u
+#define READ_MIN       65536u
+#define UNSENT_MAX     65536u /* above: wait until it has left */
+
+enum part_state { PART_READY, PART_READING, PART_WATCHING, PART_DONE };
+struct part {
+    struct stream_watch watch; /* first */
+    struct tail *tail;
+    struct stream_pos pos;
+    uint64_t end_seq; /* follow=false: stop before it */
+    enum part_state state;
+};
+struct tail {
+    struct stream_read read; /* first */
+    struct job *j;
+    struct part *reading; /* NULL: no read is under way */
+    struct part parts[PARTITIONS_MAX];
+    unsigned parts_nr, turn;
+    struct stream_record records[RECORDS_MAX];
+    size_t record_at; /* of read.records: the next to send */
+    struct span device;
+    bool follow, gone, blocked;
+    char *line; /* owned: being sent, from line_at on */
+    size_t line_len, line_at;
+    size_t buf_cap;
+};
+
+static void pump(struct tail *t);
+
+/* ---- one record as a line ----------------------------------------------------------------------------- */
+
+static void put_system(json_t *o, const struct message *m)
+{
+    for (unsigned i = 0; i < BAG_SYSTEM_NAMES; i++)
+        if (m->system[i].p)
+            json_put(o, bag_system_names[i].stored, json_span(m->system[i]));
+    json_put(o, "iothub-connection-device-id", json_span(m->device));
+    if (m->module.n)
+        json_put(o, "iothub-connection-module-id", json_span(m->module));
+    if (m->generation.n)
+        json_put(o, "iothub-connection-auth-generation-id", json_span(m->generation));
+    json_put(o, "iothub-connection-auth-method", json_string(message_auth_method(m->auth)));
+    json_put(o, "iothub-message-source", json_string(message_source_name(m->source)));
+    if (m->model.n)
+        json_put(o, "dt-dataschema", json_span(m->model));
+}
+
+static void put_properties(json_t *o, const struct message *m)
+{
+    struct span at = m->props;
+    struct message_prop p;
+    while (message_prop_next(&at, &p)) {
+        json_t *v = p.null ? json_null() : json_span(p.value);
+        if (v && p.name.n && json_object_setn_new(o, (const char *)p.name.p, p.name.n, v))
+            continue; /* a name that is not UTF-8 has no JSON form */
+    }
+}
+
+static json_t *record_json(const struct stream_record *r, const struct message *m)
+{
+    json_t *o = json_object(), *system = json_object(), *props = json_object(), *body = NULL;
+    if (!o || !system || !props) {
+        json_decref(o);
+        json_decref(system);
+        json_decref(props);
+        return NULL;
+    }
+    put_system(system, m);
+    put_properties(props, m);
+    json_put(o, "partition", json_integer(r->partition));
+    json_put(o, "sequence", json_integer((json_int_t)r->seq));
+    json_put(o, "enqueued", json_time(r->enqueued_ms));
+    json_put(o, "device", json_span(m->device));
+    if (m->module.n)
+        json_put(o, "module", json_span(m->module));
+    json_put(o, "system", system);
+    json_put(o, "properties", props);
+    bool is_text = true; /* bytes that would have to be escaped one by one are base64 instead */
+    for (size_t i = 0; i < m->body.n && is_text; i++)
+        is_text =
+            m->body.p[i] >= 0x20 || m->body.p[i] == '\n' || m->body.p[i] == '\r' || m->body.p[i] == '\t';
+    if (is_text)
+        body = json_span(m->body); /* NULL when it is not UTF-8 */
+    if (body)
+        json_put(o, "body", body);
+    else
+        json_put(o, "bodyBase64", json_base64(m->body));
+    return o;
+}
+
+static void set_line(struct tail *t, json_t *o)
+{
+    size_t n = o ? json_dumpb(o, NULL, 0, JSON_COMPACT) : 0;
+    t->line = n ? malloc(n + 1) : NULL;
+    if (t->line) {
+        (void)json_dumpb(o, t->line, n, JSON_COMPACT);
+        t->line[n] = '\n';
+        t->line_len = n + 1;
+        t->line_at = 0;
+    }
+    json_decref(o);
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------ */
+
+static void on_room(struct http_req *r)
+{
+    struct tail *t = r->user;
+    t->blocked = false;
+    pump(t);
+}
+
+/* True when the line has been handed over. */
+static bool send_line(struct tail *t)
+{
+    while (t->line && !t->blocked) {
+        size_t n = t->line_len - t->line_at;
+        if (n > UNSENT_MAX)
+            n = UNSENT_MAX;
+        size_t unsent = http_stream_send(t->j->r, span_of(t->line + t->line_at, n));
+        t->line_at += n;
+        if (t->line_at == t->line_len) {
+            free(t->line);
+            t->line = NULL;
+        }
+        if (unsent > UNSENT_MAX && !t->gone) {
+            t->blocked = true;
+            http_stream_on_room(t->j->r, on_room);
+        }
+    }
+    return !t->line;
+}
+
+/* True when all records of the last read have been handed over. */
+static bool send_records(struct tail *t)
+{
+    for (;;) {
+        struct message m;
+        if (!send_line(t))
+            return false;
+        if (t->record_at == t->read.records_nr)
+            return true;
+        const struct stream_record *r = &t->read.records[t->record_at++];
+        if (message_decode(r->record, &m) || (t->device.n && !span_eq(t->device, m.device)))
+            continue;
+        set_line(t, record_json(r, &m));
+    }
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------ */
+
+static bool is_over(const struct tail *t)
+{
+    for (unsigned i = 0; i < t->parts_nr; i++)
+        if (t->parts[i].state == PART_READING || t->parts[i].state == PART_WATCHING ||
+            (!t->gone && t->parts[i].state == PART_READY))
+            return false;
+    return t->gone || (!t->line && t->record_at == t->read.records_nr);
+}
+
+static void finish(struct tail *t)
+{
+    struct job *j = t->j;
+    atomic_fetch_sub(&j->f->telemetry_nr, 1);
+    http_stream_end(j->r);
+    free(t->line);
+    free(t->read.buf);
+    free(t);
+    job_release(j);
+}
+
+static void on_watch(struct op *op)
+{
+    struct part *p = CONTAINER_OF(op, struct part, watch.op);
+    p->state = op->err ? PART_DONE : PART_READY;
+    pump(p->tail);
+}
+
+static void wait_for_more(struct tail *t, struct part *p)
+{
+    struct stream_info info;
+    if (p->pos.from == STREAM_TIME) { /* nothing at or after it yet: whatever comes next is */
+        stream_get_info(t->j->h->stream, p->pos.partition, &info);
+        p->pos = (struct stream_pos){ p->pos.partition, STREAM_SEQ, info.next_seq };
+    }
+    p->state = PART_WATCHING;
+    p->watch.partition = p->pos.partition;
+    p->watch.seq = p->pos.value;
+    p->watch.op.home = worker_mailbox(t->j->r->worker);
+    p->watch.op.done = on_watch;
+    stream_watch(t->j->h->stream, &p->watch);
+}
+
+static void on_read(struct op *op)
+{
+    struct tail *t = (struct tail *)op;
+    struct part *p = t->reading;
+    t->reading = NULL;
+    p->state = PART_READY;
+    t->record_at = 0;
+    if (op->err) {
+        t->read.records_nr = 0;
+        if (op->err == ERR_AGAIN && t->follow && !t->gone) {
+            wait_for_more(t, p);
+        } else {
+            p->state = PART_DONE;
+            if (op->err != ERR_AGAIN && op->err != ERR_STOPPED)
+                log_error("http.telemetry", "err=%s partition=%u", err_name(op->err), p->pos.partition);
+        }
+    } else {
+        p->pos = (struct stream_pos){ p->pos.partition, STREAM_SEQ, t->read.next_seq };
+        while (!t->follow && t->read.records_nr && t->read.records[t->read.records_nr - 1].seq >= p->end_seq)
+            t->read.records_nr--; /* came in after the request */
+        if (!t->follow && t->read.next_seq >= p->end_seq)
+            p->state = PART_DONE;
+        if (t->read.skipped && !t->gone)
+            set_line(t, json_pack("{s:i,s:I}", "partition", (int)p->pos.partition, "skipped",
+                                  (json_int_t)t->read.skipped));
+    }
+    pump(t);
+}
+
+static void pump(struct tail *t)
+{
+    if (!t->reading && !t->gone && !t->blocked && send_records(t) && !t->blocked) {
+        for (unsigned i = 0; i < t->parts_nr && !t->reading; i++) {
+            struct part *p = &t->parts[t->turn++ % t->parts_nr];
+            if (p->state != PART_READY)
+                continue;
+            t->reading = p;
+            p->state = PART_READING;
+            t->read.pos = p->pos;
+            t->read.buf_cap = t->buf_cap;
+            t->read.records_cap = RECORDS_MAX;
+            t->read.records_nr = 0;
+            t->record_at = 0;
+            stream_read(t->j->h->stream, &t->read);
+        }
+    }
+    if (is_over(t))
+        finish(t);
+}
+
+static void on_gone(struct http_req *r)
+{
+    struct tail *t = r->user;
+    t->gone = true;
+    t->blocked = false;
+    for (unsigned i = 0; i < t->parts_nr; i++)
+        if (t->parts[i].state == PART_WATCHING)
+            stream_unwatch(t->j->h->stream, &t->parts[i].watch); /* comes home, and ends it there */
+    if (is_over(t))
+        finish(t);
+}
+
+/* ---- the request -------------------------------------------------------------------------------------- */
+
+static bool read_from(struct job *j, struct stream_pos *pos, bool one_partition)
+{
+    struct span s;
+    *pos = (struct stream_pos){ .from = STREAM_LATEST };
+    if (!http_query(j->r, "from", &s) || span_eq(s, SPAN("latest")))
+        return true;
+    if (span_eq(s, SPAN("earliest"))) {
+        pos->from = STREAM_EARLIEST;
+        return true;
+    }
+    if (span_starts(s, SPAN("seq:")) && !u64_parse(span_skip(s, 4), INT64_MAX, &pos->value)) {
+        pos->from = STREAM_SEQ;
+        return one_partition
+                   ? true
+                   : job_fail(j, 400, "bad-query",
+                              "query \"from=seq:N\" needs \"partition\" or \"device\": sequence numbers "
+                              "belong to a partition");
+    }
+    if (span_starts(s, SPAN("time:")) && (!iso8601_decode(span_skip(s, 5), &pos->value) ||
+                                          !u64_parse(span_skip(s, 5), INT64_MAX, &pos->value))) {
+        pos->from = STREAM_TIME;
+        return true;
+    }
+    return job_fail(
+        j, 400, "bad-query",
+        "query \"from\" has to be latest, earliest, seq:NUMBER or time:ISO-8601 (or milliseconds)");
+}
+
+static bool read_query(struct job *j, struct tail *t)
+{
+    uint64_t partition = UINT64_MAX;
+    uint32_t all = stream_partitions(j->h->stream);
+    struct stream_pos pos;
+    struct span s;
+    t->follow = true;
+    if (http_query(j->r, "device", &s)) {
+        if (!in_device_id(j, s))
+            return false;
+        t->device = s;
+        partition = telemetry_partition(j->h, s);
+    }
+    if (!in_query_u64(j, "partition", all - 1, &partition) || !in_query_bool(j, "follow", &t->follow) ||
+        !read_from(j, &pos, partition != UINT64_MAX))
+        return false;
+    for (uint32_t p = 0; p < all && p < PARTITIONS_MAX; p++) {
+        struct stream_info info;
+        if (partition != UINT64_MAX && partition != p)
+            continue;
+        struct part *to = &t->parts[t->parts_nr++];
+        stream_get_info(j->h->stream, p, &info);
+        to->tail = t;
+        to->pos = pos;
+        to->pos.partition = p;
+        to->end_seq = info.next_seq;
+        /* "latest" is now: what arrives before the first read counts. */
+        if (pos.from == STREAM_LATEST)
+            to->pos = (struct stream_pos){ p, STREAM_SEQ, info.next_seq };
+        else if (pos.from == STREAM_EARLIEST)
+            to->pos = (struct stream_pos){ p, STREAM_SEQ, info.first_seq };
+        if (!t->follow && (info.first_seq == info.next_seq ||
+                           (to->pos.from == STREAM_SEQ && to->pos.value >= info.next_seq)))
+            to->state = PART_DONE;
+    }
+    return true;
+}
+
+static void start(struct job *j)
+{
+    struct tail *t = calloc(1, sizeof *t);
+    if (!t) {
+        job_end_err(j, ERR_NOMEM);
+        return;
+    }
+    t->j = j;
+    if (atomic_fetch_add(&j->f->telemetry_nr, 1) >= STREAMS_MAX) {
+        (void)job_fail(j, 503, "too-many-readers", "%u readers follow the telemetry already: try again later",
+                       STREAMS_MAX);
+        job_field(j, "Retry-After", "30");
+    } else if (read_query(j, t)) {
+        t->buf_cap = j->h->settings.message_max + READ_MIN;
+        t->read.buf = malloc(t->buf_cap);
+        if (!t->read.buf)
+            (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    }
+    if (j->code) {
+        atomic_fetch_sub(&j->f->telemetry_nr, 1);
+        free(t);
+        job_end(j);
+        return;
+    }
+    t->read.records = t->records;
+    t->read.op.home = worker_mailbox(j->r->worker);
+    t->read.op.done = on_read;
+    j->r->user = t;
+    j->r->on_gone = on_gone;
+    http_stream_begin(j->r, 200, "application/x-ndjson", "Cache-Control: no-store\r\n");
+    t->gone = !j->r->conn; /* while its credentials were checked: then nobody will say so again */
+    pump(t);
+}
+
+void telemetry_get(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, false, start };
+    job_start(r, &call);
+}

@@ -1,0 +1,130 @@
+/* hub/front/roost_http/tokens.c - fleet tokens: made, listed, deleted. Their text is answered once. */
+#include "hub/domain/audit.h"
+#include "hub/domain/provisioning.h"
+#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/routes.h"
+
+static json_t *token_json(const struct token_row *t)
+{
+    json_t *o = json_object();
+    if (!o)
+        return NULL;
+    json_put(o, "name", json_span(t->name));
+    if (t->hardware.n)
+        json_put(o, "hardware", json_span(t->hardware));
+    json_put(o, "created", json_time(t->created_ms));
+    if (t->expires_ms)
+        json_put(o, "expires", json_time(t->expires_ms));
+    if (t->uses_left != UINT64_MAX)
+        json_put(o, "usesLeft", json_integer((json_int_t)t->uses_left));
+    return o;
+}
+
+static enum err add(void *ctx, const struct token_row *t)
+{
+    return json_array_append_new(ctx, token_json(t)) ? ERR_NOMEM : ERR_OK;
+}
+
+static enum err list(struct job *j, struct store_tx *tx)
+{
+    json_t *arr = json_array();
+    j->out = json_object();
+    if (!arr || !j->out) {
+        json_decref(arr);
+        return ERR_NOMEM;
+    }
+    json_put(j->out, "tokens", arr);
+    return tx_token_list(tx, add, arr);
+}
+
+static void start_list(struct job *j)
+{
+    job_read(j, list, NULL);
+}
+
+static enum err create(struct job *j, struct store_tx *tx)
+{
+    struct fleet_token t = *(struct fleet_token *)j->state; /* as asked: a run may come twice */
+    enum err e = fleet_token_create(j->h, tx, &j->a, &t);
+    if (e == ERR_EXISTS)
+        return JOB_REFUSE(j, 409, "token-exists", "there is a fleet token of that name or text already");
+    if (e == ERR_LIMIT)
+        return JOB_REFUSE(
+            j, 400, "bad-member",
+            "a token's name has 1 to 64 characters of a device id; its text %u to %u characters",
+            FLEET_TOKEN_MIN, FLEET_TOKEN_MAX);
+    if (!e)
+        e = audit_push(j->h, tx, j->who, "token.create", t.name, "hardware %.*s",
+                       t.hardware.n ? (int)t.hardware.n : 3,
+                       t.hardware.n ? (const char *)t.hardware.p : "any");
+    if (e)
+        return e;
+    struct token_row row = { .name = t.name,
+                             .hardware = t.hardware,
+                             .created_ms = j->h->wall_ms(),
+                             .expires_ms = t.expires_ms,
+                             .uses_left = t.uses };
+    j->out = token_json(&row);
+    if (!j->out)
+        return ERR_NOMEM;
+    json_put(j->out, "token", json_span(t.text));
+    j->status = 201;
+    return ERR_OK;
+}
+
+static void start_post(struct job *j)
+{
+    static const char *const names[] = { "name", "hardware", "uses", "ttlSeconds", "token", NULL };
+    struct fleet_token *t = arena_alloc(&j->a, sizeof *t);
+    struct hardware hw;
+    uint64_t ttl_s = 0;
+    if (!t) {
+        job_end_err(j, ERR_NOMEM);
+        return;
+    }
+    t->uses = UINT64_MAX;
+    j->state = t;
+    bool ok = in_only(j, j->in, names) && in_text(j, j->in, "name", IN_REQUIRED, 64, &t->name) &&
+              in_text(j, j->in, "hardware", IN_OPTIONAL, 64, &t->hardware) &&
+              in_u64(j, j->in, "uses", IN_OPTIONAL, INT64_MAX, &t->uses) &&
+              in_u64(j, j->in, "ttlSeconds", IN_OPTIONAL, 10ull * 366 * 86400, &ttl_s) &&
+              in_text(j, j->in, "token", IN_OPTIONAL, FLEET_TOKEN_MAX, &t->text);
+    if (ok && t->hardware.n && (hardware_parse(t->hardware, &hw) || hw.hw_rev))
+        ok = job_fail(j, 400, "bad-member", "member \"hardware\" has to be PRODUCT:CLASS");
+    if (ttl_s)
+        t->expires_ms = j->h->wall_ms() + ttl_s * 1000;
+    if (ok)
+        job_write(j, create, NULL);
+    else
+        job_end(j);
+}
+
+static enum err drop(struct job *j, struct store_tx *tx)
+{
+    struct span name = j->r->params[0];
+    enum err e = fleet_token_delete(tx, name);
+    if (e == ERR_NOTFOUND)
+        return JOB_REFUSE(j, 404, "token-not-found", "there is no fleet token of that name");
+    return e ? e : audit_push(j->h, tx, j->who, "token.delete", name, "%s", "");
+}
+
+static void start_delete(struct job *j)
+{
+    job_write(j, drop, NULL);
+}
+
+void tokens_list(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_list };
+    job_start(r, &call);
+}
+void token_post(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, true, start_post };
+    job_start(r, &call);
+}
+void token_delete(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_delete };
+    job_start(r, &call);
+}
