@@ -53,7 +53,7 @@ const char *access_why_name(enum access_why why)
     return names[why];
 }
 
-/* ---- the cache ------------------------------------------------------------------------------------- */
+/* ---- the cache -------------------------------------------------------------------------------------- */
 
 static struct span entry_name(const void *val)
 {
@@ -259,7 +259,7 @@ static void mark_used(struct hub *h, struct span id)
     store_write(h->store, &u->store);
 }
 
-/* ---- the check --------------------------------------------------------------------------------------- */
+/* ---- the check -------------------------------------------------------------------------------------- */
 
 static struct span identity_of(const struct access_check *c)
 {

@@ -11,7 +11,7 @@
 
 #include <stdlib.h>
 
-/* ---- enqueue ----------------------------------------------------------------------------------------- */
+/* ---- enqueue ---------------------------------------------------------------------------------------- */
 
 static const char *const ack_names[] = { "none", "positive", "negative", "full" };
 
@@ -132,7 +132,7 @@ void c2d_send_start(struct c2d_send *s)
         store_write(s->hub->store, &s->store);
 }
 
-/* ---- list ---------------------------------------------------------------------------------------------- */
+/* ---- list ------------------------------------------------------------------------------------------- */
 
 #define LIST_ROWS  64u     /* read at a time */
 #define LIST_BYTES 131072u /* of a batch, unless its first message alone is longer */

@@ -67,7 +67,7 @@ enum err c2d_settle_one(struct hub *h, struct store_tx *tx, struct span device, 
                                                         .broadcast_seq = ref.broadcast ? ref.seq : 0 });
 }
 
-/* ---- operations nobody waits for: they own themselves -------------------------------------------------- */
+/* ---- operations nobody waits for: they own themselves ----------------------------------------------- */
 
 struct refs_op {
     struct store_op store;
@@ -172,8 +172,7 @@ enum err c2d_purge(struct hub *h, struct store_tx *tx, struct span device)
     return ERR_OK;
 }
 
-/* ---- the sweep
- * --------------------------------------------------------------------------------------------- */
+/* ---- the sweep -------------------------------------------------------------------------------------- */
 
 struct sweep {
     struct store_op store;

@@ -85,7 +85,7 @@ static inline void fixture_fini(struct fixture *f)
     assert(system(cmd) == 0);
 }
 
-/* ---- waiting ------------------------------------------------------------------------------------------- */
+/* ---- waiting ---------------------------------------------------------------------------------------- */
 
 static inline void fixture_flag(struct op *op)
 {

@@ -36,7 +36,7 @@ void mqtt_front_free(struct mqtt_front *f)
     free(f);
 }
 
-/* ---- helpers ------------------------------------------------------------------------------------------- */
+/* ---- helpers ---------------------------------------------------------------------------------------- */
 
 struct conn *session_find(struct mqtt_worker *mw, struct bus_addr addr)
 {
@@ -97,7 +97,7 @@ void session_resume(struct conn *c)
     }
 }
 
-/* ---- packets ------------------------------------------------------------------------------------------- */
+/* ---- packets ---------------------------------------------------------------------------------------- */
 
 static void on_puback(struct conn *c, const struct mqtt_packet *p)
 {
@@ -181,7 +181,7 @@ static void session_on_bytes(struct conn *c, struct span *in)
     }
 }
 
-/* ---- time ---------------------------------------------------------------------------------------------- */
+/* ---- time ------------------------------------------------------------------------------------------- */
 
 static uint64_t keep_alive_end(const struct session *s)
 {
@@ -229,7 +229,7 @@ static void session_on_timer(struct conn *c)
         session_arm(c);
 }
 
-/* ---- wake-ups ------------------------------------------------------------------------------------------ */
+/* ---- wake-ups --------------------------------------------------------------------------------------- */
 
 struct status_task { /* owned by itself */
     struct access_status status;
@@ -282,7 +282,7 @@ static void session_on_wake(struct conn *c, uint32_t what)
         session_deliver(c);
 }
 
-/* ---- the ends ------------------------------------------------------------------------------------------ */
+/* ---- the ends --------------------------------------------------------------------------------------- */
 
 static void session_on_open(struct conn *c)
 {
