@@ -10,8 +10,11 @@
 
 struct stream;
 
+#define STREAM_RECORD_MAX     (1u << 20)
+#define STREAM_PARTITIONS_MAX 32u
+
 struct stream_append { /* the asker's memory until it comes home */
-    struct op op;      /* first. ERR_FULL: disk full, nothing was taken */
+    struct op op; /* first. ERR_FULL: disk full or too much waits, nothing was taken; ERR_LIMIT: too long */
     uint32_t partition;
     struct span record;   /* borrowed until done */
     uint64_t seq;         /* out: from 0, +1 each in its partition */
@@ -30,10 +33,12 @@ enum stream_from { STREAM_EARLIEST, STREAM_LATEST, STREAM_SEQ, STREAM_TIME };
 struct stream_pos {
     uint32_t partition;
     enum stream_from from;
-    uint64_t value; /* STREAM_SEQ: first seq wanted; STREAM_TIME: wall ms, first record at or after */
+    uint64_t value; /* STREAM_SEQ: first seq wanted, at most the next one to come; STREAM_TIME: wall ms, first
+                     * record at or after */
 };
 struct stream_read { /* one batch; the asker's memory until it comes home */
-    struct op op;    /* first. ERR_AGAIN: nothing there yet (then stream_watch); */
+    struct op op;    /* first. ERR_AGAIN: nothing there yet (then stream_watch; next_seq and skipped are set);
+                      * ERR_LIMIT: buf is too short for the record next_seq */
     struct stream_pos pos;
     uint8_t *buf; /* the asker's; records are copied into it */
     size_t buf_cap;
@@ -41,7 +46,7 @@ struct stream_read { /* one batch; the asker's memory until it comes home */
     size_t records_cap;
     size_t records_nr; /* out */
     uint64_t next_seq; /* out: where to go on */
-    uint64_t skipped;  /* out: records that retention had already removed */
+    uint64_t skipped;  /* out: records before the first one that are gone (retention, a damaged disk) */
 };
 void stream_read(struct stream *s, struct stream_read *r); /* any thread */
 
@@ -58,18 +63,19 @@ void stream_unwatch(struct stream *s,
 
 struct stream_info {              /* of one partition */
     uint64_t first_seq, next_seq; /* empty when equal */
-    uint64_t first_ms, last_ms;
-    uint64_t bytes;
+    uint64_t first_ms, last_ms;   /* first_ms: of the file the first one lies in, at most earlier */
+    uint64_t bytes;               /* of the records */
 };
 void stream_get_info(struct stream *s, uint32_t partition, struct stream_info *out); /* any thread */
 uint32_t stream_partitions(const struct stream *s);
 
 struct stream_config {
     const char *dir;
-    uint32_t partitions;    /* 1..32, fixed when the directory is made; default 4 */
-    uint64_t segment_bytes; /* roll after; default 64 MiB */
-    uint64_t retain_ms;     /* default 24 h; 0: for ever */
-    uint64_t retain_bytes;  /* default 8 GiB; 0: no limit */
+    uint32_t partitions;       /* 1..32, fixed when the directory is made; default 4 */
+    uint64_t segment_bytes;    /* roll after; default 64 MiB */
+    uint64_t retain_ms;        /* default 24 h; 0: for ever */
+    uint64_t retain_bytes;     /* default 8 GiB; 0: no limit */
+    uint64_t (*wall_ms)(void); /* NULL: the system's clock */
 };
 /* Creates or opens; cuts a torn tail. ERR_EXISTS: another process has it; ERR_PROTO: other partition count.
  */

@@ -1,0 +1,52 @@
+/* hub/stream/stream.c - checks partitions and hands each call to the backend. */
+#include "hub/stream/stream_backend.h"
+
+#include <assert.h>
+
+void stream_append(struct stream *s, struct stream_append *a)
+{
+    assert(a->partition < s->partitions);
+    if (a->record.n > STREAM_RECORD_MAX)
+        op_complete(&a->op, ERR_LIMIT);
+    else
+        s->ops->append(s, a);
+}
+
+void stream_read(struct stream *s, struct stream_read *r)
+{
+    assert(r->pos.partition < s->partitions && r->records_cap);
+    s->ops->read(s, r);
+}
+
+void stream_watch(struct stream *s, struct stream_watch *w)
+{
+    assert(w->partition < s->partitions);
+    s->ops->watch(s, w);
+}
+
+void stream_unwatch(struct stream *s, struct stream_watch *w)
+{
+    s->ops->unwatch(s, w);
+}
+
+void stream_get_info(struct stream *s, uint32_t partition, struct stream_info *out)
+{
+    assert(partition < s->partitions);
+    s->ops->get_info(s, partition, out);
+}
+
+uint32_t stream_partitions(const struct stream *s)
+{
+    return s->partitions;
+}
+
+void stream_get_stats(struct stream *s, struct stream_stats *out)
+{
+    s->ops->get_stats(s, out);
+}
+
+void stream_close(struct stream *s)
+{
+    if (s)
+        s->ops->close(s);
+}
