@@ -1,0 +1,236 @@
+/* cli/cmd_device.c - roost device: who is known, who may come in. */
+#include "cli/commands.h"
+#include "cli/hub_client.h"
+#include "cli/out.h"
+
+#include <string.h>
+
+static const char *running_text(const json_t *d, char out[64])
+{
+    const json_t *report = json_object_get(d, "report");
+    const char *version = json_text(report, "version"), *id = json_text(report, "running");
+    if (version)
+        snprintf(out, 64, "%s", version);
+    else if (id)
+        snprintf(out, 64, "%.8s", id);
+    else
+        return NULL;
+    return out;
+}
+
+static const char *update_text(const json_t *d, char out[96])
+{
+    const json_t *deployment = json_object_get(d, "deployment");
+    const char *state = json_text(deployment, "state"), *reason = json_text(deployment, "reason");
+    if (!state)
+        return NULL;
+    if (reason && strcmp(reason, "none") != 0)
+        snprintf(out, 96, "%s (%s)", state, reason);
+    else
+        snprintf(out, 96, "%s", state);
+    return out;
+}
+
+static void device_row(struct table *t, const json_t *d)
+{
+    char running[64], update[96];
+    bool connected = json_is_true(json_object_get(d, "connected"));
+    table_row(t, (const char *const[]){ json_text(d, "id"), json_text(d, "status"), connected ? "yes" : "no",
+                                        json_text(d, "hardware"), running_text(d, running),
+                                        update_text(d, update), json_text(d, "lastActivity") });
+}
+
+/* One page of the listing after the id `after` (NULL: the first). */
+static int page(struct cli *c, const char *status, const char *after, json_t **out)
+{
+    char tail[256] = "";
+    if (status)
+        snprintf(tail, sizeof tail, "&status=%s", status);
+    char *path = after ? hub_path("/roost/v1/devices?limit=500&after=", after, tail)
+                       : hub_path("/roost/v1/devices?limit=500", "", tail);
+    int rc = hub_json(c, "GET", path, NULL, "listing devices", out);
+    free(path);
+    return rc;
+}
+
+static int device_list(struct cli *c, const struct args *a)
+{
+    static const char *const head[] = { "DEVICE",  "STATUS", "CONNECTED", "HARDWARE",
+                                        "RUNNING", "UPDATE", "LAST SEEN" };
+    const char *status = args_get(a, "status");
+    json_t *all = json_array(), *doc = NULL, *d;
+    char *after = NULL;
+    int rc = CLI_OK;
+
+    if (status && strcmp(status, "enabled") != 0 && strcmp(status, "disabled") != 0 &&
+        strcmp(status, "pending") != 0)
+        rc = cli_fail(CLI_USAGE, NULL, "--status is enabled, disabled or pending");
+    while (!rc) {
+        rc = page(c, status, after, &doc);
+        if (rc)
+            break;
+        json_array_extend(all, json_object_get(doc, "devices"));
+        const char *next = json_text(doc, "next");
+        free(after);
+        after = next ? strdup(next) : NULL;
+        json_decref(doc);
+        if (!after)
+            break;
+    }
+    free(after);
+    if (!rc && c->json) {
+        json_print(json_pack("{s:O}", "devices", all));
+    } else if (!rc) {
+        struct table t;
+        size_t i;
+        table_begin(&t, 7, head);
+        json_array_foreach(all, i, d) device_row(&t, d);
+        table_end(&t, c, stdout);
+        if (json_array_size(all) == 0 && c->tty_out)
+            printf("None yet. `roost device create ID` makes one; `roost bootstrap-string` is what blank "
+                   "devices need.\n");
+    }
+    json_decref(all);
+    return rc;
+}
+
+/* A document member by member, nested ones indented. */
+static void members_print(const json_t *obj, int indent)
+{
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)obj, name, v)
+    {
+        if (json_is_object(v)) {
+            printf("%*s%s\n", indent, "", name);
+            members_print(v, indent + 2);
+            continue;
+        }
+        char *text =
+            json_is_string(v) ? strdup(json_string_value(v)) : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+        printf("%*s%-*s %s\n", indent, "", 18 - indent, name, text ? printable(text) : "");
+        free(text);
+    }
+}
+
+static int device_show(struct cli *c, const struct args *a)
+{
+    json_t *doc = NULL;
+    char *path = hub_path("/roost/v1/devices/", a->pos[0], "");
+    int rc = hub_json(c, "GET", path, NULL, "showing the device", &doc);
+    free(path);
+    if (!rc && c->json)
+        json_print(doc);
+    else if (!rc) {
+        members_print(doc, 0);
+        json_decref(doc);
+    }
+    return rc;
+}
+
+static int device_create(struct cli *c, const struct args *a)
+{
+    json_t *made = json_array(), *doc;
+    int rc = CLI_OK;
+    for (size_t i = 0; !rc && i < a->pos_nr; i++) {
+        struct hub_answer answer = { 0 };
+        char *path = hub_path("/roost/v1/devices/", a->pos[i], "");
+        const char *body = args_has(a, "disabled") ? "{\"status\":\"disabled\"}" : "{}";
+        struct hub_request r = { .method = "PUT",
+                                 .path = path,
+                                 .content_type = "application/json",
+                                 .body = span_str(body),
+                                 .header = "If-None-Match: *" };
+        rc = hub_open(c);
+        if (!rc && (rc = hub_ask(c, &r, &answer)) != CLI_OK)
+            rc = hub_unreachable(c, &answer);
+        else if (!rc && (answer.status < 200 || answer.status > 299))
+            rc = hub_complain(&answer, a->pos[i]);
+        doc = !rc && answer.body ? json_loadb((char *)answer.body, answer.body_len, 0, NULL) : NULL;
+        if (!rc) {
+            const char *connection = json_text(doc, "connectionString");
+            cli_say(c, "%s\n", connection ? connection : a->pos[i]);
+            json_array_append(made, doc);
+        }
+        json_decref(doc);
+        hub_answer_free(&answer);
+        free(path);
+    }
+    if (!rc && c->json)
+        json_print(json_array_size(made) == 1 ? json_incref(json_array_get(made, 0)) : json_incref(made));
+    json_decref(made);
+    return rc;
+}
+
+static int each(struct cli *c, const struct args *a, const char *method, const char *after, const char *what,
+                const char *done)
+{
+    json_t *ids = json_array();
+    int rc = CLI_OK;
+    for (size_t i = 0; !rc && i < a->pos_nr; i++) {
+        char *path = hub_path("/roost/v1/devices/", a->pos[i], after), doing[256];
+        snprintf(doing, sizeof doing, "%s %s", what, a->pos[i]);
+        rc = hub_json(c, method, path, NULL, doing, NULL);
+        free(path);
+        if (!rc) {
+            cli_say(c, "%s %s\n", a->pos[i], done);
+            json_array_append_new(ids, json_string(a->pos[i]));
+        }
+    }
+    if (!rc && c->json)
+        json_print(json_pack("{s:O}", "devices", ids));
+    json_decref(ids);
+    return rc;
+}
+
+static int device_delete(struct cli *c, const struct args *a)
+{
+    return each(c, a, "DELETE", "", "deleting", "deleted");
+}
+
+static int device_approve(struct cli *c, const struct args *a)
+{
+    struct args ids = *a;
+    json_t *doc = NULL, *d;
+    size_t i;
+    int rc = CLI_OK;
+
+    if (a->pos_nr == 0 && !args_has(a, "all"))
+        return cli_fail(CLI_USAGE, "`roost device list --status pending` shows who waits.",
+                        "name devices, or say --all");
+    if (!args_has(a, "all"))
+        return each(c, a, "POST", "/approve", "approving", "may come in");
+    rc = page(c, "pending", NULL, &doc);
+    if (rc)
+        return rc;
+    const char **names = calloc(json_array_size(json_object_get(doc, "devices")) + 1, sizeof *names);
+    ids.pos = names;
+    ids.pos_nr = 0;
+    json_array_foreach(json_object_get(doc, "devices"), i, d) if (json_text(d, "id")) names[ids.pos_nr++] =
+        json_text(d, "id");
+    rc = each(c, &ids, "POST", "/approve", "approving", "may come in");
+    if (!rc && ids.pos_nr == 0)
+        cli_say(c, "nobody waits\n");
+    free(names);
+    json_decref(doc);
+    return rc;
+}
+
+static const struct opt list_opts[] = { { "status", 0, "STATUS", "only enabled, disabled or pending ones" },
+                                        { 0 } };
+static const struct opt create_opts[] = { { "disabled", 0, NULL, "it may not connect yet" }, { 0 } };
+static const struct opt approve_opts[] = { { "all", 0, NULL, "everyone who waits now (500 at a time)" },
+                                           { 0 } };
+
+const struct command device_commands[] = {
+    { "device list", "", "Lists devices: what they run, and how their update stands", NULL, list_opts, 0, 0,
+      device_list },
+    { "device show", "DEVICE", "Shows all that is known of a device", NULL, NULL, 1, 1, device_show },
+    { "device create", "DEVICE...", "Makes identities with fresh keys, and prints their connection strings",
+      NULL, create_opts, 1, 1000, device_create },
+    { "device delete", "DEVICE...", "Deletes identities; their sessions end", NULL, NULL, 1, 1000,
+      device_delete },
+    { "device approve", "DEVICE... | --all", "Lets devices in that bootstrapped without a token", NULL,
+      approve_opts, 0, 1000, device_approve },
+    { 0 }
+};

@@ -1,0 +1,137 @@
+/* cli/cmd_watch.c - roost watch: telemetry as it comes. When the connection breaks it goes on where it was.
+ */
+#include "cli/commands.h"
+#include "cli/hub_client.h"
+#include "cli/out.h"
+
+#include "base/text.h"
+
+#include <string.h>
+#include <time.h>
+
+#define PARTITIONS_MAX 64u
+
+struct watch {
+    const struct cli *cli;
+    bool seen[PARTITIONS_MAX];
+    uint64_t last[PARTITIONS_MAX]; /* newest sequence shown of each partition */
+    char enqueued[64];             /* of the newest record: where to go on */
+    uint64_t shown, limit;
+};
+
+static void pretty(const struct cli *c, const json_t *r)
+{
+    const char *at = json_text(r, "enqueued"), *device = json_text(r, "device"), *body = json_text(r, "body");
+    const json_t *properties = json_object_get(r, "properties");
+    const char *name;
+    json_t *v;
+    char *shown = strdup(body ? body : json_text(r, "bodyBase64") ? json_text(r, "bodyBase64") : "");
+    char *who = strdup(device ? device : "-");
+    const char *dim = c->tty_out ? "\033[2m" : "", *bold = c->tty_out ? "\033[1m" : "",
+               *off = c->tty_out ? "\033[0m" : "";
+    printf("%s%.8s%s  %s%-20s%s %s", dim, at && strlen(at) > 19 ? at + 11 : "", off, bold, printable(who),
+           off, printable(shown));
+    json_object_foreach((json_t *)(uintptr_t)properties, name, v) if (json_is_string(v))
+    {
+        char *pair = malloc(strlen(name) + strlen(json_string_value(v)) + 2);
+        sprintf(pair, "%s=%s", name, json_string_value(v));
+        printf("  %s%s%s", dim, printable(pair), off);
+        free(pair);
+    }
+    putchar('\n');
+    free(shown);
+    free(who);
+}
+
+static bool on_line(void *ctx, const char *line, size_t n)
+{
+    struct watch *w = ctx;
+    json_t *r = json_loadb(line, n, 0, NULL);
+    uint64_t partition = json_number(r, "partition", 0), seq = json_number(r, "sequence", 0);
+    const char *at = json_text(r, "enqueued");
+    if (!json_is_object(r) ||
+        (partition < PARTITIONS_MAX && w->seen[partition] && seq <= w->last[partition])) {
+        json_decref(r); /* shown before the connection broke */
+        return true;
+    }
+    if (partition < PARTITIONS_MAX) {
+        w->seen[partition] = true;
+        w->last[partition] = seq;
+    }
+    if (at)
+        snprintf(w->enqueued, sizeof w->enqueued, "%s", at);
+    if (w->cli->json || !w->cli->tty_out) {
+        fwrite(line, 1, n, stdout);
+        putchar('\n');
+    } else {
+        pretty(w->cli, r);
+    }
+    json_decref(r);
+    return fflush(stdout) == 0 && !ferror(stdout) && ++w->shown != w->limit;
+}
+
+static char *query(const struct watch *w, const char *device, const char *from, bool follow)
+{
+    char tail[1024], at[256] = "";
+    struct wr e = { (uint8_t *)at, sizeof at - 1, 0 };
+    if (w->enqueued[0]) {
+        wr_str(&e, "time:");
+        percent_encode(&e, span_str(w->enqueued));
+    } else {
+        percent_encode(&e, span_str(from));
+    }
+    at[wr_ok(&e) ? e.len : 0] = 0;
+    snprintf(tail, sizeof tail, "&from=%s%s", at, follow ? "" : "&follow=false");
+    return device ? hub_path("/roost/v1/telemetry?device=", device, tail)
+                  : hub_path("/roost/v1/telemetry?", "", tail + 1);
+}
+
+static int watch_run(struct cli *c, const struct args *a)
+{
+    const char *from = args_has(a, "from") ? args_get(a, "from") : "latest",
+               *device = a->pos_nr ? a->pos[0] : NULL;
+    bool follow = !args_has(a, "no-follow");
+    struct watch w = { .cli = c };
+    unsigned fails = 0;
+    int rc = hub_open(c);
+
+    if (!rc && args_has(a, "count") && arg_u64(args_get(a, "count"), 1, UINT64_MAX, &w.limit))
+        rc = cli_fail(CLI_USAGE, NULL, "--count: a number from 1 on");
+    while (!rc) {
+        struct hub_answer answer;
+        bool any = false;
+        char *path = query(&w, device, from, follow);
+        int one = hub_lines(c, path, on_line, &w, &any, &answer);
+        free(path);
+        fails = any ? 0 : fails + 1;
+        if (!one && (answer.status < 200 || answer.status > 299))
+            rc = hub_complain(&answer, "watching telemetry");
+        else if (!one && (!follow || (w.limit && w.shown == w.limit)))
+            follow = false;
+        else if (fails > 5)
+            rc = one ? hub_unreachable(c, &answer)
+                     : cli_fail(CLI_UNREACHABLE, NULL, "the hub ends the stream again and again");
+        if (ferror(stdout)) /* whoever read it has gone */
+            follow = false;
+        hub_answer_free(&answer);
+        if (rc || !follow)
+            break;
+        if (c->tty_err)
+            fprintf(stderr, "connection lost, going on where it was\n");
+        struct timespec pause = { .tv_sec = fails };
+        nanosleep(&pause, NULL);
+    }
+    return rc;
+}
+
+static const struct opt opts[] = { { "from", 0, "WHERE",
+                                     "latest (as it is), earliest, seq:N, or time:ISO-8601" },
+                                   { "no-follow", 0, NULL, "end at the newest record" },
+                                   { "count", 'n', "N", "end after N records" },
+                                   { 0 } };
+const struct command watch_commands[] = {
+    { "watch", "[DEVICE]", "Shows telemetry as it comes, of one device or of all",
+      "On a terminal a line a message; otherwise, and with --json, one JSON document a line.", opts, 0, 1,
+      watch_run },
+    { 0 }
+};

@@ -1,0 +1,174 @@
+/* cli/out.c - tables, progress, JSON. */
+#include "cli/out.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+int cli_fail(int code, const char *next, const char *fmt, ...)
+{
+    va_list ap;
+    fflush(stdout);
+    fputs("roost: ", stderr);
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    if (next)
+        fprintf(stderr, "  %s\n", next);
+    return code;
+}
+
+void cli_say(const struct cli *c, const char *fmt, ...)
+{
+    va_list ap;
+    if (c->json)
+        return;
+    va_start(ap, fmt);
+    vprintf(fmt, ap);
+    va_end(ap);
+}
+
+char *printable(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p; p++) /* UTF-8 stays, its C1 controls go */
+        if (*p < ' ' || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
+            *p = '?';
+    return text;
+}
+
+void table_begin(struct table *t, unsigned cols, const char *const *head)
+{
+    *t = (struct table){ .cols = cols };
+    table_row(t, head);
+}
+
+void table_row(struct table *t, const char *const *cells)
+{
+    if (t->nr == t->cap) {
+        t->cap = t->cap ? 2 * t->cap : 64;
+        t->cell = realloc(t->cell, t->cap * t->cols * sizeof *t->cell);
+        if (!t->cell)
+            abort();
+    }
+    for (unsigned i = 0; i < t->cols; i++) {
+        char *z = strdup(cells[i] ? cells[i] : "-");
+        if (!z)
+            abort();
+        t->cell[t->nr * t->cols + i] = printable(z);
+    }
+    t->nr++;
+}
+
+void table_end(struct table *t, const struct cli *c, FILE *to)
+{
+    size_t width[TABLE_COLS] = { 0 };
+    for (size_t i = 0; i < t->nr * t->cols; i++) {
+        size_t n = strlen(t->cell[i]);
+        if (n > width[i % t->cols])
+            width[i % t->cols] = n;
+    }
+    for (size_t r = 0; r < t->nr; r++) {
+        if (r == 0 && c->tty_out)
+            fputs("\033[1m", to);
+        for (unsigned i = 0; i < t->cols; i++) {
+            const char *z = t->cell[r * t->cols + i];
+            if (i + 1 < t->cols)
+                fprintf(to, "%-*s  ", (int)width[i], z);
+            else
+                fputs(z, to);
+        }
+        fputs(r == 0 && c->tty_out ? "\033[0m\n" : "\n", to);
+    }
+    for (size_t i = 0; i < t->nr * t->cols; i++)
+        free(t->cell[i]);
+    free(t->cell);
+}
+
+double monotonic_s(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+char *bytes_text(uint64_t n, char out[16])
+{
+    static const char units[] = " kMGT";
+    double v = (double)n;
+    unsigned u = 0;
+    while (v >= 1000 && u < 4)
+        v /= 1000, u++;
+    if (u)
+        snprintf(out, 16, "%.1f %cB", v, units[u]);
+    else
+        snprintf(out, 16, "%u B", (unsigned)n);
+    return out;
+}
+
+void progress_begin(struct progress *p, const struct cli *c, const char *what, uint64_t total, uint64_t done)
+{
+    *p = (struct progress){
+        .cli = c, .what = what, .total = total, .shown = ~0u, .started_s = monotonic_s(), .at_start = done
+    };
+    progress_set(p, done);
+}
+
+static void bar_draw(struct progress *p)
+{
+    enum { WIDTH = 30 };
+    char bar[3 * WIDTH + 1] = "", done[16], total[16], rate[16];
+    double s = monotonic_s() - p->started_s;
+    unsigned full = p->total ? (unsigned)(p->done * WIDTH / p->total) : WIDTH;
+    for (unsigned i = 0; i < WIDTH; i++)
+        strcat(bar, i < full ? "█" : "░");
+    bytes_text(s > 0.1 ? (uint64_t)((double)(p->done - p->at_start) / s) : 0, rate);
+    fprintf(stderr, "\r%s %s %3u%%  %s of %s  %s/s\033[K", p->what, bar,
+            p->total ? (unsigned)(p->done * 100 / p->total) : 100, bytes_text(p->done, done),
+            bytes_text(p->total, total), rate);
+    fflush(stderr);
+}
+
+void progress_set(struct progress *p, uint64_t done)
+{
+    char a[16], b[16];
+    p->done = done;
+    if (p->cli->json)
+        return;
+    if (p->cli->tty_err) {
+        bar_draw(p);
+        return;
+    }
+    unsigned tenth = p->total ? (unsigned)(done * 10 / p->total) : 10;
+    if (tenth == p->shown)
+        return;
+    p->shown = tenth;
+    fprintf(stderr, "%s: %u%% (%s of %s)\n", p->what, tenth * 10, bytes_text(done, a),
+            bytes_text(p->total, b));
+}
+
+void progress_end(struct progress *p)
+{
+    if (!p->cli->json && p->cli->tty_err)
+        fputc('\n', stderr);
+}
+
+void json_print(json_t *doc)
+{
+    json_dumpf(doc, stdout, isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
+    putchar('\n');
+    json_decref(doc);
+}
+
+const char *json_text(const json_t *obj, const char *name)
+{
+    return json_string_value(json_object_get(obj, name));
+}
+
+uint64_t json_number(const json_t *obj, const char *name, uint64_t absent)
+{
+    const json_t *v = json_object_get(obj, name);
+    return json_is_integer(v) ? (uint64_t)json_integer_value(v) : absent;
+}
