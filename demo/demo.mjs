@@ -151,7 +151,7 @@ async function story() {
   watchTelemetry();
   children.push(start(bin('roost-sim'), ['--hub', bootstrap, '--address', hub.address, '--count', `${simulated}`, '--blank', '--id-prefix', 'dev-', '--token', token,
     '--hardware-class', classes[0].label, '--hardware-class', classes[1].label, '--telemetry-every', '2', '--seed', '7',
-    '--control', join(dir, 'sim.sock'), '--backoff', '200,3000']));
+    '--control', join(dir, 'sim.sock'), '--backoff', '200ms,3s']));
   writeFileSync(join(dir, 'agent.yaml'), `bootstrap: "${bootstrap}"
 address: ${hub.address}
 token: "${token}"
@@ -160,8 +160,8 @@ state: ${join(dir, 'agent')}
 hardware: ${classes[2].label}
 telemetry-every: 2
 slot-size: 1048576
-backoff-min: 200
-backoff-max: 3000
+backoff-min: 200ms
+backoff-max: 3s
 socket: ${join(dir, 'agent', 'app.sock')}
 `, { mode: 0o600 });
   children.push(start(bin('roost-agent'), ['--config', join(dir, 'agent.yaml')]));

@@ -19,8 +19,7 @@ struct raw {
     char *bootstrap, *address, *state, *hardware, *id, *token, *socket, *socket_mode, *sys, *log;
     char *telemetry_every, *checkin_every, *backoff_min, *backoff_max;
     char *slot_size;
-    bool plain_http;
-    bool *supervise; /* NULL: not said */
+    char *plain_http, *supervise;
     struct raw_app *application;
 };
 
@@ -55,8 +54,8 @@ static const cyaml_schema_field_t fields[] = {
     TEXT("backoff-min", backoff_min),
     TEXT("backoff-max", backoff_max),
     TEXT("slot-size", slot_size),
-    CYAML_FIELD_BOOL("plain-http", CYAML_FLAG_OPTIONAL, struct raw, plain_http),
-    CYAML_FIELD_BOOL_PTR("supervise", CYAML_FLAG_POINTER | CYAML_FLAG_OPTIONAL, struct raw, supervise),
+    TEXT("plain-http", plain_http),
+    TEXT("supervise", supervise),
     TEXT("socket", socket),
     TEXT("socket-mode", socket_mode),
     TEXT("sensors", sys),
@@ -132,6 +131,13 @@ static bool parse_time(const char *text, uint32_t preset, uint32_t min_ms, uint3
         return false;
     *out = (uint32_t)(v * scale);
     return true;
+}
+
+/* libcyaml's own takes every word it does not know for true. */
+static bool parse_bool(const char *text, bool preset, bool *out)
+{
+    *out = text ? strcmp(text, "true") == 0 : preset;
+    return !text || *out || strcmp(text, "false") == 0;
 }
 
 /* Bytes, or K or M of them. */
@@ -218,7 +224,10 @@ static enum err check(struct agent_config *c, const struct raw *w, const struct 
     if (strcmp(c->log, "error") != 0 && strcmp(c->log, "warn") != 0 && strcmp(c->log, "info") != 0 &&
         strcmp(c->log, "debug") != 0)
         return wrong(r, "log", "error, warn, info or debug is expected");
-    c->plain_http = w->plain_http;
+    if (!parse_bool(w->plain_http, false, &c->plain_http))
+        return wrong(r, "plain-http", "true or false is expected");
+    if (!parse_bool(w->supervise, true, &c->supervise))
+        return wrong(r, "supervise", "true or false is expected");
     mode = 0660;
     if (w->socket_mode) {
         char *end;
@@ -235,7 +244,6 @@ static enum err check(struct agent_config *c, const struct raw *w, const struct 
         return wrong(r, "backoff-max", "must not be below backoff-min");
     if (!parse_size(w->slot_size ? w->slot_size : "64M", &c->slot_len))
         return wrong(r, "slot-size", "64K to 1024M in steps of 4K is expected");
-    c->supervise = !w->supervise || *w->supervise;
     return check_app(c, w->application ? w->application : &no_app, r);
 }
 
