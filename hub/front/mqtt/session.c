@@ -153,6 +153,14 @@ static void on_packet(struct conn *c, const struct mqtt_packet *p)
     }
 }
 
+static size_t body_max(struct conn *c)
+{
+    size_t largest = session_hub(c)->settings.message_max + MQTT_STRING_MAX + 4u;
+    if (session_of(c)->phase == SESSION_NEW)
+        return MQTT_CONNECT_BODY_MAX;
+    return largest < MQTT_PACKET_BODY_MAX ? largest : MQTT_PACKET_BODY_MAX;
+}
+
 static void session_on_bytes(struct conn *c, struct span *in)
 {
     struct session *s = session_of(c);
@@ -165,8 +173,7 @@ static void session_on_bytes(struct conn *c, struct span *in)
             conn_pause(c, true);
             return;
         }
-        enum err e = mqtt_packet_decode(
-            *in, s->phase == SESSION_NEW ? MQTT_CONNECT_BODY_MAX : MQTT_PACKET_BODY_MAX, &p, &used);
+        enum err e = mqtt_packet_decode(*in, body_max(c), &p, &used);
         if (e == ERR_AGAIN) {
             if (s->phase == SESSION_NEW && in->p[0] >> 4 != MQTT_CONNECT)
                 session_refuse(c, CONN_CLOSE_PROTO, "no-connect"); /* why wait for the rest */
