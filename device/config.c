@@ -297,7 +297,7 @@ enum err config_load(struct flash *f, struct config *out, struct config_pos *pos
     return e;
 }
 
-enum err config_save(struct flash *f, const struct config *c, struct config_pos *pos)
+static enum err copy_write(struct flash *f, const struct config *c, struct config_pos *pos)
 {
     struct sink count = { NULL, 0 };
     values_put(&count, c);
@@ -335,24 +335,29 @@ enum err config_save(struct flash *f, const struct config *c, struct config_pos 
     return ERR_IO;
 }
 
+enum err config_save(struct flash *f, struct config *c, struct config_pos *pos)
+{
+    uint32_t base = c->report_base;
+    enum err e;
+    c->report_base = base + pos->tally_nr * CONFIG_REPORT_BLOCK; /* the new sector's tally is empty */
+    e = copy_write(f, c, pos);
+    if (e)
+        c->report_base = base;
+    return e;
+}
+
 enum err config_report_block(struct flash *f, struct config *c, struct config_pos *pos, uint32_t *first)
 {
     static const uint8_t used[4] = { 0, 0, 0, 0 };
-    uint32_t taken = c->report_base + pos->tally_nr * CONFIG_REPORT_BLOCK;
-    if (pos->seq == 0 || pos->tally_nr == CONFIG_TALLY_LEN / 4) {
-        uint32_t old = c->report_base;
-        c->report_base = taken;
-        enum err e = config_save(f, c, pos);
-        if (e) {
-            c->report_base = old;
-            return e;
-        }
-    }
-    enum err e = flash_program(f, tally_addr(f, pos->sector) + pos->tally_nr * 4, used, sizeof used);
+    enum err e = ERR_OK;
+    if (pos->seq == 0 || pos->tally_nr == CONFIG_TALLY_LEN / 4)
+        e = config_save(f, c, pos);
+    if (!e)
+        e = flash_program(f, tally_addr(f, pos->sector) + pos->tally_nr * 4, used, sizeof used);
     if (e)
         return e;
+    *first = c->report_base + pos->tally_nr * CONFIG_REPORT_BLOCK;
     pos->tally_nr++;
-    *first = taken;
     return ERR_OK;
 }
 

@@ -57,9 +57,10 @@ struct config_pos {
 
 /* Reads the pair; without a valid copy *out is blank and pos->seq 0. ERR_IO: flash cannot be read. */
 MUST_USE enum err config_load(struct flash *f, struct config *out, struct config_pos *pos);
-/* Writes a whole new copy and reads it back. The old one stays until the new one counts.
+/* Writes a whole new copy and reads it back. The old one stays until the new one counts. The numbers that
+ * the old tally stood for move into c->report_base.
  *   ERR_IO  flash does not take it: the old copy still holds */
-MUST_USE enum err config_save(struct flash *f, const struct config *c, struct config_pos *pos);
+MUST_USE enum err config_save(struct flash *f, struct config *c, struct config_pos *pos);
 /* Takes the next block of report numbers: *first and the CONFIG_REPORT_BLOCK - 1 after it are ours alone.
  * Saves `c` with a new base when the tally is full. */
 MUST_USE enum err config_report_block(struct flash *f, struct config *c, struct config_pos *pos,

@@ -66,6 +66,7 @@ struct dev_link {
     uint8_t state;                          /* enum dev_link_state */
     bool connect_due, subscribe_due, again; /* again: reconnect at once when closed */
     bool retry_is_dup;
+    bool told; /* what roost_dev_link answered last */
     uint8_t ack_nr;
     uint16_t ack[DEV_ACK_MAX];
     uint16_t publish_id; /* in flight; 0: none */

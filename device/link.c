@@ -55,10 +55,16 @@ void link_stop(struct roost_dev *d, bool again)
     }
 }
 
+static bool is_wanted(const struct roost_dev *d)
+{
+    return d->link.state != LINK_OFF && d->link.state != LINK_DROP && !d->reboot;
+}
+
 bool roost_dev_link(struct roost_dev *d, struct roost_dev_link *out)
 {
     struct dev_link *l = &d->link;
-    if (l->state == LINK_OFF || l->state == LINK_DROP || d->reboot)
+    l->told = is_wanted(d);
+    if (!l->told)
         return false;
     out->host = span_of(d->conf.host, d->conf.host_len);
     out->port = d->conf.mqtt_port;
@@ -402,6 +408,8 @@ uint64_t link_deadline(const struct roost_dev *d)
 {
     const struct dev_link *l = &d->link;
     uint64_t at = NEVER;
+    if (l->told != is_wanted(d))
+        return d->now_ms; /* the driver has not heard yet */
     switch ((enum dev_link_state)l->state) {
     case LINK_OFF:
     case LINK_WANTED:

@@ -161,9 +161,10 @@ void flash_sim_init(struct flash_sim *s, const struct flash_geometry *geo, uint8
                     uint32_t seed)
 {
     assert(geo->slot[1] <= len && geo->slot_len <= len - geo->slot[1] && len <= UINT32_MAX);
+    struct flash_geometry kept = *geo; /* may be our own */
     memset(s, 0, sizeof *s);
     s->base.ops = &sim_ops;
-    s->base.geo = *geo;
+    s->base.geo = kept;
     s->cells = cells;
     s->len = len;
     s->rng = seed * 2654435761u + 0x9e3779b9u;
