@@ -88,7 +88,7 @@ static void any_bytes_go_round(void **state)
 static void without_room_nothing_is_taken(void **state)
 {
     (void)state;
-    uint8_t room[8];
+    uint8_t room[8] = { 0 };
     for (size_t cap = 0; cap <= 4; cap++) {
         struct wr mem = { room, cap, 0 };
         struct span b = SPAN("%61%62=%63%64"), before = b;

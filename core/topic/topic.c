@@ -99,11 +99,12 @@ static enum err events_parse(struct span s, struct topic *out)
     return ERR_OK;
 }
 
-/* Fixed topics that end in a query. `level` says what stands between prefix and query. */
+/* Fixed topics that end in a query. */
+enum fixed_level { LEVEL_NONE, LEVEL_STATUS, LEVEL_NAME }; /* what stands between prefix and query */
 struct fixed_topic {
     const char *prefix;
-    uint8_t kind;
-    enum { LEVEL_NONE, LEVEL_STATUS, LEVEL_NAME } level;
+    uint8_t kind;  /* enum topic_kind */
+    uint8_t level; /* enum fixed_level */
     bool needs_rid;
 };
 

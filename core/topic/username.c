@@ -10,7 +10,7 @@ bool identity_id_is_valid(struct span id)
     for (size_t i = 0; i < id.n; i++) {
         uint8_t c = id.p[i];
         if (!((c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ||
-              (c && memchr("-.+%_#*?!(),:=@$'", c, 17))))
+              (c && strchr("-.+%_#*?!(),:=@$'", c))))
             return false;
     }
     return true;

@@ -1,0 +1,91 @@
+// A hub for conformance tests, reached by clients that insist on its public name and on ports 8883 and 443: this
+// process maps them to the hub's own free ports on loopback, as a router would. TLS still sees the name.
+import dns from 'node:dns';
+import net from 'node:net';
+import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Hub, parseConnectionString, sasToken, waitFor } from '../../lib/roost.mjs';
+
+export { parseConnectionString, sasToken, sleep, waitFor, run, start, tempDir } from '../../lib/roost.mjs';
+
+export const NAME = 'hub.localhost';
+const routes = new Map(); // "name:port" -> { host, port }
+
+export let connections = 0; // made through the map: reconnects of a client show here
+
+const connect = net.Socket.prototype.connect;
+net.Socket.prototype.connect = function (...args) {
+  // net.connect and tls.connect hand over one normalized array; others (options, callback).
+  const list = Array.isArray(args[0]) ? args[0] : args;
+  const options = list[0];
+  const route = options && typeof options === 'object' && routes.get(`${options.host}:${options.port}`);
+  if (!route) return connect.apply(this, args);
+  const there = { ...options, ...route };
+  connections++;
+  if (Array.isArray(args[0])) {
+    const copy = Object.assign([...args[0]], { 0: there });
+    for (const s of Object.getOwnPropertySymbols(args[0])) copy[s] = args[0][s];
+    return connect.call(this, copy);
+  }
+  return connect.call(this, there, ...args.slice(1));
+};
+const lookup = dns.lookup; // *.localhost is loopback (RFC 6761), also where the resolver does not know it
+dns.lookup = (name, ...rest) => lookup(name === NAME ? '127.0.0.1' : name, ...rest);
+
+// Sets values of the configuration file that `roostd init` wrote: { section: { name: value } }.
+function configure(hub, settings) {
+  const file = join(hub.dir, readdirSync(hub.dir).find((f) => f.endsWith('.yaml')));
+  let section = '';
+  const left = new Set(Object.entries(settings).flatMap(([s, values]) => Object.keys(values).map((n) => `${s}.${n}`)));
+  const lines = readFileSync(file, 'utf8').split('\n').map((line) => {
+    section = /^([a-z]+):/.exec(line)?.[1] ?? section;
+    const name = /^ +#? ?([a-z0-9_]+):/.exec(line)?.[1];
+    if (!name || !left.delete(`${section}.${name}`)) return line;
+    return `  ${name}: ${settings[section][name]}`;
+  });
+  if (left.size) throw new Error(`${file} has no ${[...left]}`);
+  writeFileSync(file, lines.join('\n'));
+}
+
+export async function openHub({ settings = {}, ...options } = {}) {
+  const hub = await Hub.create({ name: NAME, ...options });
+  configure(hub, settings);
+  routes.set(`${NAME}:8883`, { host: hub.address, port: hub.mqtt });
+  routes.set(`${NAME}:443`, { host: hub.address, port: hub.https });
+  await hub.start();
+  return hub;
+}
+
+let created = 0;
+// A new device: { id, key, key2, connectionString }.
+export async function newDevice(hub, id = `dev-${++created}`) {
+  await hub.api('PUT', `/roost/v1/devices/${encodeURIComponent(id)}`, {});
+  const d = await hub.api('GET', `/roost/v1/devices/${encodeURIComponent(id)}`);
+  return { id, key: d.primaryKey, key2: d.secondaryKey, connectionString: d.connectionString };
+}
+
+// The device's records in the order they were stored.
+export async function telemetry(hub, device, nr = 0) {
+  const read = async () => {
+    const r = await hub.request('GET', `/roost/v1/telemetry?device=${encodeURIComponent(device)}&from=earliest&follow=false`);
+    if (r.status !== 200) throw new Error(`telemetry: ${r.status} ${r.body}`);
+    return r.body.toString().split('\n').filter(Boolean).map((l) => JSON.parse(l));
+  };
+  return nr ? waitFor(`${nr} records of ${device}`, async () => {
+    const rows = await read();
+    return rows.length >= nr && rows;
+  }) : read();
+}
+
+export const sendC2d = (hub, device, message) =>
+  hub.api('POST', `/roost/v1/devices/${encodeURIComponent(device)}/messages`, message);
+
+export const policyKey = async (hub, name) => {
+  const c = parseConnectionString(hub.connectionString);
+  if (c.SharedAccessKeyName === name) return c.SharedAccessKey;
+  const line = hub.initOutput.split('\n').find((l) => l.includes(`SharedAccessKeyName=${name};`));
+  return line && parseConnectionString(line.slice(line.indexOf('HostName='))).SharedAccessKey;
+};
+
+export const deviceToken = (device, { key = device.key, seconds = 3600, resource = `${NAME}/devices/${device.id}`, policy } = {}) =>
+  sasToken(resource, key, policy, seconds);

@@ -1,0 +1,114 @@
+// Shared access signatures: spellings, scopes, ends.
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { after, before, test } from 'node:test';
+import { NAME, deviceToken, newDevice, openHub, policyKey, sasToken } from './lib/hub.mjs';
+import { connected, refused } from './lib/raw.mjs';
+
+let hub, device;
+before(async () => {
+  hub = await openHub();
+  device = await newDevice(hub);
+});
+after(async () => {
+  await hub?.remove();
+});
+
+const now = () => Math.floor(Date.now() / 1000);
+const sign = (key, sr, se) => createHmac('sha256', Buffer.from(key, 'base64')).update(`${sr}\n${se}`).digest('base64');
+const resource = () => `${NAME}/devices/${device.id}`;
+
+async function accepts(password, d = device) {
+  const c = await connected(hub, d, { password });
+  await c.disconnect();
+}
+
+for (const [tag, what, spell] of [['[mqtt 35]', 'encoded in upper case', encodeURIComponent],
+  ['[mqtt 36]', 'encoded in lower case', (s) => encodeURIComponent(s).replace(/%../g, (x) => x.toLowerCase())], ['[mqtt 37]', 'not encoded', (s) => s]])
+  test(`${tag} a resource ${what} is accepted`, async () => {
+    const sr = spell(resource()), se = now() + 600;
+    await accepts(`SharedAccessSignature sr=${sr}&sig=${encodeURIComponent(sign(device.key, sr, se))}&se=${se}`);
+  });
+
+test('[mqtt 38] the fields in the order sig, se, sr, and names in any case', async () => {
+  const sr = encodeURIComponent(resource()), se = now() + 600, sig = encodeURIComponent(sign(device.key, sr, se));
+  await accepts(`SharedAccessSignature sig=${sig}&se=${se}&sr=${sr}`);
+  await accepts(`SharedAccessSignature SIG=${sig}&Se=${se}&sR=${sr}`);
+});
+
+test('[mqtt 39] an empty policy name means the device key', async () => {
+  const sr = encodeURIComponent(resource()), se = now() + 600;
+  await accepts(`SharedAccessSignature sr=${sr}&sig=${encodeURIComponent(sign(device.key, sr, se))}&se=${se}&skn=`);
+});
+
+test('[mqtt 40] the secondary key is accepted', async () => {
+  assert.notEqual(device.key, device.key2);
+  await accepts(deviceToken(device, { key: device.key2 }));
+});
+
+test('[mqtt 41] a policy with DeviceConnect lets any registered device in, service does not', async () => {
+  const key = await policyKey(hub, 'device'), service = await policyKey(hub, 'service');
+  const owner = await policyKey(hub, 'iothubowner');
+  assert.ok(key && service && owner, 'roostd init prints the connection string of each policy');
+  for (const sr of [`${NAME}/devices`, NAME, resource()]) await accepts(sasToken(sr, key, 'device'));
+  await accepts(sasToken(NAME, owner, 'iothubowner'));
+  await refused(hub, device, { password: sasToken(`${NAME}/devices`, service, 'service') });
+  await refused(hub, device, { password: sasToken(`${NAME}/devices`, service, 'device') });
+  await refused(hub, device, { password: sasToken(`${NAME}/devices`, key, 'nosuchpolicy') });
+  await refused(hub, { id: 'nobody', key: device.key }, { password: sasToken(`${NAME}/devices`, key, 'device') });
+});
+
+test('[mqtt 42] the token of one device does not serve another whose id begins with its own', async () => {
+  const d1 = await newDevice(hub, 'dev1'), d10 = await newDevice(hub, 'dev10');
+  await refused(hub, d10, { password: deviceToken(d1) });
+  await refused(hub, d1, { password: deviceToken(d1, { resource: `${NAME}/devices/dev10` }) });
+  await refused(hub, d1, { password: deviceToken(d1, { resource: `${NAME}/devices` }) });
+  await refused(hub, d1, { password: deviceToken(d1, { resource: `other.example/devices/dev1` }) });
+  await accepts(deviceToken(d1), d1);
+});
+
+test('[mqtt 43] old clients put the api-version behind the resource', async () => {
+  await accepts(deviceToken(device, { resource: `${resource()}/api-version=2016-11-14` }));
+});
+
+test('[mqtt 44] a token expired by more than the allowed skew is refused', async () => {
+  await refused(hub, device, { password: deviceToken(device, { seconds: -301 - 60 }) });
+  await accepts(deviceToken(device, { seconds: 10 * 365 * 86400 }));
+});
+
+test('[mqtt 45] a live connection ends with its token and the configured grace', async () => {
+  const strict = await openHub({ settings: { access: { skew_s: 0, grace_s: 1 } } });
+  try {
+    const d = await newDevice(strict), e = await newDevice(strict);
+    await refused(strict, d, { password: deviceToken(d, { seconds: -1 }) });
+    const ends = Date.now() + 2000;
+    const c = await connected(strict, d, { password: deviceToken(d, { seconds: 2 }) });
+    const other = await connected(strict, e, { password: deviceToken(e, { seconds: 60 }) });
+    const pings = setInterval(() => c.closed || c.send({ cmd: 'pingreq' }), 300); // traffic does not prolong it
+    await c.end;
+    clearInterval(pings);
+    assert.ok(Date.now() >= ends - 1000, 'not before its end');
+    await other.quiet();
+    await other.disconnect();
+    await refused(strict, d, { password: deviceToken(d, { seconds: -1 }) });
+  } finally {
+    await strict.remove();
+  }
+});
+
+test('[mqtt 46] a raw plus in the signature is a plus', async () => {
+  for (let se = now() + 600; ; se++) { // the first expiry whose signature has one
+    const sr = encodeURIComponent(resource()), sig = sign(device.key, sr, se);
+    if (!sig.includes('+')) continue;
+    await accepts(`SharedAccessSignature sr=${sr}&sig=${sig}&se=${se}`);
+    return;
+  }
+});
+
+test('broken tokens are refused', async () => {
+  const sr = encodeURIComponent(resource()), se = now() + 600, sig = encodeURIComponent(sign(device.key, sr, se));
+  for (const bad of [`SharedAccessSignature sr=${sr}&sig=${sig}`, `SharedAccessSignature sr=${sr}&se=${se}`,
+    `SharedAccessSignature sr=${sr}&sr=${sr}&sig=${sig}&se=${se}`, `SharedAccessSignature sr=${sr}&sig=${sig}&se=${se + 1}`,
+    `sr=${sr}&sig=${sig}&se=${se}`, `SharedAccessSignature sr=${sr}&sig=${sig.slice(0, 20)}&se=${se}`, 'SharedAccessSignature '])
+    await refused(hub, device, { password: bad });
+});
