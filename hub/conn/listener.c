@@ -370,8 +370,10 @@ void conn_net_free(struct conn_net *n)
     for (unsigned i = 0; i < n->worker_nr; i++) {
         struct conn_worker *cw = &n->workers[i];
         conn_stop_worker(cw, true);
-        while (cw->flush_queued)
-            worker_turn(cw->w, 0);
+        while (cw->flush_queued) { /* what else waits in the worker is none of ours: no turn */
+            list_del(&cw->flush.node);
+            conn_flush_worker(&cw->flush);
+        }
         for (uint32_t k = 0; k < cw->slab_nr; k++)
             free(cw->slabs[k]);
         free(cw->slabs);
