@@ -229,7 +229,7 @@ static enum err unescape(struct wr *w, struct span raw)
     return ERR_OK;
 }
 
-enum err json_string(const struct json *j, int value, struct wr *mem, struct span *out)
+enum err json_str(const struct json *j, int value, struct wr *mem, struct span *out)
 {
     if (j->tok[value].type != JSMN_STRING)
         return ERR_PROTO;
@@ -305,7 +305,7 @@ enum err json_get_string(const struct json *j, int object, const char *name, str
 {
     int v;
     enum err e = json_member(j, object, name, &v);
-    return e ? e : json_string(j, v, mem, out);
+    return e ? e : json_str(j, v, mem, out);
 }
 
 enum err json_get_u64(const struct json *j, int object, const char *name, uint64_t max, uint64_t *out)

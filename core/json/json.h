@@ -1,5 +1,6 @@
 /* core/json/json.h - a thin JSON reader for the device, over jsmn: no heap, tokens in the caller's array.
- * And the few writers a device needs. Pure; C99. The hub and the tools use jansson instead. */
+ * And the few writers a device needs. Pure; C99. The hub and the tools use jansson instead: both are linked
+ * into one program, so no name here may be one of jansson's (hence json_str). */
 #ifndef ROOST_CORE_JSON_JSON_H
 #define ROOST_CORE_JSON_JSON_H
 
@@ -32,7 +33,7 @@ bool json_each(const struct json *j, int parent, int *it, int *key, int *value);
 bool json_is_null(const struct json *j, int value);
 bool json_is_object(const struct json *j, int value);
 /* Unescaped; points into the text when nothing was escaped, else into mem (ERR_LIMIT: no room). */
-MUST_USE enum err json_string(const struct json *j, int value, struct wr *mem, struct span *out);
+MUST_USE enum err json_str(const struct json *j, int value, struct wr *mem, struct span *out);
 MUST_USE enum err json_u64(const struct json *j, int value, uint64_t max, uint64_t *out);
 MUST_USE enum err json_bool(const struct json *j, int value, bool *out);
 struct span json_raw(const struct json *j, int value); /* its text; strings without their quotes */

@@ -139,7 +139,7 @@ static void half_surrogates_are_refused(void **state)
         uint8_t room[16];
         struct wr mem = { room, sizeof room, 0 };
         assert_int_equal(json_parse(&j, span_str(bad[i]), tok, 64), ERR_OK);
-        assert_int_equal(json_string(&j, 1, &mem, &s), ERR_PROTO);
+        assert_int_equal(json_str(&j, 1, &mem, &s), ERR_PROTO);
         assert_int_equal(mem.len, 0);
     }
 }
@@ -191,7 +191,7 @@ static void written_text_is_json(void **state)
     struct span s;
     struct wr mem = { back, sizeof back, 0 };
     assert_int_equal(json_parse(&j, wr_span(&w), tok, 64), ERR_OK);
-    assert_int_equal(json_string(&j, 0, &mem, &s), ERR_OK);
+    assert_int_equal(json_str(&j, 0, &mem, &s), ERR_OK);
     assert_true(span_starts(s, SPAN("a\"\\\n\x01\x7f\xc3\xbc")));
     static const struct {
         int32_t v;

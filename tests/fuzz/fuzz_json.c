@@ -16,11 +16,11 @@ static void walk(const struct json *j, int value, int depth)
     (void)!json_bool(j, value, &b);
     (void)json_is_null(j, value);
     (void)!json_member(j, value, "id", &found);
-    if (!json_string(j, value, &mem, &s)) {
+    if (!json_str(j, value, &mem, &s)) {
         jsmntok_t tok[1];
         struct json again;
         json_put_string(&w, s);
-        if (json_parse(&again, wr_span(&w), tok, 1) || json_string(&again, 0, &mem2, &s2))
+        if (json_parse(&again, wr_span(&w), tok, 1) || json_str(&again, 0, &mem2, &s2))
             abort();
         if (!memchr(wr_span(&w).p, 0xef, w.len) && !span_eq(s, s2)) /* 0xef: maybe replaced by U+FFFD */
             abort();
