@@ -35,7 +35,7 @@ enum {
     OPT_DIALS,
     OPT_KEEP_LINK,
     OPT_PLAIN,
-    OPT_BOOT_MS,
+    OPT_BOOT_TIME,
     OPT_QUIET,
     OPT_HELP,
     OPT_VERSION
@@ -68,7 +68,7 @@ static const struct option table[] = {
     { "dials", required_argument, NULL, OPT_DIALS },
     { "keep-link", no_argument, NULL, OPT_KEEP_LINK },
     { "plain-http", no_argument, NULL, OPT_PLAIN },
-    { "boot-ms", required_argument, NULL, OPT_BOOT_MS },
+    { "boot-time", required_argument, NULL, OPT_BOOT_TIME },
     { "quiet", no_argument, NULL, OPT_QUIET },
     { "help", no_argument, NULL, OPT_HELP },
     { "version", no_argument, NULL, OPT_VERSION },
@@ -96,7 +96,7 @@ static const char help[] =
     "  --drop-link P%          so many standing connections break every minute\n"
     "  --keep-link             stay connected while updating\n"
     "  --plain-http            take artifacts over plain HTTP where a ticket offers it\n"
-    "  --boot-ms N             how long a boot takes (200)\n"
+    "  --boot-time T           how long a boot takes (200ms)\n"
     "  --start-rate N          devices switched on a second (400)\n"
     "  --dials N               connections being opened at once (256)\n"
     "  --source-spread         every device has its own address of 127.0.0.0/8\n"
@@ -273,7 +273,7 @@ static bool take(int opt, const char *arg, struct sim_options *o, bool *has_hub)
         return o->keep_link = true;
     case OPT_PLAIN:
         return o->plain_http = true;
-    case OPT_BOOT_MS:
+    case OPT_BOOT_TIME:
         return parse_time32(arg, &o->boot_ms);
     default:
         return o->quiet = opt == OPT_QUIET;

@@ -50,7 +50,7 @@ static void test_everything_said(void **state)
                            "--fail-boot", "2.5%", "--drop-link", "1", "--seed", "18446744073709551615",
                            "--until", "settled=1.1.0", "--duration", "1h", "--json", "--list",
                            "--source-spread", "--keep-link", "--plain-http", "--slot-kib", "64",
-                           "--start-rate", "1000", "--address", "127.0.0.1", "--quiet", "--boot-ms", "5ms"),
+                           "--start-rate", "1000", "--address", "127.0.0.1", "--quiet", "--boot-time", "5ms"),
                      SIM_DONE);
     assert_int_equal(o.count, 10000);
     assert_int_equal(o.threads, 2);
