@@ -335,8 +335,11 @@ static void write_ticket(struct checkin *c, const struct deployment_row *row, st
     memcpy(t->campaign, row->campaign.p, CAMPAIGN_ID_LEN);
     memcpy(t->release_id, row->release.p, OBJECT_ID_LEN);
     memcpy(t->nonce, c->r.nonce, sizeof t->nonce);
+    for (unsigned i = 0; i < 2; i++)
+        if (c->h->settings.mirrors[i])
+            t->url[t->url_nr++] = span_str(c->h->settings.mirrors[i]);
     t->url[t->url_nr++] = url_of(c, "https", c->h->https_port, 443);
-    if (c->h->http_port)
+    if (c->h->http_port && t->url_nr < TICKET_URL_MAX)
         t->url[t->url_nr++] = url_of(c, "http", c->h->http_port, 80);
 }
 

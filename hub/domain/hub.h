@@ -22,6 +22,8 @@ struct hub_settings {
     uint32_t pending_retry_s;
     uint32_t ticket_ttl_s;
     uint32_t checkin_s; /* what devices are told */
+    /* Base URLs that also have the artifacts (http, https, ftp, ftps): devices try them before the hub. */
+    const char *mirrors[2];
 };
 
 struct hub {
