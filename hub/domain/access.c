@@ -93,9 +93,9 @@ void access_free(struct access *a)
     if (!a)
         return;
     for (unsigned i = 0; i < SHARDS; i++) {
-        struct list *n;
-        while ((n = list_pop(&a->shards[i].lru)))
-            entry_free(CONTAINER_OF(n, struct entry, node));
+        struct entry *e;
+        for (size_t at = 0; (e = map_next(&a->shards[i].map, &at));)
+            entry_free(e);
         map_fini(&a->shards[i].map);
         pthread_mutex_destroy(&a->shards[i].lock);
     }
@@ -218,10 +218,12 @@ static enum err used_run(struct store_tx *tx, struct store_op *self)
     if (e || !r.issued_unused)
         return e;
     /* The row's spans live until the next call: the put needs copies. */
-    struct span *fields[] = { &r.id, &r.key1, &r.key2, &r.public_key, &r.generation, &r.product, &r.origin };
+    enum { FIELDS = 7 };
+    struct span *fields[FIELDS] = { &r.id,         &r.key1,    &r.key2,  &r.public_key,
+                                    &r.generation, &r.product, &r.origin };
     uint8_t mem[2048];
     struct wr w = { mem, sizeof mem, 0 };
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+    for (size_t i = 0; i < FIELDS; i++) {
         size_t at = w.len;
         wr_put(&w, *fields[i]);
         if (!wr_ok(&w))
@@ -277,6 +279,7 @@ static bool signed_by(const struct access_check *c, const struct cred *k)
 /* All is known: the token, whose key should have signed it, and the identity (NULL: none is claimed). */
 static enum access_why judge(struct access_check *c, const struct cred *signer, const struct cred *who)
 {
+    assert(signer); /* a token without a policy names an identity */
     if (!signer->key1_len && !signer->key2_len)
         return ACCESS_NO_KEY;
     if (!signed_by(c, signer))

@@ -199,7 +199,7 @@ static enum err list_run(struct store_tx *tx, struct store_op *self)
 {
     struct c2d_list *l = (struct c2d_list *)(void *)self;
     struct list_ctx x = { .l = l, .now = l->hub->wall_ms() };
-    enum err e;
+    enum err e = ERR_OK;
     do {
         x.rows = x.expired_nr = x.dead_nr = 0;
         e = tx_c2d_list(tx, l->device, l->after_seq, l->after_bcast, LIST_ROWS, list_each, &x);

@@ -5,6 +5,7 @@
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 #define MESSAGE_ID_KEPT 256u /* bytes of a message id that feedback repeats */
@@ -220,7 +221,9 @@ static enum err sweep_run(struct store_tx *tx, struct store_op *self)
     struct rd r = rd_of(wr_span(&s->notes));
     for (size_t i = 0; !e && i < s->notes_nr; i++) {
         struct note n;
-        memcpy(&n, rd_take(&r, sizeof n).p, sizeof n);
+        struct span packed = rd_take(&r, sizeof n);
+        assert(packed.n == sizeof n);
+        memcpy(&n, packed.p, sizeof n);
         struct span device = rd_take(&r, n.device_len);
         e = tx_feedback_push(tx, &(struct feedback_row){ .at_ms = now,
                                                          .device = device,

@@ -74,13 +74,13 @@ static struct conn *dial(bool clean)
     turns();
     return c;
 }
-static void say_telemetry(struct conn *c, uint16_t id)
+static void say_telemetry(struct conn *c, uint16_t id) /* 0: QoS 0 */
 {
     uint8_t mem[128];
     struct wr w = { mem, sizeof mem, 0 };
     mqtt_publish_encode(&w, &(struct mqtt_publish){ .topic = SPAN("devices/d1/messages/events/"),
                                                     .payload = SPAN("x"),
-                                                    .qos = 1,
+                                                    .qos = id > 0,
                                                     .packet_id = id });
     fake_feed(c, wr_span(&w));
 }
@@ -94,13 +94,16 @@ static void test_telemetry_is_not_acknowledged(void **state)
     turns();
     assert_int_equal(c->out_len, 8); /* CONNACK, PUBACK */
     fake.fail = 1;
+    say_telemetry(c, 0); /* nobody waits for this one: it is dropped and counted */
+    turns();
+    assert_false(c->closed);
     say_telemetry(c, 2);
     say_telemetry(c, 3);
     turns();
     assert_true(c->closed);
     assert_int_equal(c->why, CONN_CLOSE_INTERNAL);
     assert_int_equal(c->out_len, 8);
-    assert_int_equal(atomic_load(&metrics.telemetry_refused_total), 2);
+    assert_int_equal(atomic_load(&metrics.telemetry_refused_total), 3);
     assert_int_equal(front->workers[0].pending_bytes, 0);
     fake_drop(c);
     fake.fail = 0; /* there is room again: it works by itself */

@@ -101,7 +101,7 @@ void reply_finish(struct reply *r, enum err err)
     struct conn *c = session_find(r->mw, r->addr);
     if (!c) /* closing: replies_drop will find it done */
         return;
-    if (err) {
+    if (err && r->type) {
         /* MQTT 3.1.1 has no way to say no to a publish: without its PUBACK it comes again after a reconnect.
          */
         session_refuse(c, err == ERR_STOPPED ? CONN_CLOSE_STOP : CONN_CLOSE_INTERNAL, err_name(err));
