@@ -25,7 +25,7 @@ struct hub_answer {
     uint8_t *body;
     size_t body_len;
     int64_t upload_offset; /* of the Upload-Offset field; -1: none */
-    char why[256];         /* when status is 0 */
+    char why[640];         /* when status is 0 */
 };
 /* One request. 0 whenever an answer came, whatever its status; CLI_UNREACHABLE with answer->why otherwise
  * (nothing is printed). Free with hub_answer_free. */

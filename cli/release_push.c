@@ -114,12 +114,15 @@ static int artifact_push(struct cli *c, const struct bundle *b, const struct rel
                          const char *dir)
 {
     char name[BUNDLE_NAME_LEN + 1], tree_name[BUNDLE_NAME_LEN + 6], sha[BUNDLE_NAME_LEN + 1], what[64];
+    char payload_upload[64], tree_upload[64]; /* names under which the pieces gather: at most 64 characters */
     struct file_bytes payload = { 0 }, tree = { 0 };
     bool there;
     int rc;
 
     bundle_name(k->tree_root, name);
     snprintf(tree_name, sizeof tree_name, "%s.tree", name);
+    snprintf(payload_upload, sizeof payload_upload, "%.40s-payload", name);
+    snprintf(tree_upload, sizeof tree_upload, "%.40s-tree", name);
     if ((rc = artifact_is_there(c, name, &there)) || there)
         return rc;
     char *path = path_join(dir, name), *tree_path = path_join(dir, tree_name);
@@ -128,9 +131,9 @@ static int artifact_push(struct cli *c, const struct bundle *b, const struct rel
     snprintf(what, sizeof what, "%.*s %.*s", (int)b->release.product.n, (const char *)b->release.product.p,
              (int)b->release.version.n, (const char *)b->release.version.p);
     if (!rc)
-        rc = upload(c, name, what, file_span(&payload));
+        rc = upload(c, payload_upload, what, file_span(&payload));
     if (!rc)
-        rc = upload(c, tree_name, "its chunk tree", file_span(&tree));
+        rc = upload(c, tree_upload, "its chunk tree", file_span(&tree));
     if (!rc) {
         const struct release_component *at = &b->release.component[0];
         for (unsigned i = 0; i < b->release.component_nr; i++)
@@ -138,8 +141,8 @@ static int artifact_push(struct cli *c, const struct bundle *b, const struct rel
                 at = &b->release.component[i];
         bundle_name(at->image_sha256, sha); /* raw: the payload is the image */
         rc = hub_json(c, "POST", "/roost/v1/artifacts",
-                      json_pack("{s:s,s:s,s:s,s:s,s:i,s:i}", "payload", name, "tree", tree_name, "root", name,
-                                "sha256", sha, "chunkCode", b->release.chunk_code, "fanOut",
+                      json_pack("{s:s,s:s,s:s,s:s,s:i,s:i}", "payload", payload_upload, "tree", tree_upload,
+                                "root", name, "sha256", sha, "chunkCode", b->release.chunk_code, "fanOut",
                                 b->release.fan_out),
                       "handing over the artifact", NULL);
     }
