@@ -2,7 +2,7 @@
 // process maps them to the hub's own free ports on loopback, as a router would. TLS still sees the name.
 import dns from 'node:dns';
 import net from 'node:net';
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { appendFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Hub, parseConnectionString, sasToken, waitFor } from '../../lib/roost.mjs';
 
@@ -32,19 +32,10 @@ net.Socket.prototype.connect = function (...args) {
 const lookup = dns.lookup; // *.localhost is loopback (RFC 6761), also where the resolver does not know it
 dns.lookup = (name, ...rest) => lookup(name === NAME ? '127.0.0.1' : name, ...rest);
 
-// Sets values of the configuration file that `roostd init` wrote: { section: { name: value } }.
+// Adds sections to the configuration file that `roostd init` wrote: { section: { name: value } }.
 function configure(hub, settings) {
-  const file = join(hub.dir, readdirSync(hub.dir).find((f) => f.endsWith('.yaml')));
-  let section = '';
-  const left = new Set(Object.entries(settings).flatMap(([s, values]) => Object.keys(values).map((n) => `${s}.${n}`)));
-  const lines = readFileSync(file, 'utf8').split('\n').map((line) => {
-    section = /^([a-z]+):/.exec(line)?.[1] ?? section;
-    const name = /^ +#? ?([a-z0-9_]+):/.exec(line)?.[1];
-    if (!name || !left.delete(`${section}.${name}`)) return line;
-    return `  ${name}: ${settings[section][name]}`;
-  });
-  if (left.size) throw new Error(`${file} has no ${[...left]}`);
-  writeFileSync(file, lines.join('\n'));
+  for (const [section, values] of Object.entries(settings))
+    appendFileSync(join(hub.dir, 'roost.yaml'), `${section}:\n${Object.entries(values).map(([n, v]) => `  ${n}: ${v}\n`).join('')}`);
 }
 
 export async function openHub({ settings = {}, ...options } = {}) {
