@@ -252,6 +252,8 @@ static void trial_init(struct roost_dev *d)
         d->probation_s = r.probation_s;
         d->confirm_checks = r.confirm_checks;
     }
+    if (d->cfg->confirm_app)
+        d->confirm_checks |= CONFIRM_APP;
     d->trial_until_ms = d->now_ms + d->probation_s * 1000u + DEV_TRIAL_GRACE_MS;
 }
 

@@ -63,7 +63,7 @@ uint16_t judge_ticket(struct roost_dev *d, const struct trust_record *t, const s
                       const struct ticket *k);
 uint16_t judge_release(struct roost_dev *d, const struct trust_record *t, const struct envelope *env,
                        const struct release *r);
-const struct release_component *release_app(const struct release *r);
+const struct release_component *release_app(const struct roost_dev *d, const struct release *r);
 const struct release_encoding *release_raw(const struct release *r, const struct release_component *a);
 
 /* update.c */

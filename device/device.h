@@ -39,6 +39,8 @@ struct roost_dev_config {
     uint32_t checkin_every_ms;               /* re-check period, +-20 % jitter; default 6 h when 0 */
     uint32_t backoff_min_ms, backoff_max_ms; /* default 1 s, 5 min when 0; full jitter */
     bool keep_link;                          /* room for two connections: stay connected while updating */
+    bool confirm_app;      /* a trial is confirmed only after roost_dev_app_health(true), whatever it asks */
+    bool accept_package;   /* a component of type package is an application too: this driver unpacks it */
     bool allow_plain_http; /* chunks are authenticated: plain HTTP is allowed for artifacts */
 };
 

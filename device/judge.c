@@ -28,9 +28,11 @@ uint16_t judge_ticket(struct roost_dev *d, const struct trust_record *t, const s
 }
 
 /* The one component this engine installs: the application in the other slot. */
-const struct release_component *release_app(const struct release *r)
+const struct release_component *release_app(const struct roost_dev *d, const struct release *r)
 {
-    return r->component_nr == 1 && r->component[0].type == COMPONENT_APP ? &r->component[0] : NULL;
+    uint8_t type = r->component_nr == 1 ? r->component[0].type : 0;
+    bool fits = type == COMPONENT_APP || (type == COMPONENT_PACKAGE && d->cfg->accept_package);
+    return fits ? &r->component[0] : NULL;
 }
 
 const struct release_encoding *release_raw(const struct release *r, const struct release_component *a)
@@ -57,7 +59,7 @@ static uint16_t judge_counters(const struct roost_dev *d, const struct release *
 
 static uint16_t judge_room(struct roost_dev *d, const struct release *r)
 {
-    const struct release_component *a = release_app(r);
+    const struct release_component *a = release_app(d, r);
     const struct release_encoding *e = a ? release_raw(r, a) : NULL;
     struct chunk_shape shape;
     struct report facts;

@@ -105,7 +105,7 @@ static void urls_take(struct roost_dev *d, const struct ticket *k)
 static void header_fill(struct roost_dev *d, const struct envelope *env, const struct release *r)
 {
     struct slot_header *h = &d->up.header;
-    const struct release_component *a = release_app(r);
+    const struct release_component *a = release_app(d, r);
     memset(h, 0, sizeof *h);
     h->image_len = a->image_len;
     h->hw_class = r->hw_class;
@@ -159,7 +159,7 @@ static void update_begin(struct roost_dev *d, struct span release, const struct 
     if (envelope_decode(release, ENVELOPE_BODY_MAX_MCU, &env, &used) != ERR_OK ||
         release_decode(env.body, &r) != ERR_OK)
         return; /* it was both a moment ago */
-    const struct release_encoding *enc = release_raw(&r, release_app(&r));
+    const struct release_encoding *enc = release_raw(&r, release_app(d, &r));
     header_fill(d, &env, &r);
     memcpy(d->up.tree_root, enc->tree_root, SHA256_LEN);
     d->up.chunk_code = r.chunk_code;

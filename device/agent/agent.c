@@ -148,6 +148,8 @@ static void adopt_config(struct agent *a)
         .backoff_min_ms = c->backoff_min_ms,
         .backoff_max_ms = c->backoff_max_ms,
         .keep_link = true,
+        .confirm_app = true,
+        .accept_package = true,
         .allow_plain_http = c->plain_http,
     };
     memcpy(a->dev_cfg.ca_pin, c->hub.ca_pin, SHA256_LEN);

@@ -103,8 +103,11 @@ static void on_event(void *ctx, enum roost_dev_event ev, uint32_t arg)
         shard_count(d->shard, SIM_N_CONFIRMED);
         break;
     case ROOST_DEV_EV_REVERTED:
-        d->reverted++;
         d->last_reason = arg;
+        if (d->rejections == d->boot.reject_nr)
+            break; /* told at every boot until another image is tried */
+        d->rejections = d->boot.reject_nr;
+        d->reverted++;
         shard_count(d->shard, SIM_N_REVERTED);
         break;
     case ROOST_DEV_EV_HOMELESS:
@@ -427,8 +430,8 @@ static void finish_boot(struct sim_dev *d)
         set_view(d);
         return;
     }
-    if (d->boot.reverted)
-        memcpy(d->rejected, d->boot.rejected, sizeof d->rejected);
+    if (d->boots == 1)
+        d->rejections = d->boot.reject_nr; /* of an earlier run, out of a flash file */
     adopt_running(d);
     if (d->boot.slot != BOOT_NO_SLOT && d->boot.trial && is_doomed(d)) {
         d->crash_at = d->shard->now_ms + 50;

@@ -45,8 +45,9 @@ struct sim_dev {
     uint32_t index;
     uint8_t power, view; /* enum sim_power, enum sim_view or phase */
     uint8_t cause;       /* enum reset_cause of the next boot */
-    bool link_open, http_dialing, link_dialing, wants_dial, doomed_next, engine_up, battery_low;
-    uint8_t doomed[8], rejected[8]; /* starts of release ids: fails to boot; was given up */
+    bool link_open, http_dialing, link_dialing, wants_dial, doomed_next, engine_up;
+    uint8_t doomed[8];              /* start of the id of a release that fails to boot */
+    uint16_t rejections;            /* of the loader, as far as they are counted */
     uint8_t running[OBJECT_ID_LEN]; /* confirmed release, zeros: blank */
     char version[RELEASE_TEXT_MAX + 1];
     char id[SIM_ID_CAP]; /* proposed */
