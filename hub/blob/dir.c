@@ -130,20 +130,21 @@ static enum err settle(struct dir *d, int from_fd, const char *from, const uint8
 
 /* ---- uploads --------------------------------------------------------------------------------------- */
 
-static size_t count_files(int dir_fd)
+static enum err count_files(int dir_fd, size_t *nr)
 {
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dp = fd < 0 ? NULL : fdopendir(fd);
-    size_t nr = 0;
     if (!dp) {
+        enum err e = failed("opendir", "uploads");
         if (fd >= 0)
             close(fd);
-        return SIZE_MAX;
+        return e;
     }
+    *nr = 0;
     for (struct dirent *de; (de = readdir(dp));)
-        nr += de->d_name[0] != '.';
+        *nr += de->d_name[0] != '.';
     closedir(dp);
-    return nr;
+    return ERR_OK;
 }
 
 static enum err dir_upload_open(struct blob *b, struct span name, struct blob_upload **out, uint64_t *have)
@@ -159,9 +160,11 @@ static enum err dir_upload_open(struct blob *b, struct span name, struct blob_up
     memcpy(u->name, name.p, name.n);
     u->fd = openat(d->uploads_fd, u->name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
     if (u->fd < 0 && errno == ENOENT) {
-        if (count_files(d->uploads_fd) >= UPLOADS_MAX)
+        size_t nr = 0;
+        e = count_files(d->uploads_fd, &nr);
+        if (!e && nr >= UPLOADS_MAX)
             e = ERR_LIMIT;
-        else
+        if (!e)
             u->fd = openat(d->uploads_fd, u->name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     }
     if (!e && u->fd < 0)

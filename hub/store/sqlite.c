@@ -66,13 +66,17 @@ enum err sqlite_run(sqlite3 *h, const char *sql)
     return sqlite_err(h, sqlite3_exec(h, sql, NULL, NULL, NULL), sql);
 }
 
-static enum err handle_open(struct sqlite_db *db, int cache_kib, sqlite3 **out)
+static enum err handle_open(struct sqlite_db *db, bool write, int cache_kib, sqlite3 **out)
 {
     char text[64];
     sqlite3 *h = NULL;
     int rc = sqlite3_open_v2(db->path, &h, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX,
                              db->vfs);
     enum err e = sqlite_err(h, rc, "open");
+    if (!e && sqlite3_db_readonly(h, "main") == 1) { /* what SQLite falls back to when it may not write */
+        log_error("store.open", "file=%s: cannot be opened for writing", db->path);
+        e = ERR_IO;
+    }
     if (!e) {
         sqlite3_busy_timeout(h, BUSY_MS);
         sqlite3_extended_result_codes(h, 1);
@@ -85,6 +89,9 @@ static enum err handle_open(struct sqlite_db *db, int cache_kib, sqlite3 **out)
                           "PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = OFF");
     if (!e)
         e = sqlite_run(h, text);
+    /* The log is opened by the first transaction, read-only when it may not be written; so be it known now. */
+    if (!e && write)
+        e = sqlite_run(h, "BEGIN IMMEDIATE; ROLLBACK");
     if (e)
         sqlite3_close(h);
     else
@@ -124,7 +131,7 @@ static enum err sqlite_connect(void *dbp, bool writer, struct store_conn **out)
     if (!c)
         return ERR_NOMEM;
     c->db = db;
-    enum err e = handle_open(db, writer ? 32768 : 4096, &c->h);
+    enum err e = handle_open(db, writer, writer ? 32768 : 4096, &c->h);
     for (unsigned i = 0; !e && i <= STORE_UNDO; i++) {
         const char *text = writer && i == STORE_BEGIN ? "BEGIN IMMEDIATE" : texts[i];
         e = sqlite_err(c->h,
@@ -406,7 +413,7 @@ enum err store_sqlite_open_vfs(struct store **out, const char *dir, unsigned rea
     if (!e)
         e = file_make(db->path);
     if (!e)
-        e = handle_open(db, 512, &db->tender);
+        e = handle_open(db, true, 512, &db->tender);
     if (!e)
         e = sqlite_migrate(db->tender);
     if (e)
