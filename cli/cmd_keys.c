@@ -26,12 +26,21 @@ static void hex_text(char *out, const uint8_t *p, size_t n)
 
 /* ---- the parts of a record that come from options or from the hub ----------------------------------- */
 
+/* 64 hexadecimal digits, or base64 as the hub writes keys. */
+static bool public_key_take(struct span text, uint8_t pub[ED25519_KEY_LEN])
+{
+    size_t n = 0;
+    if (text.n == 2 * ED25519_KEY_LEN)
+        return hex_decode(text, pub, ED25519_KEY_LEN) == ERR_OK;
+    return base64_decode(text, pub, ED25519_KEY_LEN, &n) == ERR_OK && n == ED25519_KEY_LEN;
+}
+
 static int director_add(struct trust_record *t, const char *hex)
 {
     struct trust_key k = { .alg = SIG_ED25519 };
-    if (hex_decode(span_str(hex), k.pub, sizeof k.pub))
+    if (!public_key_take(span_str(hex), k.pub))
         return cli_fail(CLI_USAGE, "`roost status` shows the director key of a hub.",
-                        "--director %s is not a public key of 64 hexadecimal digits", hex);
+                        "--director %s is not a public key (64 hexadecimal digits, or base64)", hex);
     if (t->director_nr == TRUST_DIRECTOR_MAX)
         return cli_fail(CLI_USAGE, NULL, "at most %u director keys", TRUST_DIRECTOR_MAX);
     t->director[t->director_nr++] = k;
@@ -65,7 +74,7 @@ static int from_hub(struct cli *c, struct trust_record *t, bool director, bool h
     if (!rc && director) {
         const char *hex = json_text(status, "directorKey");
         rc = hex ? director_add(t, hex)
-                 : cli_fail(CLI_REFUSED, "Give --director HEX.", "the hub does not tell its director key");
+                 : cli_fail(CLI_REFUSED, "Give --director KEY.", "the hub does not tell its director key");
     }
     if (!rc && home) {
         const struct profile *p = hub_profile(c);
@@ -102,7 +111,7 @@ static int directors_and_homes(struct cli *c, const struct args *a, struct trust
     if (!rc && t->director_nr == 0)
         rc = cli_fail(
             CLI_USAGE,
-            "Give --director HEX (offline; `roost status` shows it where the hub can be reached), or --hub.",
+            "Give --director KEY (offline; `roost status` shows it where the hub can be reached), or --hub.",
             "a trust record needs the hub's director key");
     return rc;
 }
@@ -352,8 +361,8 @@ static int release_key_add(struct trust_record *t, const char *text)
     struct trust_key k = { .alg = SIG_ED25519 };
     const char *prefix = strchr(text, ':');
     size_t n = prefix ? (size_t)(prefix - text) : strlen(text);
-    if (hex_decode(span_of(text, n), k.pub, sizeof k.pub))
-        return cli_fail(CLI_USAGE, NULL, "--add-release %s: HEX or HEX:PREFIX, HEX being a public key", text);
+    if (!public_key_take(span_of(text, n), k.pub))
+        return cli_fail(CLI_USAGE, NULL, "--add-release %s: KEY or KEY:PREFIX, KEY being a public key", text);
     if (prefix)
         k.product_prefix = span_str(prefix + 1);
     if (t->release_nr == TRUST_RELEASE_MAX)
@@ -511,15 +520,15 @@ static const struct opt init_opts[] = {
     { "threshold", 0, "M", "how many of them must sign (2)" },
     { "release-keys", 0, "N", "how many release keys (1)" },
     { "release-threshold", 0, "M", "how many of them must sign (1)" },
-    { "director", 0, "HEX", "the hub's director key; without it the hub is asked; may repeat" },
+    { "director", 0, "KEY", "the hub's director key; without it the hub is asked; may repeat" },
     { "home", 0, "HOST:PORT[#ca=HEX]", "where devices look for the hub; may repeat" },
     { "no-paper", 0, NULL, "do not print the paper backup" },
     { 0 }
 };
 static const struct opt trust_opts[] = {
-    { "director", 0, "HEX", "director keys from now on; may repeat" },
+    { "director", 0, "KEY", "director keys from now on; may repeat" },
     { "home", 0, "HOST:PORT[#ca=HEX]", "homes from now on; may repeat" },
-    { "add-release", 0, "HEX[:PREFIX]", "one more release key, for products that begin with PREFIX" },
+    { "add-release", 0, "KEY[:PREFIX]", "one more release key, for products that begin with PREFIX" },
     { "revoke", 0, "KEYID", "never accept this key again; may repeat" },
     { "new-root", 0, NULL, "make and list one more root key" },
     { "threshold", 0, "M", "how many root keys must sign" },
@@ -531,7 +540,7 @@ static const struct opt trust_opts[] = {
 static const struct opt restore_opts[] = { { "role", 0, "ROLE", "root (as it is) or release" }, { 0 } };
 
 const struct command keys_commands[] = {
-    { "keys init", "DIR [--director HEX | --hub HUB]",
+    { "keys init", "DIR [--director KEY | --hub HUB]",
       "Makes the root and release keys, and the first trust record",
       "The files are yours: mode 0600, offline, never sent anywhere. Only the trust record (public keys) is\n"
       "published, with `roost trust publish DIR`. The director key is the hub's: given by --director, or "

@@ -120,6 +120,8 @@ static int finish(struct wait *w, int code)
     if (w->cli->json)
         json_print(json_pack("{s:s,s:I,s:o,s:O,s:i}", "id", w->id, "devices", (json_int_t)w->total, "counts",
                              deployment_json(&w->counts), "failed", failed, "exitCode", code));
+    else if (code == CLI_OK && w->total == 0)
+        printf("No device fits it yet; those that come later get it.\n");
     else if (code == CLI_OK)
         printf("%llu of %llu run it, as their own reports after the trial boot say.\n",
                (unsigned long long)deployment_good(&w->counts), (unsigned long long)w->total);

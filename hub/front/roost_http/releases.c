@@ -65,7 +65,7 @@ static enum err refuse(struct job *j, const struct release_added *r)
     case RELEASE_NO_TRUST:
         return JOB_REFUSE(
             j, 422, "no-trust-record",
-            "no trust record is published yet, so nobody may sign a release: `roost keys publish`");
+            "no trust record is published yet, so nobody may sign a release: `roost trust publish`");
     case RELEASE_SIGNATURES:
         return JOB_REFUSE(
             j, 422, "release-signatures",

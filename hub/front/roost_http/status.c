@@ -29,7 +29,7 @@ static enum err put_trust(struct job *j, struct store_tx *tx, json_t *o, json_t 
         (void)json_array_append_new(
             warnings,
             json_string("no trust record is published: devices get no updates; `roost keys init`, then "
-                        "`roost keys publish`"));
+                        "`roost trust publish`"));
         return ERR_OK;
     }
     if (e)

@@ -9,7 +9,7 @@ static enum err get(struct job *j, struct store_tx *tx)
     enum err e = tx_trust_get(tx, (uint32_t) * (uint64_t *)j->state, &raw);
     if (e == ERR_NOTFOUND)
         return JOB_REFUSE(j, 404, "trust-not-found",
-                          "no such trust record is published: `roost keys publish` does that");
+                          "no such trust record is published: `roost trust publish` does that");
     if (e)
         return e;
     j->bytes = arena_copy(&j->a, raw);
