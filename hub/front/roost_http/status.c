@@ -23,7 +23,7 @@ static enum err put_trust(struct job *j, struct store_tx *tx, json_t *o, json_t 
 {
     struct trust_record t;
     enum err e = trust_newest(j->h, tx, &j->a, &t);
-    json_put(o, "directorKey", json_base64(span_of(j->h->director_pub, ED25519_KEY_LEN)));
+    json_put(o, "directorKey", json_hex(span_of(j->h->director_pub, ED25519_KEY_LEN)));
     if (e == ERR_NOTFOUND) {
         json_put(o, "trustVersion", json_integer(0));
         (void)json_array_append_new(
