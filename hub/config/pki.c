@@ -73,10 +73,13 @@ static enum err save_key(EVP_PKEY *key, const char *path)
     return to_file(b, b && PEM_write_bio_PKCS8PrivateKey(b, key, NULL, NULL, 0, NULL, NULL) == 1, path, 0600);
 }
 
-static enum err save_cert(X509 *x, const char *path)
+/* `issuer` follows where the server shall send it along: a device that knows only the hash of the authority's
+ * key can check the chain with nothing else. */
+static enum err save_cert(X509 *x, X509 *issuer, const char *path)
 {
     BIO *b = BIO_new(BIO_s_mem());
-    return to_file(b, b && PEM_write_bio_X509(b, x) == 1, path, 0644);
+    bool good = b && PEM_write_bio_X509(b, x) == 1 && (!issuer || PEM_write_bio_X509(b, issuer) == 1);
+    return to_file(b, good, path, 0644);
 }
 
 static X509 *load_cert(const char *path)
@@ -156,7 +159,7 @@ enum err pki_ca_new(const char *cert_file, const char *key_file)
         goto out;
     e = save_key(key, key_file);
     if (!e)
-        e = save_cert(x, cert_file);
+        e = save_cert(x, NULL, cert_file);
 out:
     if (e)
         fail(cert_file, "make");
@@ -228,7 +231,7 @@ enum err pki_server_new(enum pki_kind kind, const char *const *names, size_t nam
         goto out;
     e = save_key(key, key_file);
     if (!e)
-        e = save_cert(x, cert_file);
+        e = save_cert(x, ca, cert_file);
 out:
     if (e)
         fail(cert_file, "make");

@@ -12,7 +12,8 @@ enum pki_kind { PKI_EC, PKI_RSA };
 MUST_USE enum err pki_ca_new(const char *cert_file, const char *key_file);
 /* ERR_VERIFY: not an authority, or not its key. */
 MUST_USE enum err pki_ca_check(const char *cert_file, const char *key_file);
-/* A server certificate under it, for 825 days; names are DNS names or addresses. */
+/* A server certificate under it, for 825 days, the authority's behind it in the file; names are DNS names or
+ * addresses. */
 MUST_USE enum err pki_server_new(enum pki_kind kind, const char *const *names, size_t name_nr,
                                  const char *ca_cert_file, const char *ca_key_file, const char *cert_file,
                                  const char *key_file);
