@@ -156,7 +156,7 @@ static enum err note_move(struct checkin *c, const struct deployment_row *was,
     if (was->state == is->state || !events[is->state])
         return ERR_OK;
     return audit_push(c->h, c->tx, SPAN("device"), events[is->state], c->device,
-                      "from %s%s reason %s attempt %u", deployment_state_name(was->state),
+                      "from %s%s reason %s failures %u", deployment_state_name(was->state),
                       is->attempts >= DEPLOYMENT_ATTEMPTS_MAX ? ", no more tickets," : "",
                       reason_name(c->r.reason), (unsigned)is->attempts);
 }

@@ -193,6 +193,14 @@ static void when_running(struct deployment_row *row, const struct deployment_fac
     row->bytes_done = row->bytes_total;
 }
 
+/* What a device says of the ticket itself, before it has stored anything of it. */
+static bool refuses_ticket(unsigned reason)
+{
+    return reason_class_of(reason) == REASON_IS_REFUSAL || reason == REASON_TRUST ||
+           reason == REASON_SIGNATURE_RELEASE || reason == REASON_SIGNATURE_DIRECTOR ||
+           reason == REASON_TICKET_STALE;
+}
+
 static void before_activation(struct deployment_row *row, const struct deployment_facts *f)
 {
     const struct report *r = f->report;
@@ -212,7 +220,7 @@ static void before_activation(struct deployment_row *row, const struct deploymen
      * cannot name it; whatever else it says is about something earlier. */
     if (!is_at_rest(r))
         return;
-    if (row->state == DEPLOYMENT_OFFERED && reason_class_of(r->reason) == REASON_IS_REFUSAL)
+    if (row->state == DEPLOYMENT_OFFERED && refuses_ticket(r->reason))
         fail(row, r->reason, f);
     else if (row->state > DEPLOYMENT_ACCEPTED)
         enter(row, DEPLOYMENT_ELIGIBLE, REASON_NONE, f);

@@ -90,6 +90,8 @@ static const struct step steps[] = {
       DEPLOYMENT_OFFERED, 0, 1 },
     { "refusal before the attempt is stored", DEPLOYMENT_OFFERED, 0, 5, OLD, DEVICE_IDLE, REASON_HW_MISMATCH,
       0, 0, DEPLOYMENT_REJECTED, REASON_HW_MISMATCH, 0 },
+    { "signature refused: the keys may come", DEPLOYMENT_OFFERED, 0, 5, OLD, DEVICE_IDLE,
+      REASON_SIGNATURE_DIRECTOR, 0, 0, DEPLOYMENT_FAILED, REASON_SIGNATURE_DIRECTOR, 0 },
     { "refusal of this attempt", DEPLOYMENT_OFFERED, 0, 5, OLD, DEVICE_IDLE, REASON_SPACE, 1, 0,
       DEPLOYMENT_REJECTED, REASON_SPACE, 0 },
     /* rolled back */

@@ -293,7 +293,7 @@ static enum err admit_pending(struct decision *d)
     if (!e)
         e = token_spend(d->tx, &d->token);
     d->out->changed = true;
-    return e ? e : assign(d, &r, "was waiting, let in by its token");
+    return e ? e : assign(d, &r, "was waiting,");
 }
 
 static enum err known(struct decision *d, struct device_row *r, bool by_key)
@@ -350,7 +350,7 @@ static enum err unknown(struct decision *d)
         if (!e)
             e = token_spend(d->tx, &d->token);
         d->out->changed = true;
-        return e ? e : assign(d, &r, "new, let in by its token");
+        return e ? e : assign(d, &r, "new,");
     }
     if (d->token.is != TOKEN_NONE)
         return refuse_token(d);
