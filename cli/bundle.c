@@ -27,13 +27,13 @@ enum err bundle_seq_of(const char *version, uint32_t *seq)
     const char *at = version;
     for (unsigned i = 0; i < 3; i++) {
         size_t n = strcspn(at, ".");
-        if (u64_parse(span_of(at, n), i == 0 ? 4000000 : i == 1 ? 49 : 19, &part[i]))
+        if (u64_parse(span_of(at, n), i == 0 ? 4000 : 999, &part[i]))
             return ERR_PROTO;
         if ((at[n] == '.') != (i < 2))
             return ERR_PROTO;
         at += n + 1;
     }
-    *seq = (uint32_t)(part[0] * 1000 + part[1] * 20 + part[2] + 1);
+    *seq = (uint32_t)(part[0] * 1000000 + part[1] * 1000 + part[2] + 1);
     return ERR_OK;
 }
 

@@ -44,9 +44,8 @@ struct bundle_verdict {
 void bundle_verify(const struct bundle *b, const char *dir, const struct trust_record *trust,
                    const struct bundle_target *target, struct bundle_verdict *v);
 
-/* The default release_seq of a plain version "major.minor.patch": 1000 * major + 20 * minor + patch + 1, so
- * that no step to the next major version is more than devices accept at once (1000). ERR_PROTO: not of that
- * form, or minor over 49, patch over 19. */
+/* The default release_seq of a plain version "major.minor.patch": 1000000 * major + 1000 * minor + patch + 1.
+ * ERR_PROTO: not of that form, major over 4000, minor or patch over 999. */
 MUST_USE enum err bundle_seq_of(const char *version, uint32_t *seq);
 
 #endif

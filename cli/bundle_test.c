@@ -220,15 +220,16 @@ static void test_sequences_of_versions(void **state)
         const char *version;
         uint32_t seq;
     } good[] = {
-        { "0.0.0", 1 }, { "1.0.0", 1001 }, { "1.1.0", 1021 }, { "1.49.19", 2000 }, { "2.0.0", 2001 }
+        { "0.0.0", 1 },           { "1.0.0", 1000001 }, { "1.1.0", 1001001 },          { "1.1.10", 1001011 },
+        { "1.999.999", 2000000 }, { "2.0.0", 2000001 }, { "4000.999.999", 4001000000 }
     };
-    static const char *const bad[] = { "",      "1",      "1.0",      "1.0.0.0", "1.50.0",      "1.0.20",
-                                       "1.0.x", "v1.0.0", "1.0.0-rc", "1..0",    "5000000.0.0", "1.0.0." };
+    static const char *const bad[] = { "",      "1",      "1.0",      "1.0.0.0", "1.1000.0", "1.0.1000",
+                                       "1.0.x", "v1.0.0", "1.0.0-rc", "1..0",    "4001.0.0", "1.0.0." };
     uint32_t seq = 0, before = 0;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         assert_int_equal(bundle_seq_of(good[i].version, &seq), ERR_OK);
         assert_int_equal(seq, good[i].seq);
-        assert_true(seq > before && seq - before <= 1000); /* a step that devices take */
+        assert_true(seq > before);
         before = seq;
     }
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)

@@ -138,6 +138,9 @@ static int record_sign(const char *dir, const struct trust_record *old, const st
         rc = cli_fail(CLI_REFUSED,
                       "Thresholds must be reachable with the keys listed, and no key may stand twice.",
                       "these keys do not make a trust record");
+    if (!rc && w.len > ENVELOPE_BODY_MAX_MCU)
+        rc = cli_fail(CLI_REFUSED, "Fewer keys or homes, or shorter host names.",
+                      "the record has %zu bytes, small devices take %u", w.len, ENVELOPE_BODY_MAX_MCU);
     if (!rc)
         envelope_begin(raw, ENVELOPE_TRUST_RECORD, wr_span(&w));
     while (!rc && !enough && d && (e = readdir(d)) != NULL) {

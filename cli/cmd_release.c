@@ -123,11 +123,9 @@ static int seq_take(const struct args *a, const char *version, struct release *r
         return CLI_OK;
     }
     if (bundle_seq_of(version, &r->release_seq))
-        return cli_fail(CLI_USAGE,
-                        "Give --seq N: one more than the release before it (`roost release list` shows it).",
-                        "no release sequence follows from version %s (only from MAJOR.MINOR.PATCH, minor to "
-                        "49, patch to 19)",
-                        version);
+        return cli_fail(
+            CLI_USAGE, "Give --seq N: one more than the release before it (`roost release list` shows it).",
+            "no release sequence follows from version %s (only from a plain MAJOR.MINOR.PATCH)", version);
     return CLI_OK;
 }
 
