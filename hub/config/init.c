@@ -301,12 +301,28 @@ static enum err make_store(struct making *m)
     return e ? say(m, "the store could not be made: %s", err_name(e)) : ERR_OK;
 }
 
-static void put_connection(const struct making *m, struct wr *w)
+static void put_connection(const struct making *m, struct wr *w, size_t policy)
 {
     wr_str(w, "HostName=");
     wr_str(w, m->names[0]);
-    wr_str(w, ";SharedAccessKeyName=iothubowner;SharedAccessKey=");
-    base64_encode(w, span_of(m->keys[0][0], KEY_LEN));
+    wr_str(w, ";SharedAccessKeyName=");
+    wr_str(w, policies[policy].name);
+    wr_str(w, ";SharedAccessKey=");
+    base64_encode(w, span_of(m->keys[policy][0], KEY_LEN));
+}
+
+/* One connection string a line: for programs that should not be the owner. */
+static enum err make_policies(const struct making *m)
+{
+    uint8_t buf[POLICY_NR * 512];
+    struct wr w = { buf, sizeof buf, 0 };
+    for (size_t i = 0; i < POLICY_NR; i++) {
+        put_connection(m, &w, i);
+        wr_str(&w, "\n");
+    }
+    enum err e = wr_ok(&w) ? file_make(join(m->tmp, DIR_POLICIES), 0600, wr_span(&w)) : ERR_LIMIT;
+    memset(buf, 0, sizeof buf);
+    return e ? say(m, "%s: %s", DIR_POLICIES, strerror(errno)) : ERR_OK;
 }
 
 static enum err make_profile(const struct making *m)
@@ -316,7 +332,7 @@ static enum err make_profile(const struct making *m)
     const char *l = m->o->listen;
     bool any = !l || strcmp(l, "*") == 0 || strcmp(l, "0.0.0.0") == 0 || strcmp(l, "::") == 0;
     wr_str(&w, "connection-string=");
-    put_connection(m, &w);
+    put_connection(m, &w, 0);
     wr_str(&w, "\nhttps-port=");
     wr_u32(&w, (uint32_t)(m->o->https_port < 0 ? 443 : m->o->https_port));
     wr_str(&w, "\nca-file=");
@@ -375,6 +391,8 @@ static enum err make_all(struct making *m)
     if (!e)
         e = make_profile(m);
     if (!e)
+        e = make_policies(m);
+    if (!e)
         e = make_config(m);
     for (size_t i = 0; !e && i < sizeof dirs / sizeof dirs[0]; i++)
         e = sync_dir(join(m->tmp, dirs[i]));
@@ -390,17 +408,18 @@ static enum err report(const struct making *m, FILE *out)
     if (pki_pin(join(m->final, DIR_CA_CERT), b.ca_pin))
         return ERR_IO;
     wr_str(&w, "connection string: ");
-    put_connection(m, &w);
+    put_connection(m, &w, 0);
     wr_str(&w, "\nbootstrap string: ");
     bootstrap_string_encode(&w, &b);
     wr_str(&w, "\n");
     fprintf(out, "A hub was made in %s\n\n%.*s\n", m->final, (int)wr_span(&w).n, (const char *)buf);
     fprintf(out,
             "The connection string holds a key: it is the operator's, and is also in %s/%s.\n"
+            "Those of the other policies (service, device, ...) are in %s/%s.\n"
             "The bootstrap string is public: it is what a blank device is given.\n"
             "Keep %s/ca somewhere safe: with it (--ca-from) a hub made anew gets its devices back.\n"
             "Serve it: roostd %s\n",
-            m->final, DIR_PROFILE, m->final, m->o->dir);
+            m->final, DIR_PROFILE, m->final, DIR_POLICIES, m->final, m->o->dir);
     if (!strchr(m->names[0], '.'))
         fprintf(out, "Note: some device SDKs refuse a host name without a dot ('%s').\n", m->names[0]);
     memset(buf, 0, sizeof buf);

@@ -13,6 +13,7 @@
 #define DIR_CA_KEY   "ca/ca.key"
 #define DIR_DIRECTOR "director.key"
 #define DIR_PROFILE  "operator.profile"
+#define DIR_POLICIES "policies" /* a connection string each */
 #define DIR_LOCK     "roostd.lock"
 #define DIR_STORE    "store"
 #define DIR_STREAM   "stream"

@@ -40,7 +40,7 @@ test('[mqtt 74] [mqtt 75] [mqtt 76] the topic carries to and message id, percent
   assert.ok(items.includes('%C3%A4%2B=1%262%3D3'));
   assert.ok(items.includes('iothub-ack=full'));
   assert.ok(!items.some((i) => i.startsWith('empty')));
-  assert.doesNotMatch(bagOf(d, m), /%[0-9a-f]*[a-f]/, 'upper-case hex');
+  assert.doesNotMatch(bagOf(d, m), /%([a-f]|.[a-f])/, 'upper-case hex');
   assert.doesNotMatch(bagOf(d, m), /\/$/);
   await c.disconnect();
 });
@@ -83,14 +83,15 @@ test('[mqtt 79] what was not acknowledged comes again with DUP on the next conne
   await sendC2d(hub, d.id, { body: 'two' });
   let m = await c.expect('publish');
   assert.equal(m.dup, false);
-  assert.equal((await c.expect('publish')).payload.toString(), 'two');
   await c.reset();
   c = await connected(hub, d);
   m = await c.expect('publish');
   assert.equal(m.payload.toString(), 'one');
   assert.equal(m.dup, true);
   c.puback(m);
-  c.puback(await c.expect('publish'));
+  m = await c.expect('publish');
+  assert.equal(m.payload.toString(), 'two');
+  c.puback(m);
   await c.quiet();
   await c.disconnect();
 });

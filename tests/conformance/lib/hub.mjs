@@ -2,7 +2,7 @@
 // process maps them to the hub's own free ports on loopback, as a router would. TLS still sees the name.
 import dns from 'node:dns';
 import net from 'node:net';
-import { appendFileSync } from 'node:fs';
+import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Hub, parseConnectionString, sasToken, waitFor } from '../../lib/roost.mjs';
 
@@ -71,12 +71,9 @@ export async function telemetry(hub, device, nr = 0) {
 export const sendC2d = (hub, device, message) =>
   hub.api('POST', `/roost/v1/devices/${encodeURIComponent(device)}/messages`, message);
 
-export const policyKey = async (hub, name) => {
-  const c = parseConnectionString(hub.connectionString);
-  if (c.SharedAccessKeyName === name) return c.SharedAccessKey;
-  const line = hub.initOutput.split('\n').find((l) => l.includes(`SharedAccessKeyName=${name};`));
-  return line && parseConnectionString(line.slice(line.indexOf('HostName='))).SharedAccessKey;
-};
+// The key of a shared access policy: `roostd init` writes their connection strings to one file.
+export const policyKey = (hub, name) => readFileSync(join(hub.dir, 'policies'), 'utf8').split('\n').filter(Boolean)
+  .map(parseConnectionString).find((c) => c.SharedAccessKeyName === name)?.SharedAccessKey;
 
 export const deviceToken = (device, { key = device.key, seconds = 3600, resource = `${NAME}/devices/${device.id}`, policy } = {}) =>
   sasToken(resource, key, policy, seconds);
