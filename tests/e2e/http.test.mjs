@@ -12,7 +12,12 @@ import { Hub, bin, parseConnectionString, sasToken, start, tempDir, waitFor } fr
 
 let hub;
 before(async () => { hub = await Hub.create(); await hub.start(); });
-after(() => hub?.remove());
+after(async () => {
+  const end = await hub?.stop();
+  const out = hub?.process?.out;
+  await hub?.remove();
+  assert.equal(end?.code, 0, out); // also what a sanitizer has to say at the end
+});
 
 const api = (method, path, body, more = {}) => hub.request(method, path, { body, ...more });
 const open = (method, path, body, headers) => hub.request(method, path, { body, token: null, headers });
