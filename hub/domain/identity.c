@@ -39,7 +39,7 @@ enum err hardware_parse(struct span text, struct hardware *out)
     for (size_t i = 0; i < hw.product.n; i++) {
         uint8_t c = hw.product.p[i];
         if (!((c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-              c == '.' || c == '_'))
+              c == '.' || c == '_' || c == '+' || c == '~'))
             return ERR_PROTO;
     }
     if (u64_parse(cls, UINT16_MAX, &class_nr) || (has_rev && u64_parse(text, UINT8_MAX, &rev)))
