@@ -71,7 +71,7 @@ static uint16_t judge_room(struct roost_dev *d, const struct release *r)
     if (chunk_shape_of(e->payload_len, r->chunk_code, r->fan_out, &shape) != ERR_OK)
         return REASON_FORMAT;
     if (shape.chunk_len > d->mem->chunk_cap ||
-        chunk_root_list_len(&shape) + (uint32_t)shape.fan_out * SHA256_LEN > d->mem->page_cap)
+        chunk_root_list_len(&shape) + chunk_page_len(&shape, 0) > d->mem->page_cap)
         return REASON_HEAP;
     roost_dev_report(d, &facts);
     if (r->min_heap_block_b && facts.largest_block && facts.largest_block < r->min_heap_block_b)

@@ -482,6 +482,23 @@ static void bend_downgrade(struct release *r)
     r->flags |= RELEASE_ALLOW_DOWNGRADE;
 }
 
+static void bend_package(struct release *r)
+{
+    r->component[0].type = COMPONENT_PACKAGE;
+}
+
+static void a_package_where_the_driver_unpacks_it(void **state)
+{
+    (void)state;
+    (void)begin_with(5000);
+    w.target = world_release_bent(&w, 11, 1, 7000, false, bend_package);
+    expect_refusal(REASON_REQUIRES);
+    w.cfg.accept_package = true;
+    world_c2d(&w, "update");
+    assert_true(world_settle(&w, 1, 60000));
+    world_fini(&w);
+}
+
 static void a_downgrade_needs_leave(void **state)
 {
     (void)state;
@@ -905,6 +922,7 @@ int main(void)
         cmocka_unit_test(tickets_that_are_refused),
         cmocka_unit_test(bundles_that_are_refused),
         cmocka_unit_test(releases_that_are_refused),
+        cmocka_unit_test(a_package_where_the_driver_unpacks_it),
         cmocka_unit_test(a_downgrade_needs_leave),
         cmocka_unit_test(a_damaged_chunk_or_page_is_fetched_again),
         cmocka_unit_test(a_server_that_only_lies_is_given_up),

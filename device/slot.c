@@ -193,10 +193,12 @@ static bool header_agrees(const struct slot_header *h, const struct release *r)
     if (h->hw_class != r->hw_class || h->release_seq != r->release_seq ||
         h->security_counter != r->security_counter)
         return false;
-    for (uint8_t i = 0; i < r->component_nr; i++)
-        if (r->component[i].type == COMPONENT_APP)
-            return r->component[i].image_len == h->image_len &&
-                   memcmp(r->component[i].image_sha256, h->image_sha256, SHA256_LEN) == 0;
+    for (uint8_t i = 0; i < r->component_nr; i++) {
+        const struct release_component *a = &r->component[i];
+        if ((a->type == COMPONENT_APP || a->type == COMPONENT_PACKAGE) && a->image_len == h->image_len &&
+            memcmp(a->image_sha256, h->image_sha256, SHA256_LEN) == 0)
+            return true;
+    }
     return false;
 }
 

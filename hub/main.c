@@ -205,6 +205,7 @@ static void set_hub(struct daemon *d)
                                          .bootstrap_burst = (uint32_t)c->bootstrap.burst,
                                          .pending_retry_s = (uint32_t)c->bootstrap.retry_s,
                                          .ticket_ttl_s = (uint32_t)c->updates.ticket_ttl_s,
+                                         .mirrors = { c->updates.mirror[0] ? c->updates.mirror : NULL },
                                          .checkin_s = (uint32_t)c->updates.checkin_s };
 }
 

@@ -310,7 +310,8 @@ static void publish(struct agent *a)
 {
     struct span body;
     while ((body = appsock_next(&a->sock)).n) {
-        enum err e = roost_dev_publish(&a->dev, SPAN("source=application"), body);
+        enum err e =
+            roost_dev_publish(&a->dev, SPAN("$.ct=application%2Fjson&$.ce=utf-8&source=application"), body);
         if (e == ERR_AGAIN)
             return;
         if (e)

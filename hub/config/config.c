@@ -362,6 +362,16 @@ static enum err check_listener(struct reading *r, const char *section, const cha
     return ERR_OK;
 }
 
+/* Devices keep a base of 160 bytes. */
+static bool is_mirror(const char *url)
+{
+    static const char *const schemes[] = { "https://", "http://", "ftp://", "ftps://" };
+    bool known = !url[0];
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++)
+        known = known || (strncmp(url, schemes[i], strlen(schemes[i])) == 0 && url[strlen(schemes[i])]);
+    return known && strlen(url) <= 150;
+}
+
 static enum err check_whole(struct reading *r, const struct config *c)
 {
     enum err e = check_listener(r, "https", c->https.address, c->https.tls, false);
@@ -380,6 +390,10 @@ static enum err check_whole(struct reading *r, const struct config *c)
                      mark_of(r, "messages",
                              r->seen[find("messages", "c2d_ttl_max_s")] ? "c2d_ttl_max_s" : "c2d_ttl_s"),
                      "messages.c2d_ttl_s is larger than messages.c2d_ttl_max_s");
+    if (!e && !is_mirror(c->updates.mirror))
+        e = complain(r, mark_of(r, "updates", "mirror"),
+                     "updates.mirror: '%.40s' is not an http, https, ftp or ftps URL of at most 150 bytes",
+                     c->updates.mirror);
     if (!e && !c->tls.ec_certificate[0] && !c->tls.rsa_certificate[0])
         e = complain(r, mark_of(r, "tls", "ec_certificate"),
                      "tls: neither ec_certificate nor rsa_certificate is set; one is needed");
