@@ -104,6 +104,11 @@ int deployment_verdict(const struct deployment_counts *c, uint64_t total, const 
     return open ? CLI_FAILED : CLI_OK; /* over, and not everyone runs it */
 }
 
+bool deployment_may_heal(const char *state, uint64_t attempts)
+{
+    return state && strcmp(state, "FAILED") == 0 && attempts < 2;
+}
+
 bool release_fits(const json_t *listing, const json_t *ids, const char *hardware)
 {
     char product[64];

@@ -21,6 +21,9 @@ json_t *deployment_json(const struct deployment_counts *c);
  * until then. */
 int deployment_verdict(const struct deployment_counts *c, uint64_t total, const char *campaign_state);
 
+/* Will the hub try this device again by itself? It charges two attempts at most. */
+bool deployment_may_heal(const char *state, uint64_t attempts);
+
 /* Does one of these releases (ids, out of a listing) fit "PRODUCT:CLASS:REV"? */
 bool release_fits(const json_t *listing, const json_t *ids, const char *hardware);
 

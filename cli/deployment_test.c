@@ -67,6 +67,10 @@ static void test_line(void **state)
     assert_true(deployment_is_good("SKIPPED"));
     assert_false(deployment_is_good("FAILED"));
     assert_false(deployment_is_good(NULL));
+    assert_true(deployment_may_heal("FAILED", 1));
+    assert_false(deployment_may_heal("FAILED", 2));
+    assert_false(deployment_may_heal("REJECTED", 0));
+    assert_false(deployment_may_heal("ROLLED_BACK", 1));
 }
 
 static const char releases[] =
