@@ -1,0 +1,302 @@
+// The operator's command line against a real hub and simulated devices: what a person types, what comes out, and
+// the exit code that a pipeline sees.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { chmodSync, cpSync, existsSync, mkdirSync, readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { Hub, bin, freePorts, run, start, tempDir, waitFor } from '../lib/roost.mjs';
+
+let hub, tmp, keys;
+const children = [];
+const cli = (...args) => hub.roost(...args, { ok: false });
+const good = async (...args) => {
+  const r = await cli(...args);
+  assert.equal(r.code, 0, `${args.join(' ')}: ${r.code}\n${r.stderr}${r.stdout}`);
+  return r.stdout;
+};
+const json = async (...args) => JSON.parse(await good(...args, '--json'));
+
+before(async () => {
+  tmp = tempDir();
+  keys = join(tmp.dir, 'keys');
+  hub = await Hub.create();
+  await hub.start();
+});
+after(async () => {
+  for (const c of children) await c.stop();
+  await hub?.remove();
+  tmp?.remove();
+});
+
+function image(name, size) {
+  const file = join(tmp.dir, name);
+  const b = Buffer.alloc(size);
+  for (let i = 0; i < size; i += 32) createHash('sha256').update(`${name}${i}`).digest().copy(b, i);
+  writeFileSync(file, b);
+  return file;
+}
+async function release(product, version, hw, file, sign = true) {
+  const dir = join(tmp.dir, `${product}-${version}-${hw}.roost`);
+  await good('release', 'build', '-p', product, '-v', version, '--hardware-class', `${hw}`, '--file', file, '--out', dir);
+  if (sign) await good('release', 'sign', dir, '--key-file', join(keys, 'release-1.key'));
+  return dir;
+}
+
+test('a fleet begins: keys, trust, bootstrap string, tokens', async () => {
+  assert.match(await good('status'), /trust\s+none/);
+  const before = await cli('bootstrap-string');
+  assert.equal(before.code, 0);
+  assert.match(before.stdout, /^https:\/\/hub\.localhost:\d+#ca=[0-9a-f]{64}\n$/);
+  assert.match(before.stderr, /no trust record/);
+
+  const made = await good('keys', 'init', keys);
+  assert.equal(made.match(/^ {4}([0-9a-f]{8} ?)+$/gm).length, 8, 'four keys, two lines of paper each');
+  assert.equal(statSync(keys).mode & 0o777, 0o700);
+  for (const f of readdirSync(keys).filter((n) => n.endsWith('.key'))) assert.equal(statSync(join(keys, f)).mode & 0o777, 0o600, f);
+  assert.equal((await cli('keys', 'init', keys)).code, 1);
+
+  assert.deepEqual(await json('trust', 'publish', keys), { version: 1, published: 1 });
+  assert.deepEqual(await json('trust', 'publish', keys), { version: 1, published: 0 });
+  const record = await json('trust', 'show');
+  assert.deepEqual(record, await json('keys', 'show', keys));
+  assert.equal(record.directors[0].public, (await json('status')).directorKey);
+  assert.equal(record.homes[0].address, `hub.localhost:${hub.https}`);
+  const { bootstrapString } = await json('bootstrap-string');
+  assert.ok(bootstrapString.endsWith(`&root=${record.rootPin}`));
+  assert.ok(bootstrapString.includes(`#ca=${record.homes[0].caPin}`));
+  assert.ok(hub.initOutput.includes(bootstrapString.split('&')[0]), 'roostd init prints the same');
+
+  const token = (await good('token', 'create', 'gone', '--uses', '3', '--ttl', '2h', '--hardware', 'sensor:1')).trim();
+  assert.ok(token.length >= 20);
+  const list = await good('token', 'list');
+  assert.match(list, /gone\s+sensor:1\s+3/);
+  assert.ok(!list.includes(token), 'a token is shown once');
+  await good('token', 'delete', 'gone');
+  assert.deepEqual((await json('token', 'list')).tokens, []);
+});
+
+test('a key comes back from paper, and a slip of the pen is noticed', async () => {
+  const key = readFileSync(join(keys, 'root-1.key'), 'utf8');
+  const other = join(tmp.dir, 'other');
+  const made = await good('keys', 'init', other, '--director', 'ab'.repeat(32), '--home', 'h:1');
+  const paper = made.split('\n').slice(made.split('\n').findIndex((l) => l.includes('root-1')) + 1).slice(0, 2).join('\n');
+  const back = join(tmp.dir, 'back.key');
+  const wrong = await run(bin('roost'), ['keys', 'restore', back], { ok: false, input: `${paper.replace(/[0-8]/, (d) => `${+d + 1}`)}\n\n` });
+  assert.equal(wrong.code, 1);
+  assert.ok(!existsSync(back));
+  await run(bin('roost'), ['keys', 'restore', back], { input: `${paper}\n\n` });
+  assert.equal(readFileSync(back, 'utf8'), readFileSync(join(other, 'root-1.key'), 'utf8'));
+  assert.notEqual(readFileSync(back, 'utf8'), key);
+});
+
+test('devices are made, shown, refused twice, deleted', async () => {
+  const [one, two] = (await good('device', 'create', 'thermostat-7', 'a+b')).trim().split('\n');
+  assert.match(one, /^HostName=hub\.localhost;DeviceId=thermostat-7;SharedAccessKey=.+=$/);
+  assert.match(two, /DeviceId=a\+b;/);
+  const again = await cli('device', 'create', 'thermostat-7');
+  assert.equal(again.code, 3);
+  assert.match(again.stderr, /already/);
+  assert.equal((await json('device', 'show', 'a+b')).id, 'a+b');
+  assert.equal((await json('device', 'show', 'thermostat-7')).connectionString, one);
+  assert.deepEqual((await json('device', 'list')).devices.map((d) => d.id), ['a+b', 'thermostat-7']);
+  assert.match(await good('device', 'list'), /^DEVICE.*\na\+b +enabled +no/);
+  assert.equal((await cli('device', 'show', 'nobody')).code, 1);
+  await good('device', 'delete', 'a+b');
+  assert.equal((await cli('device', 'delete', 'a+b')).code, 1);
+});
+
+test('messages wait for a device; the queue has an end; everyone at once', async () => {
+  const sent = await json('send', 'thermostat-7', 'hello', '--message-id', 'm-1', '--property', 'colour=blue', '--ttl', '1h', '--ack', 'full');
+  assert.equal(sent.sent[0].messageId, 'm-1');
+  assert.equal(sent.sent[0].device, 'thermostat-7');
+  const both = await cli('send', 'nobody', 'thermostat-7', 'hello');
+  assert.equal(both.code, 1);
+  assert.match(both.stdout, /thermostat-7: queued/, 'the others still get theirs');
+  const stdin = await run(bin('roost'), ['--hub', hub.dir, 'send', 'thermostat-7', '-'], { input: Buffer.from([0, 255, 1]) });
+  assert.equal(stdin.code, 0);
+  await good('send', '--all', 'update');
+  let code = 0, n = 0;
+  for (; !code && n < 60; n++) code = (await cli('send', 'thermostat-7', 'x')).code;
+  assert.equal(code, 3, 'a full queue refuses');
+  assert.equal((await cli('send', 'hello')).code, 1);
+  assert.equal((await cli('send', '--all', 'thermostat-7', 'hello')).code, 1);
+});
+
+test('a release is the same bytes each time, and nothing changed passes', async () => {
+  const file = image('app.bin', 300_000);
+  const one = await release('sensor', '1.0.0', 1, file, false);
+  const two = join(tmp.dir, 'again.roost');
+  await good('release', 'build', '-p', 'sensor', '-v', '1.0.0', '--hardware-class', '1', '--file', file, '--out', two);
+  assert.deepEqual(readdirSync(one).sort(), readdirSync(two).sort());
+  for (const f of readdirSync(one)) assert.ok(readFileSync(join(one, f)).equals(readFileSync(join(two, f))), f);
+
+  assert.equal((await cli('release', 'push', one)).code, 3, 'unsigned');
+  assert.equal((await cli('release', 'verify', one)).code, 3);
+  const stranger = await cli('release', 'sign', two, '--key-file', join(tmp.dir, 'other', 'release-1.key'));
+  assert.equal(stranger.code, 0);
+  const refused = await cli('release', 'push', two);
+  assert.equal(refused.code, 3, 'signed by a key that the trust record does not list: the hub refuses');
+  assert.equal((await cli('release', 'sign', one, '--key-file', join(keys, 'root-1.key'))).code, 1, 'roots sign no software');
+  chmodSync(join(keys, 'release-1.key'), 0o644);
+  assert.equal((await cli('release', 'sign', one, '--key-file', join(keys, 'release-1.key'))).code, 1, 'a key that others may read');
+  chmodSync(join(keys, 'release-1.key'), 0o600);
+  await good('release', 'sign', one, '--key-file', join(keys, 'release-1.key'));
+  await good('release', 'verify', one, '--device', 'sensor:1:0');
+  const other = await cli('release', 'verify', one, '--device', 'sensor:2:0');
+  assert.equal(other.code, 3);
+  assert.match(other.stderr, /hw-mismatch/);
+
+  for (const f of readdirSync(one)) {
+    const bad = join(tmp.dir, `bad-${f}`);
+    cpSync(one, bad, { recursive: true });
+    const b = readFileSync(join(bad, f));
+    b[b.length >> 1] ^= 1;
+    writeFileSync(join(bad, f), b);
+    assert.equal((await cli('release', 'verify', bad)).code, 3, f);
+    assert.equal((await cli('release', 'push', bad)).code, 3, f);
+  }
+  await good('release', 'push', one);
+  const pushed = await json('release', 'push', one);
+  assert.equal(pushed.releases.length, 1);
+  assert.equal((await json('release', 'list')).releases[0].id, pushed.releases[0]);
+});
+
+test('a broken upload goes on where it stopped', async () => {
+  const file = image('big.bin', 3_500_000);
+  const dir = await release('sensor', '0.9.0', 9, file);
+  const root = readdirSync(dir).find((f) => /^[0-9a-f]{64}$/.test(f));
+  const bytes = readFileSync(file), first = 1 << 20;
+  const r = await hub.request('PUT', `/roost/v1/uploads/${root.slice(0, 40)}-payload`, { body: bytes.subarray(0, first),
+    headers: { 'content-range': `bytes 0-${first - 1}/${bytes.length}` } });
+  assert.ok(r.status < 300, `${r.status}`);
+  const push = await cli('release', 'push', dir);
+  assert.equal(push.code, 0, push.stderr);
+  assert.match(push.stderr, /^sensor 0\.9\.0: 20% \(1\.0 MB of 3\.5 MB\)/m, 'it begins with what is there');
+  const stored = await hub.request('GET', `/artifacts/${root}`, { token: null });
+  assert.ok(stored.body.equals(bytes));
+});
+
+const control = (path, line) => new Promise((done, fail) => {
+  const s = connect(path, () => s.end(`${line}\n`));
+  let out = '';
+  s.on('data', (d) => { out += d; });
+  s.on('close', () => done(out));
+  s.on('error', fail);
+});
+
+test('an update is waited for, and its exit code is the truth', { timeout: 180_000 }, async () => {
+  const sock = join(tmp.dir, 'sim.sock');
+  await good('release', 'push', await release('lamp', '1.0.0', 4, image('lamp1', 70_000)));
+  const { token } = await json('token', 'create', 'batch');
+  const boot = (await good('bootstrap-string')).trim();
+  const sim = start(bin('roost-sim'), ['--hub', boot, '--address', hub.address, '--count', '3', '--blank', '--id-prefix', 'lamp-',
+    '--token', token, '--hardware-class', 'lamp:4', '--telemetry-every', '1', '--backoff', '200ms,2s', '--control', sock]);
+  children.push(sim);
+  const lamps = async () => (await json('device', 'list')).devices.filter((d) => d.id.startsWith('lamp-'));
+  await waitFor('three lamps', async () => {
+    assert.ok(!sim.exited, sim.out);
+    const l = await lamps();
+    return l.length === 3 && l.every((d) => d.connected);
+  }, { timeout: 60_000, every: 200 });
+
+  const first = await cli('update', '--all', '--release', 'lamp@1.0.0', '--wait', '--timeout', '60s', '--json');
+  assert.equal(first.code, 0, first.stderr + first.stdout);
+  const told = JSON.parse(first.stdout);
+  assert.equal(told.devices, 3);
+  assert.equal((told.counts.CONFIRMED ?? 0) + (told.counts.SKIPPED ?? 0), 3);
+  assert.deepEqual((await lamps()).map((d) => d.report.version), ['1.0.0', '1.0.0', '1.0.0']);
+
+  await good('release', 'push', await release('lamp', '1.1.0', 4, image('lamp2', 70_000)));
+  const [a, b, c] = (await lamps()).map((d) => d.id);
+  const one = await cli('update', a, '--release', '1.1.0', '--wait', '--timeout', '60s');
+  assert.equal(one.code, 0, one.stderr);
+  assert.match(one.stdout, /1 of 1 run it/);
+
+  await control(sock, `unplug ${b}`);
+  await waitFor('the hub to notice', async () => (await lamps()).some((d) => d.id === b && !d.connected), { every: 200 });
+  const late = await cli('update', b, '--release', '1.1.0', '--wait', '--timeout', '2s');
+  assert.equal(late.code, 6, 'a device that is away is not done');
+  await control(sock, `plug ${b}`);
+  await waitFor('it to update when it comes back', async () => (await lamps()).find((d) => d.id === b).report.version === '1.1.0', { timeout: 60_000, every: 200 });
+
+  await control(sock, `fail-boot ${c}`);
+  const back = await cli('update', c, '--release', '1.1.0', '--wait', '--timeout', '90s', '--json');
+  assert.equal(back.code, 10, back.stderr + back.stdout);
+  assert.equal(JSON.parse(back.stdout).failed[0].device, c);
+  assert.equal((await lamps()).find((d) => d.id === c).report.version, '1.0.0');
+
+  const lines = (await good('watch', '--from', 'earliest', '--count', '5')).trim().split('\n').map((l) => JSON.parse(l));
+  assert.equal(lines.length, 5);
+  assert.ok(lines.every((l) => l.device.startsWith('lamp-') && l.body));
+  const ofOne = (await good('watch', a, '--from', 'earliest', '--no-follow')).trim().split('\n').map((l) => JSON.parse(l));
+  assert.ok(ofOne.length > 0 && ofOne.every((l) => l.device === a));
+  const live = start(bin('roost'), ['--hub', hub.dir, 'watch', b, '--count', '1']);
+  assert.equal((await live.done).code, 0, 'the next message ends it');
+  assert.equal((await cli('update', a, '--release', '7.7.7')).code, 1);
+  assert.equal((await cli('update', '--release', '1.1.0')).code, 1);
+  await sim.stop();
+});
+
+test('a device that came without a token waits for approval', { timeout: 60_000 }, async () => {
+  const boot = (await good('bootstrap-string')).trim();
+  const sim = start(bin('roost-sim'), ['--hub', boot, '--address', hub.address, '--count', '1', '--blank', '--id-prefix', 'new-', '--hardware-class', 'lamp:4', '--backoff', '200ms,1s']);
+  children.push(sim);
+  const pending = await waitFor('it to ask', async () => (await json('device', 'list', '--status', 'pending')).devices[0], { every: 200 });
+  assert.match(await good('status'), /1 waiting for approval/);
+  assert.match(await good('device', 'approve', '--all'), new RegExp(`${pending.id} may come in`));
+  assert.deepEqual((await json('device', 'list', '--status', 'pending')).devices, []);
+  assert.match(await good('device', 'approve', '--all'), /nobody waits/);
+  await sim.stop();
+});
+
+test('the hub is found by profile, connection string and environment; each failure has its code and its way out', async () => {
+  const config = join(tmp.dir, 'config', 'roost');
+  mkdirSync(config, { recursive: true });
+  cpSync(join(hub.dir, 'operator.profile'), join(config, 'profile'));
+  const env = { XDG_CONFIG_HOME: join(tmp.dir, 'config') };
+  const roost = (args, more = {}) => run(bin('roost'), args, { ok: false, env: { ...env, ...more } });
+  const where = ['--ca-file', hub.caFile, '--https-port', `${hub.https}`, '--address', hub.address];
+  assert.equal((await roost(['status'])).code, 0);
+  assert.equal((await roost(['status', ...where], { ROOST_CONNECTION_STRING: hub.connectionString, XDG_CONFIG_HOME: '/nonexistent' })).code, 0);
+  assert.equal((await roost(['status', '--hub', join(config, 'profile')])).code, 0);
+  assert.equal((await roost(['--hub', hub.connectionString, ...where, 'status'])).code, 0);
+
+  const none = await roost(['status'], { XDG_CONFIG_HOME: '/nonexistent' });
+  assert.equal(none.code, 1);
+  assert.match(none.stderr, /--hub DIR/);
+  const wrongKey = hub.connectionString.replace(/SharedAccessKey=.*/, 'SharedAccessKey=AAAA');
+  const denied = await roost(['--hub', wrongKey, ...where, 'status']);
+  assert.equal(denied.code, 2, denied.stderr);
+  assert.ok(!denied.stderr.includes('AAAA'));
+  const stranger = await roost(['--hub', hub.connectionString, ...where.slice(2), 'status']);
+  assert.equal(stranger.code, 7, 'an authority that nobody named is not trusted');
+  assert.match(stranger.stderr, /--ca-file/);
+  const otherName = await roost(['--hub', hub.connectionString.replace('hub.localhost', 'elsewhere.example'), ...where, 'status']);
+  assert.equal(otherName.code, 7, 'nor is another name');
+  const [port] = await freePorts(1);
+  const away = await roost(['--hub', hub.dir, '--https-port', `${port}`, 'status']);
+  assert.equal(away.code, 7);
+  assert.match(away.stderr, /Is roostd running/);
+});
+
+test('help, completion and unknown words', async () => {
+  const roost = (...args) => run(bin('roost'), args, { ok: false });
+  const all = await roost('--help');
+  assert.equal(all.code, 0);
+  for (const line of all.stdout.matchAll(/^ {2}([a-z][a-z -]*?) {2,}/gm)) {
+    const help = await roost(...line[1].trim().split(' '), '--help');
+    assert.equal(help.code, 0, line[1]);
+    assert.ok(help.stdout.startsWith(`roost ${line[1].trim()}`), line[1]);
+  }
+  assert.equal((await roost()).code, 1);
+  assert.equal((await roost('devices')).code, 1);
+  assert.equal((await roost('device', 'list', '--nope')).code, 1);
+  const script = (await roost('completion', 'bash')).stdout;
+  const complete = async (words) => (await run('bash', ['-c', `${script}\nCOMP_WORDS=(${words}); COMP_CWORD=$((\${#COMP_WORDS[@]}-1)); _roost; echo "\${COMPREPLY[*]}"`])).stdout.trim().split(' ');
+  assert.deepEqual(await complete("roost de"), ['device']);
+  assert.deepEqual((await complete("roost device ''")).sort(), ['approve', 'create', 'delete', 'list', 'show']);
+  assert.ok((await complete("roost --hub x update --")).includes('--wait'));
+  assert.deepEqual(await complete("roost device list --st"), ['--status']);
+});
