@@ -9,6 +9,7 @@
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* ---- enqueue ---------------------------------------------------------------------------------------- */
@@ -181,7 +182,7 @@ static enum err list_each(void *ctx, const struct c2d_row *r)
     } else if (r->deliveries >= l->hub->settings.c2d_deliveries_max) {
         x->dead[x->dead_nr++] = ref;
     } else {
-        if (l->items_nr == C2D_BATCH_MAX ||
+        if (l->items_nr == l->items_max ||
             (l->items_nr && l->mem.len + r->props.n + r->body.n > LIST_BYTES)) {
             l->more = true;
             return ERR_LIMIT;
@@ -219,11 +220,15 @@ static enum err list_run(struct store_tx *tx, struct store_op *self)
 
 void c2d_list_start(struct c2d_list *l)
 {
+    assert(l->items_max > 0 && l->items_max <= C2D_BATCH_MAX);
     l->items_nr = 0;
     l->more = false;
     l->mem = (struct wr){ 0 };
     l->store.run = list_run;
-    store_read(l->hub->store, &l->store);
+    if (l->ordered)
+        store_write(l->hub->store, &l->store);
+    else
+        store_read(l->hub->store, &l->store);
 }
 
 void c2d_list_fini(struct c2d_list *l)

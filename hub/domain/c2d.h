@@ -60,6 +60,9 @@ struct c2d_list {
     struct hub *hub;
     struct span device;              /* borrowed until done */
     uint64_t after_seq, after_bcast; /* in; out: where the next list goes on */
+    size_t items_max;                /* in: 1..C2D_BATCH_MAX */
+    bool ordered; /* in: after everything that was handed to the store before, delivery counts and settled
+                     messages of an earlier connection included; takes its turn with the writers */
     /* out: spans point into `mem`, which c2d_list_fini frees */
     struct c2d_item items[C2D_BATCH_MAX];
     size_t items_nr;

@@ -55,6 +55,7 @@ static void list_from(const char *device, uint64_t after_seq, uint64_t after_bca
     list.device = span_str(device);
     list.after_seq = after_seq;
     list.after_bcast = after_bcast;
+    list.items_max = C2D_BATCH_MAX;
     fixture_prepare(&fx, &list.store.op);
     c2d_list_start(&list);
     assert_int_equal(fixture_wait(&fx, &list.store.op), ERR_OK);
@@ -340,6 +341,30 @@ static void test_purge(void **state)
     assert_string_equal(outcomes[0].text, "Purged");
 }
 
+/* A connection right after another one: what that one was told to write counts, committed or not. */
+static void test_an_ordered_list_sees_what_was_handed_over(void **state)
+{
+    (void)state;
+    assert_int_equal(send_text("d1", "m1", "one", C2D_ACK_NONE), ERR_OK);
+    struct c2d_ref first = { sent.seq, false, 0 };
+    assert_int_equal(send_text("d1", "m2", "two", C2D_ACK_NONE), ERR_OK);
+    struct c2d_ref second = { sent.seq, false, 0 };
+    c2d_delivered(&fx.hub, SPAN("d1"), &second, 1);
+    c2d_complete(&fx.hub, SPAN("d1"), &first, 1);
+    memset(&list, 0, sizeof list);
+    list.hub = &fx.hub;
+    list.device = SPAN("d1");
+    list.items_max = 1;
+    list.ordered = true;
+    fixture_prepare(&fx, &list.store.op);
+    c2d_list_start(&list);
+    assert_int_equal(fixture_wait(&fx, &list.store.op), ERR_OK);
+    assert_int_equal(list.items_nr, 1);
+    assert_true(span_eq(list.items[0].body, SPAN("two")));
+    assert_int_equal(list.items[0].deliveries, 1);
+    c2d_list_fini(&list);
+}
+
 static void test_messages_survive_a_restart(void **state)
 {
     (void)state;
@@ -370,6 +395,7 @@ int main(void)
         T(test_positive_feedback_only_when_asked),
         T(test_broadcast_is_in_everybodys_queue),
         T(test_purge),
+        T(test_an_ordered_list_sees_what_was_handed_over),
         T(test_messages_survive_a_restart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -50,29 +50,36 @@ static void deliver_items(struct conn *c, const struct c2d_list *l, unsigned qos
 {
     struct session *s = session_of(c);
     struct hub *h = session_hub(c);
-    struct flight *f = calloc(1, sizeof *f);
-    if (!f) {
-        conn_close(c, CONN_CLOSE_INTERNAL);
-        return;
+    struct c2d_ref sent[C2D_BATCH_MAX];
+    size_t nr = 0;
+    if (qos && !s->flight) {
+        s->flight = calloc(1, sizeof *s->flight);
+        if (!s->flight) {
+            conn_close(c, CONN_CLOSE_INTERNAL);
+            return;
+        }
     }
     for (size_t i = 0; i < l->items_nr && !conn_is_closing(c); i++) {
+        const struct c2d_item *item = &l->items[i];
         uint16_t id = qos ? packet_id_next(s) : 0;
-        if (!send_one(c, &l->items[i], qos, id)) {
+        if (!send_one(c, item, qos, id)) {
             conn_close(c, CONN_CLOSE_INTERNAL);
             break;
         }
-        f->packet_ids[f->nr] = id;
-        f->refs[f->nr++] = (struct c2d_ref){ l->items[i].seq, l->items[i].broadcast, l->items[i].ack };
+        sent[nr] = (struct c2d_ref){ item->seq, item->broadcast, item->ack };
+        if (qos) {
+            s->flight->packet_ids[s->flight->nr] = id;
+            s->flight->refs[s->flight->nr++] = sent[nr];
+        }
+        nr++;
     }
-    c2d_delivered(h, l->device, f->refs, f->nr);
-    if (!qos || !f->nr) { /* nobody will say that it came: it has left, that must do */
-        c2d_complete(h, l->device, f->refs, f->nr);
-        free(f);
-        return;
+    c2d_delivered(h, l->device, sent, nr);
+    if (!qos) /* nobody will say that it came: it has left, that must do */
+        c2d_complete(h, l->device, sent, nr);
+    else {
+        s->flight->sent_ms = worker_now_ms(conn_worker(c));
+        session_arm(c);
     }
-    f->sent_ms = worker_now_ms(conn_worker(c));
-    s->flight = f;
-    session_arm(c);
 }
 
 static void listed(struct op *op)
@@ -87,6 +94,11 @@ static void listed(struct op *op)
             if (session_log_allowed(t->mw)) /* the next wake-up or connection asks again */
                 log_warn("mqtt.c2d", "device=%.*s err=%s", (int)t->list.device.n,
                          (const char *)t->list.device.p, err_name(op->err));
+        } else if (t->list.items_nr && !(s->flags & SESSION_F_ORDERED)) {
+            /* An earlier connection may have delivered and completed some of these a moment ago: ask again,
+             * behind what it wrote, so that repetitions carry DUP and count, and nothing comes twice for
+             * no reason. Connections with nothing waiting never get here. */
+            s->flags |= SESSION_F_ORDERED | SESSION_F_ORDER_DUE | SESSION_F_MORE;
         } else if (qos >= 0) {
             s->c2d_seq = t->list.after_seq;
             s->c2d_bcast = t->list.after_bcast;
@@ -112,7 +124,8 @@ void session_deliver(struct conn *c)
     }
     /* Later: whatever holds it back calls again when it is over. */
     s->flags |= SESSION_F_MORE;
-    if (s->flight || s->subs_nr || (s->flags & SESSION_F_LISTING) || conn_unsent(c) > MQTT_UNSENT_MAX)
+    unsigned room = C2D_BATCH_MAX - (s->flight ? s->flight->nr : 0u);
+    if (!room || s->subs_nr || (s->flags & SESSION_F_LISTING) || conn_unsent(c) > MQTT_UNSENT_MAX)
         return;
     struct list_task *t = calloc(1, sizeof *t);
     if (!t) {
@@ -126,9 +139,11 @@ void session_deliver(struct conn *c)
     t->list.device = span_of(t->device, who.device.n);
     t->list.after_seq = s->c2d_seq;
     t->list.after_bcast = s->c2d_bcast;
+    t->list.items_max = room;
+    t->list.ordered = s->flags & SESSION_F_ORDER_DUE;
     t->list.store.op.home = worker_mailbox(conn_worker(c));
     t->list.store.op.done = listed;
-    s->flags = (uint8_t)((s->flags | SESSION_F_LISTING) & ~SESSION_F_MORE);
+    s->flags = (uint8_t)((s->flags | SESSION_F_LISTING) & ~(SESSION_F_MORE | SESSION_F_ORDER_DUE));
     c2d_list_start(&t->list);
 }
 
@@ -150,9 +165,9 @@ void session_puback(struct conn *c, uint16_t packet_id)
     if (!f->nr) {
         free(f);
         s->flight = NULL;
-        if (s->flags & SESSION_F_MORE)
-            session_deliver(c);
     }
+    if ((s->flags & SESSION_F_MORE) && (!s->flight || f->nr <= C2D_BATCH_MAX / 2))
+        session_deliver(c);
 }
 
 uint64_t session_lock_end(const struct session *s, const struct hub *h)

@@ -157,6 +157,63 @@ static void test_unacknowledged_comes_again_with_dup(void **state)
     fake_drop(c);
 }
 
+/* No waiting for the disk between the connections: the counts and the flag are right all the same. */
+static void test_quick_reconnects_count(void **state)
+{
+    (void)state;
+    fx.hub.settings.c2d_deliveries_max = 3;
+    assert_int_equal(send_down("d1", "stubborn"), ERR_OK);
+    struct conn *c = online("d1");
+    say_subscribe(c, 1, "devices/d1/messages/devicebound/#", 1);
+    expect(c, MQTT_SUBACK);
+    for (int i = 0; i < 3; i++) {
+        struct mqtt_publish m = expect_message(c, "stubborn");
+        assert_int_equal(m.dup, i > 0);
+        fake_drop(c);
+        c = online("d1");
+    }
+    UNTIL(queued("d1") == 0);
+    assert_int_equal(c->out_len, 0);
+    assert_int_equal(send_down("d1", "next"), ERR_OK);
+    struct mqtt_publish m = expect_message(c, "next");
+    puback(c, m.packet_id);
+    fake_drop(c); /* completed, and gone before the disk knows */
+    c = online("d1");
+    settle();
+    assert_int_equal(c->out_len, 0);
+    fake_drop(c);
+}
+
+static void test_the_window_is_filled_up(void **state)
+{
+    char body[16];
+    uint16_t ids[20];
+    (void)state;
+    struct conn *c = online("d1");
+    subscribe(c, "devices/d1/messages/devicebound/#", 1, 1);
+    for (int i = 0; i < 20; i++) {
+        snprintf(body, sizeof body, "n%d", i);
+        assert_int_equal(send_down("d1", body), ERR_OK);
+        if (i < (int)C2D_BATCH_MAX) /* each leaves at once, though none is acknowledged */
+            ids[i] = expect_message(c, body).packet_id;
+    }
+    settle();
+    assert_int_equal(c->out_len, 0); /* and no more than that */
+    assert_int_equal(session_of(c)->flight->nr, C2D_BATCH_MAX);
+    puback(c, ids[1]); /* out of order */
+    for (int i = 0; i < (int)C2D_BATCH_MAX; i++)
+        if (i != 1)
+            puback(c, ids[i]);
+    for (int i = C2D_BATCH_MAX; i < 20; i++) {
+        snprintf(body, sizeof body, "n%d", i);
+        puback(c, expect_message(c, body).packet_id);
+    }
+    settle();
+    assert_int_equal(queued("d1"), 0);
+    assert_null(session_of(c)->flight);
+    fake_drop(c);
+}
+
 static void test_lock_time(void **state)
 {
     (void)state;
@@ -338,6 +395,8 @@ int main(void)
         T(test_qos_0_completes_by_itself),
         T(test_nothing_goes_to_the_wrong_device),
         T(test_unacknowledged_comes_again_with_dup),
+        T(test_quick_reconnects_count),
+        T(test_the_window_is_filled_up),
         T(test_lock_time),
         T(test_delivery_count_ends_it),
         T(test_expired_is_not_delivered),

@@ -71,8 +71,8 @@ struct will {
     bool retain;
     uint8_t text[]; /* bag, payload */
 };
-struct flight { /* messages sent to the device and not acknowledged yet, oldest first */
-    uint64_t sent_ms;
+struct flight {       /* messages sent to the device and not acknowledged yet, oldest first */
+    uint64_t sent_ms; /* the last of them, or the last sign of life */
     uint8_t nr;
     uint16_t packet_ids[C2D_BATCH_MAX];
     struct c2d_ref refs[C2D_BATCH_MAX];
@@ -81,11 +81,13 @@ struct flight { /* messages sent to the device and not acknowledged yet, oldest 
 enum session_phase { SESSION_NEW, SESSION_LOGIN, SESSION_OPEN, SESSION_CLOSED };
 enum session_flag {
     SESSION_F_CLEAN = 1,
-    SESSION_F_PAUSED = 2,   /* conn_pause(true) */
-    SESSION_F_LISTING = 4,  /* the store is being asked for messages */
-    SESSION_F_MORE = 8,     /* there may be more of them: ask again */
-    SESSION_F_RESENT = 16,  /* the lock ran out once; the next time the connection closes */
-    SESSION_F_STOPPING = 32 /* close when everything is answered */
+    SESSION_F_PAUSED = 2,    /* conn_pause(true) */
+    SESSION_F_LISTING = 4,   /* the store is being asked for messages */
+    SESSION_F_MORE = 8,      /* there may be more of them: ask again */
+    SESSION_F_RESENT = 16,   /* the lock ran out once; the next time the connection closes */
+    SESSION_F_STOPPING = 32, /* close when everything is answered */
+    SESSION_F_ORDERED = 64,  /* the first messages were listed behind what an earlier connection wrote */
+    SESSION_F_ORDER_DUE = 128
 };
 struct session {               /* state of a connection; a million of these: nothing here is per packet */
     struct session_name *name; /* owned; NULL before SESSION_OPEN */
