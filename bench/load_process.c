@@ -47,8 +47,11 @@ static void conn_end(struct process *p, struct load_conn *c)
         p->open--;
     else if (c->state != CONN_DEAD && c->state != CONN_IDLE)
         p->opening--;
-    if (c->ssl)
+    if (c->ssl) {
+        /* Freed in the middle, OpenSSL would mark the session as not to be resumed. */
+        SSL_set_shutdown(c->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
         SSL_free(c->ssl);
+    }
     if (c->fd >= 0)
         close(c->fd);
     free(c->out);
