@@ -18,9 +18,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define WAL_TEND_PAGES   1000  /* the tending thread copies back from here on */
-#define WAL_FINISH_PAGES 8192  /* the writer looks after a log of this length (32 MiB) */
-#define WAL_REST_PAGES   1024  /* and finishes it when no more than this is left */
+#define WAL_TEND_PAGES   1000 /* the tending thread copies back from here on */
+#define WAL_FINISH_PAGES 8192 /* the writer looks after a log of this length (32 MiB) */
+#define WAL_REST_PAGES   1024 /* and finishes it when no more than this is left */
+/* The kernel caches the file once for all connections; what each keeps besides is for the upper pages. With
+ * more, every reader would come to hold a copy of the whole table of devices. */
+#define WRITER_CACHE_KIB 4096
+#define READER_CACHE_KIB 256
 #define BUSY_MS          10000 /* only a foreign program (a backup) ever holds a lock */
 
 struct store_rows { /* a prepared statement of one connection, that runs or may run again */
@@ -89,7 +93,8 @@ static enum err handle_open(struct sqlite_db *db, bool write, int cache_kib, sql
                           "PRAGMA wal_autocheckpoint = 0; PRAGMA foreign_keys = OFF");
     if (!e)
         e = sqlite_run(h, text);
-    /* The log is opened by the first transaction, read-only when it may not be written; so be it known now. */
+    /* The log is opened by the first transaction, read-only when it may not be written; so be it known now.
+     */
     if (!e && write)
         e = sqlite_run(h, "BEGIN IMMEDIATE; ROLLBACK");
     if (e)
@@ -131,7 +136,7 @@ static enum err sqlite_connect(void *dbp, bool writer, struct store_conn **out)
     if (!c)
         return ERR_NOMEM;
     c->db = db;
-    enum err e = handle_open(db, writer, writer ? 32768 : 4096, &c->h);
+    enum err e = handle_open(db, writer, writer ? WRITER_CACHE_KIB : READER_CACHE_KIB, &c->h);
     for (unsigned i = 0; !e && i <= STORE_UNDO; i++) {
         const char *text = writer && i == STORE_BEGIN ? "BEGIN IMMEDIATE" : texts[i];
         e = sqlite_err(c->h,
