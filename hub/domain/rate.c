@@ -139,7 +139,8 @@ struct span rate_source(struct span peer, char buf[RATE_SOURCE_MAX])
     char text[64];
     struct in6_addr six;
     size_t n = peer.n < sizeof text - 1 ? peer.n : sizeof text - 1;
-    memcpy(text, peer.p, n);
+    if (n)
+        memcpy(text, peer.p, n);
     text[n] = 0;
     char *host = text, *colon = strchr(text, ':');
     if (text[0] == '[') {
