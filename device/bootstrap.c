@@ -57,7 +57,7 @@ static void bootstrap_body(struct roost_dev *d, struct wr *w)
         member(w, SPAN("id"), roost_dev_id(d)); /* who we are, from now on */
     else if (d->cfg->proposed_id.n)
         member(w, SPAN("id"), d->cfg->proposed_id);
-    if (d->cfg->fleet_token.n)
+    if (d->cfg->fleet_token.n && !d->without_token)
         member(w, SPAN("token"), d->cfg->fleet_token);
     d->port->crypto->ed25519_public(d->conf.seed, key);
     wr_put(w, SPAN("\"publicKey\":\""));
@@ -217,6 +217,9 @@ void bootstrap_done(struct roost_dev *d, enum roost_dev_result result)
     case 401:
     case 403:
         d->trial_refused = true;
+        /* A hub made anew does not know the token of the old one's batch: ask as one who waits for
+         * approval, and again with it, in turn. */
+        d->without_token = !d->without_token;
         bootstrap_failed(d, d->ex.retry_after_s);
         return;
     default:

@@ -146,8 +146,10 @@ enum err trust_take(struct roost_dev *d, const struct envelope *env)
         return e;
     if (env->raw.n > sizeof d->conf.trust)
         return ERR_LIMIT;
-    if (has_old && next.epoch > old.epoch)
-        d->conf.ticket_seq = 0; /* what a new epoch is for */
+    if (has_old && next.epoch > old.epoch) { /* what a new epoch is for: numbers that went astray */
+        d->conf.ticket_seq = 0;
+        d->conf.sequence_free = true;
+    }
     memcpy(d->conf.trust, env->raw.p, env->raw.n);
     d->conf.trust_len = (uint16_t)env->raw.n;
     d->conf.trust_version = next.version;

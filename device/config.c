@@ -23,7 +23,8 @@ enum config_tag {
     TAG_REPORT_BASE,
     TAG_CAMPAIGN,
     TAG_LAST,
-    TAG_QUARANTINE
+    TAG_QUARANTINE,
+    TAG_SEQUENCE_FREE
 };
 
 /* ---- writing ------------------------------------------------------------------------------------------ */
@@ -92,6 +93,8 @@ static void values_put(struct sink *s, const struct config *c)
             wr_u8(&w, c->quarantine[i].failures);
         }
     sink_value(s, TAG_QUARANTINE, b, w.len);
+    b[0] = 1;
+    sink_value(s, TAG_SEQUENCE_FREE, b, c->sequence_free);
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------ */
@@ -240,6 +243,9 @@ static enum err value_take(struct flash *f, uint8_t tag, uint32_t addr, size_t n
             memcpy(c->quarantine[i].digest, rd_take(&r, 8).p, 8);
             c->quarantine[i].failures = rd_u8(&r);
         }
+        break;
+    case TAG_SEQUENCE_FREE:
+        c->sequence_free = rd_u8(&r) == 1;
         break;
     default:
         break; /* from a newer image */

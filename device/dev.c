@@ -172,8 +172,9 @@ static void trial_confirm(struct roost_dev *d)
     d->trial = false;
     if (d->boot.header.security_counter > d->boot.security_counter)
         d->boot.security_counter = d->boot.header.security_counter;
-    if (d->conf.last_reason) {
+    if (d->conf.last_reason || d->conf.sequence_free) {
         d->conf.last_reason = REASON_NONE;
+        d->conf.sequence_free = false;
         dev_save(d);
     }
     dev_event(d, ROOST_DEV_EV_CONFIRMED, d->boot.header.release_seq);

@@ -99,7 +99,7 @@ struct roost_dev {
     uint16_t failures;      /* in a row, of whatever leads home */
     uint16_t boot_failures; /* of bootstrap */
     uint8_t home_at; /* which bootstrap address is next: 0 the configured one, then the trust record's */
-    bool checkin_due, reboot;
+    bool checkin_due, reboot, without_token;
 
     bool trial, trial_net, trial_hub, trial_refused, app_well, app_ill;
     uint16_t probation_s, confirm_checks;

@@ -50,7 +50,7 @@ static uint16_t judge_counters(const struct roost_dev *d, const struct release *
     uint32_t running = d->boot.slot == BOOT_NO_SLOT ? 0 : d->boot.header.release_seq;
     if (r->security_counter < stored || r->security_counter > (uint32_t)stored + COUNTER_JUMP_MAX)
         return REASON_COUNTER;
-    if (is_running || d->boot.slot == BOOT_NO_SLOT || r->release_seq > running)
+    if (is_running || d->boot.slot == BOOT_NO_SLOT || r->release_seq > running || d->conf.sequence_free)
         return REASON_NONE;
     if ((r->flags & RELEASE_ALLOW_DOWNGRADE) && r->security_counter == stored)
         return REASON_NONE;
