@@ -44,7 +44,7 @@ struct config {
     uint8_t attempt;
     uint8_t last_release[8]; /* release concerned by last_reason, or on trial */
     uint16_t last_reason;    /* enum reason */
-    bool sequence_free; /* a new epoch: the running release's sequence bars nothing until the next one */
+    bool sequence_free;      /* a new epoch: the running release's sequence bars nothing until the next one */
     uint16_t reject_nr;      /* boot_result.reject_nr that was seen to */
     struct quarantine quarantine[CONFIG_QUARANTINE_MAX];
 };

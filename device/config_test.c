@@ -41,6 +41,7 @@ static struct config full(uint8_t n)
     c.checkin_len = CONFIG_URL_MAX;
     c.trust_len = DEVICE_OBJECT_MAX;
     c.report_base = 0;
+    c.sequence_free = true;
     for (size_t i = 0; i < CONFIG_QUARANTINE_MAX; i++)
         c.quarantine[i].failures = (uint8_t)(i + 1);
     return c;
@@ -70,6 +71,7 @@ static void same(const struct config *a, const struct config *b)
     assert_memory_equal(a->last_release, b->last_release, sizeof a->last_release);
     assert_int_equal(a->last_reason, b->last_reason);
     assert_int_equal(a->reject_nr, b->reject_nr);
+    assert_int_equal(a->sequence_free, b->sequence_free);
     assert_memory_equal(a->quarantine, b->quarantine, sizeof a->quarantine);
 }
 

@@ -740,6 +740,33 @@ static void a_refusal_sends_it_to_bootstrap(void **state)
     world_fini(&w);
 }
 
+static void a_token_that_is_unknown_now_is_left_out(void **state)
+{
+    (void)state;
+    begin();
+    w.cfg.fleet_token = SPAN("of-another-hub");
+    w.refuses_token = true;
+    world_boot(&w, RESET_POWER);
+    assert_true(world_settle(&w, -1, 60000));
+    assert_int_equal(w.bootstraps, 2);
+    world_fini(&w);
+}
+
+static void a_new_epoch_forgets_the_sequence(void **state)
+{
+    (void)state;
+    (void)begin_with(5000);
+    w.target = world_release(&w, 9, 1, 6000, false);
+    expect_refusal(REASON_SEQUENCE);
+    struct trust_record t = world_trust_body(&w, 2);
+    t.epoch = 2;
+    world_trust_publish(&w, &t, KEY_ROOT);
+    world_c2d(&w, "update");
+    assert_true(world_settle(&w, w.target, 60000));
+    assert_false(w.d.conf.sequence_free); /* once */
+    world_fini(&w);
+}
+
 static void another_fleet_cannot_take_it(void **state)
 {
     (void)state;
@@ -936,6 +963,8 @@ int main(void)
         cmocka_unit_test(pending_devices_ask_again),
         cmocka_unit_test(a_new_hub_under_another_name_gets_its_device_back),
         cmocka_unit_test(a_refusal_sends_it_to_bootstrap),
+        cmocka_unit_test(a_token_that_is_unknown_now_is_left_out),
+        cmocka_unit_test(a_new_epoch_forgets_the_sequence),
         cmocka_unit_test(another_fleet_cannot_take_it),
         cmocka_unit_test(the_first_trust_record_must_match_the_pin),
         cmocka_unit_test(a_long_trust_chain_is_walked),

@@ -61,7 +61,8 @@ struct world {
     char message[64];
     bool app_silent, app_ill;
     /* the hub */
-    bool down, unreachable, link_down, no_artifacts, no_ranges, pending, forgets, refuses_bootstrap, is_old;
+    bool down, unreachable, link_down, no_artifacts, no_ranges, pending, forgets, refuses_bootstrap,
+        refuses_token;
     bool has_identity;
     uint8_t device_key[ED25519_KEY_LEN];
     char id[64], host[64];
@@ -288,8 +289,9 @@ static inline void hub_bootstrap(struct world *w, const struct roost_dev_exchang
     assert_int_equal(base64_decode(x->signature, sig, sizeof sig, &sig_len), ERR_OK);
     assert_true(port_crypto.ed25519_verify(key, parts, 2, sig));
     assert_non_null(strstr(body, "\"hardware\":\"sensor:7:2\""));
+    bool has_token = strstr(body, "\"token\":") != NULL;
     free(body);
-    if (w->refuses_bootstrap) {
+    if (w->refuses_bootstrap || (has_token && w->refuses_token)) {
         hub_text(a, 403, "{\"error\":{}}");
         return;
     }

@@ -71,7 +71,13 @@ after(async () => {
   temp.remove();
 });
 
-let before1; // the simulator's rows before the hub went away
+let alive; // the simulator's status before the hub went away
+const versions = (status) => {
+  const n = {};
+  for (const d of status.devices) n[d.version || 'blank'] = (n[d.version || 'blank'] ?? 0) + 1;
+  return n;
+};
+const identities = (status) => Object.fromEntries(status.devices.map((d) => [d.id, d.deviceId]));
 
 test('200 blank devices come alive on the first hub', async () => {
   await release(first, '1.0.0');
@@ -86,8 +92,8 @@ test('200 blank devices come alive on the first hub', async () => {
     const s = await ask('status');
     return s.counts.confirmed === COUNT && s.phases.online === COUNT && s;
   }, { timeout: 120_000, every: 500 });
-  before1 = await ask('status');
-  assert.deepEqual(before1.versions, { '1.0.0': COUNT });
+  alive = await ask('status');
+  assert.deepEqual(versions(alive), { '1.0.0': COUNT });
   const devices = await first.api('GET', '/roost/v1/devices?limit=500');
   assert.equal(devices.devices.length, COUNT);
 });
@@ -117,21 +123,24 @@ test('every device comes back, and none is flashed again', async () => {
     return s.phases.online === COUNT && s;
   }, { timeout: 120_000, every: 1000 });
   const status = await ask('status');
-  assert.deepEqual(status.versions, { '1.0.0': COUNT });
-  assert.equal(status.counts.confirmed, before1.counts.confirmed);
-  assert.equal(status.counts.boots, before1.counts.boots);
+  assert.deepEqual(versions(status), { '1.0.0': COUNT });
+  assert.equal(status.counts.confirmed, alive.counts.confirmed);
+  assert.equal(status.counts.boots, alive.counts.boots);
   assert.equal(status.counts.reverted, 0);
   const { devices } = await second.api('GET', '/roost/v1/devices?limit=500');
   assert.equal(devices.filter((d) => d.status !== 'pending').length, COUNT);
-  assert.deepEqual(new Set(devices.map((d) => d.id)), new Set(Array.from({ length: COUNT }, (_, i) => before1.list?.[i]?.id ?? devices[i].id)));
+  assert.deepEqual(identities(status), identities(alive)); // everyone is who it was
+  assert.deepEqual(new Set(devices.map((d) => d.id)), new Set(Object.values(identities(alive))));
+  // Not a sector of a slot was erased: what little was, is configuration.
+  const erases = (s) => s.devices.reduce((sum, d) => sum + d.erases, 0);
+  assert.ok(erases(status) - erases(alive) <= 12 * COUNT, `${erases(status) - erases(alive)} erases`);
 });
 
 test('the new hub is believed: its first release arrives everywhere, as an update', async () => {
   await release(second, '1.1.0');
-  const { stdout } = await second.roost('update', '--all', '--release', '1.1.0', '--wait', '--timeout', '120s', '--json', { timeout: 150_000 });
-  assert.ok(stdout.length > 0);
+  await second.roost('update', '--all', '--release', '1.1.0', '--wait', '--timeout', '120s', { timeout: 150_000 });
   const status = await ask('status');
-  assert.deepEqual(status.versions, { '1.1.0': COUNT });
+  assert.deepEqual(versions(status), { '1.1.0': COUNT });
   assert.equal(status.counts.confirmed, 2 * COUNT);
   assert.equal(status.counts.reverted, 0);
 });
