@@ -53,7 +53,7 @@ function control(line) {
   });
 }
 
-// An application that a Linux device really runs: it writes a line of telemetry to the agent every few seconds.
+// An application that a Linux device really runs, and the agent supervises.
 function application(version) {
   return `#!/bin/sh
 # version ${version} of the demo's gateway application
