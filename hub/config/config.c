@@ -95,6 +95,17 @@ static bool truth_of(const char *z, bool *out)
     return false;
 }
 
+/* One line of printable text: no control characters, no line ends of Unicode either. */
+static bool is_printable(const unsigned char *z)
+{
+    for (; *z; z++)
+        if (*z < 0x20 || *z == 0x7f || (z[0] == 0xc2 && z[1] < 0xa0) ||
+            (z[0] == 0xe2 && z[1] == 0x80 && (z[2] == 0xa8 || z[2] == 0xa9)) ||
+            (z[0] == 0xef && z[1] == 0xbb && z[2] == 0xbf))
+            return false;
+    return true;
+}
+
 static enum err check_scalar(struct reading *r, const struct option *o, yaml_mark_t at, const char *z,
                              size_t n)
 {
@@ -106,6 +117,8 @@ static enum err check_scalar(struct reading *r, const struct option *o, yaml_mar
         (u64_parse(span_of(z, n), UINT64_MAX, &v) != ERR_OK || v < o->min || v > o->max))
         return complain(r, at, "%s.%s: '%.40s' is not a whole number from %llu to %llu", o->section, o->name,
                         z, (unsigned long long)o->min, (unsigned long long)o->max);
+    if (o->type == VALUE_WORD && (n > 4096 || !is_printable((const unsigned char *)z)))
+        return complain(r, at, "%s.%s: not one line of text, or longer than 4096 bytes", o->section, o->name);
     if (o->type == VALUE_TRUTH && !truth_of(z, &b))
         return complain(r, at, "%s.%s: '%.40s' is neither true nor false", o->section, o->name, z);
     return ERR_OK;
@@ -162,7 +175,8 @@ static enum err scan_names(struct reading *r, yaml_parser_t *y)
             err = complain(r, e.start_mark, "names: a host name has 1 to 253 characters");
         for (size_t i = 0; !err && !end && i < e.data.scalar.length; i++) {
             char c = (char)e.data.scalar.value[i];
-            if (c <= 0x20 || c == '/' || c == '"' || c == ';' || c == '=' || c == '#')
+            if (c <= 0x20 || (unsigned char)c >= 0x7f || c == '\\' || c == '/' || c == '"' || c == ';' ||
+                c == '=' || c == '#')
                 err = complain(r, e.start_mark, "names: '%.60s' is not a host name", e.data.scalar.value);
         }
         yaml_event_delete(&e);
