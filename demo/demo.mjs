@@ -231,7 +231,7 @@ if (exitAfter || !good) {
   process.exit(good ? 0 : 1);
 }
 screen.next([
-  `export PATH=${join(root, 'build/release/bin')}:$PATH ROOST_HUB=${hub.dir}`,
+  `export PATH=${join(root, 'build/release/bin')}:$PATH; alias roost='roost --hub ${hub.dir}'`,
   'roost device list',
   'roost watch                          # live telemetry',
   'roost send dev-0003 "hello"          # waits while it is unplugged',
