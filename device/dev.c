@@ -1,8 +1,6 @@
 /* device/dev.c - the engine's clock, phases and trial. The other parts: dev_internal.h. C99. */
 #include "device/dev_internal.h"
 
-#include <assert.h>
-
 #define NEVER UINT64_MAX
 
 static uint32_t or_default(uint32_t v, uint32_t otherwise)
