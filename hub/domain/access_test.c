@@ -173,6 +173,30 @@ static void test_a_change_is_seen_at_once(void **state)
     assert_int_equal(policy_check(policy, ACCESS_REGISTRY_READ, "/"), ACCESS_RIGHTS);
 }
 
+/* A change while the row is being read: whichever comes first, the next check reads again. */
+static void test_a_row_read_before_a_change_is_not_kept(void **state)
+{
+    char t[SAS_TOKEN_MAX];
+    (void)state;
+    struct span token = fixture_token(t, "hub.example.net/devices/d1", fixture_key1, 60, "");
+    for (int i = 0; i < 20; i++) {
+        access_forget(fx.hub.access, SPAN("d1"));
+        memset(&check, 0, sizeof check);
+        check.hub = &fx.hub;
+        check.token = token;
+        check.device = SPAN("d1");
+        fixture_prepare(&fx, &check.store.op);
+        access_start(&check);
+        access_forget(fx.hub.access, SPAN("d1"));
+        assert_int_equal(fixture_wait(&fx, &check.store.op), ERR_OK);
+        uint64_t reads = atomic_load(&fx.metrics.access_reads_total);
+        assert_int_equal(device_check("d1", token), ACCESS_OK);
+        assert_int_equal(atomic_load(&fx.metrics.access_reads_total), reads + 1);
+        assert_int_equal(device_check("d1", token), ACCESS_OK);
+        assert_int_equal(atomic_load(&fx.metrics.access_reads_total), reads + 1);
+    }
+}
+
 /* The cache holds 64 entries here: more identities than that go through it and all are right. */
 static void test_more_identities_than_the_cache_holds(void **state)
 {
@@ -249,6 +273,7 @@ int main(void)
         T(test_policies_connect_devices_only_with_the_right),
         T(test_service_requests_need_all_rights),
         T(test_a_change_is_seen_at_once),
+        T(test_a_row_read_before_a_change_is_not_kept),
         T(test_more_identities_than_the_cache_holds),
         T(test_first_use_of_a_handed_out_key_is_written_down),
         T(test_status),

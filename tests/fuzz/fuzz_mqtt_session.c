@@ -118,7 +118,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fake_drop(second);
     turns(4); /* what was under way comes home */
     assert(front->workers[0].pending_bytes == 0);
-    timer_disarm(&front->workers[0].presence_timer);
     mqtt_front_free(front);
     access_free(hub.access);
     return 0;

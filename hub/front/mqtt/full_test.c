@@ -42,7 +42,6 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    timer_disarm(&front->workers[0].presence_timer);
     mqtt_front_free(front);
     access_free(hub.access);
     worker_free(worker);

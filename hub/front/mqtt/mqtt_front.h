@@ -11,7 +11,7 @@ struct mqtt_front;
 
 /* One a hub. `workers` worker threads, numbered from 0, will run its connections. */
 MUST_USE enum err mqtt_front_new(struct mqtt_front **out, struct hub *hub, unsigned workers);
-/* After the workers have stopped and the store and stream are closed. */
+/* After the workers have stopped and the store and stream are closed, before the workers are freed. */
 void mqtt_front_free(struct mqtt_front *f);
 
 extern const struct conn_proto mqtt_proto; /* listener_ctx: struct mqtt_front */

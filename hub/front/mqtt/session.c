@@ -26,6 +26,7 @@ void mqtt_front_free(struct mqtt_front *f)
         return;
     for (unsigned i = 0; i < f->workers_nr; i++) {
         struct mqtt_worker *mw = &f->workers[i];
+        timer_disarm(&mw->presence_timer);
         presence_fini(&mw->presence);
         while (mw->spare) {
             struct spare *next = mw->spare->next;

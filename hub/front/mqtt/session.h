@@ -37,7 +37,7 @@ enum {
     MQTT_UNSENT_MAX = 65536,          /* a device that does not read gets no further messages meanwhile */
     MQTT_PRESENCE_MS = 1000,
     MQTT_BLOCK = 1024, /* a small publish on its way, with its record */
-    MQTT_SPARE_MAX = 512,
+    MQTT_SPARE_MAX = 2048,
     MQTT_LOG_LINES = 20 /* refusals logged a worker and second; the rest is counted */
 };
 
