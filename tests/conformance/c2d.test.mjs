@@ -1,12 +1,12 @@
 // Cloud-to-device messages: topics, order, acknowledgement, redelivery, expiry, depth.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { newDevice, openHub, sendC2d, waitFor } from './lib/hub.mjs';
+import { closeHub, newDevice, openHub, sendC2d, waitFor } from './lib/hub.mjs';
 import { connected } from './lib/raw.mjs';
 
 let hub;
 before(async () => { hub = await openHub({ settings: { messages: { c2d_lock_s: 5, c2d_deliveries: 3 } } }); });
-after(async () => { await hub?.remove(); });
+after(async () => { await closeHub(hub); });
 
 const filter = (d) => `devices/${d.id}/messages/devicebound/#`;
 const bagOf = (d, m) => m.topic.slice(`devices/${d.id}/messages/devicebound/`.length);

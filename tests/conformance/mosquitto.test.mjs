@@ -1,11 +1,11 @@
 // Debian's mosquitto clients with hand-made topics.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { NAME, deviceToken, newDevice, openHub, run, sendC2d, start, telemetry, waitFor } from './lib/hub.mjs';
+import { NAME, closeHub, deviceToken, newDevice, openHub, run, sendC2d, start, telemetry, waitFor } from './lib/hub.mjs';
 
 let hub;
 before(async () => { hub = await openHub(); });
-after(async () => { await hub?.remove(); });
+after(async () => { await closeHub(hub); });
 
 const common = (d, options) => ['-h', hub.address, '-p', `${hub.mqtt}`, '--cafile', hub.caFile, '-V', 'mqttv311', '-i', d.id,
   '-u', `${NAME}/${d.id}/?api-version=2021-04-12`, '-P', deviceToken(d, options)];

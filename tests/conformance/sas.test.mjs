@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { NAME, deviceToken, newDevice, openHub, policyKey, sasToken } from './lib/hub.mjs';
+import { NAME, closeHub, deviceToken, newDevice, openHub, policyKey, sasToken } from './lib/hub.mjs';
 import { connected, refused } from './lib/raw.mjs';
 
 let hub, device;
@@ -11,7 +11,7 @@ before(async () => {
   device = await newDevice(hub);
 });
 after(async () => {
-  await hub?.remove();
+  await closeHub(hub);
 });
 
 const now = () => Math.floor(Date.now() / 1000);
@@ -92,7 +92,7 @@ test('[mqtt 45] a live connection ends with its token and the configured grace',
     await other.disconnect();
     await refused(strict, d, { password: deviceToken(d, { seconds: -1 }) });
   } finally {
-    await strict.remove();
+    await closeHub(strict);
   }
 });
 

@@ -5,12 +5,12 @@ import { after, before, test } from 'node:test';
 import sdk from 'azure-iot-device';
 import transports from 'azure-iot-device-mqtt';
 import * as lib from './lib/hub.mjs';
-import { newDevice, openHub, sendC2d, telemetry, waitFor } from './lib/hub.mjs';
+import { closeHub, newDevice, openHub, sendC2d, telemetry, waitFor } from './lib/hub.mjs';
 
 const { Client, Message } = sdk;
 let hub;
 before(async () => { hub = await openHub(); });
-after(async () => { await hub?.remove(); });
+after(async () => { await closeHub(hub); });
 
 const ways = [['TCP', transports.Mqtt, '[mqtt 105]'], ['WebSocket', transports.MqttWs, '[mqtt 106]']];
 

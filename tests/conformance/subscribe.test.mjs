@@ -1,12 +1,12 @@
 // SUBSCRIBE and UNSUBSCRIBE: channels, grants, and that they last.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { newDevice, openHub, sendC2d } from './lib/hub.mjs';
+import { closeHub, newDevice, openHub, sendC2d } from './lib/hub.mjs';
 import { connected } from './lib/raw.mjs';
 
 let hub;
 before(async () => { hub = await openHub(); });
-after(async () => { await hub?.remove(); });
+after(async () => { await closeHub(hub); });
 
 test('[mqtt 51] five filters of mixed QoS get one SUBACK with five codes', async () => {
   const d = await newDevice(hub);

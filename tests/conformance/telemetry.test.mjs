@@ -1,12 +1,12 @@
 // Device-to-cloud messages, by hand-made topics, as they arrive in the stream.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { newDevice, openHub, telemetry, waitFor } from './lib/hub.mjs';
+import { closeHub, newDevice, openHub, telemetry, waitFor } from './lib/hub.mjs';
 import { connected, packet } from './lib/raw.mjs';
 
 let hub;
 before(async () => { hub = await openHub(); });
-after(async () => { await hub?.remove(); });
+after(async () => { await closeHub(hub); });
 
 const events = (d, bag = '') => `devices/${d.id}/messages/events/${bag}`;
 

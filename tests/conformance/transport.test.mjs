@@ -6,7 +6,7 @@ import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { join } from 'node:path';
 import { readFileSync } from 'node:fs';
-import { NAME, deviceToken, newDevice, openHub, run, sendC2d, telemetry, tempDir } from './lib/hub.mjs';
+import { NAME, closeHub, deviceToken, newDevice, openHub, run, sendC2d, telemetry, tempDir } from './lib/hub.mjs';
 import { Raw, connected, packet, refused } from './lib/raw.mjs';
 
 const FIRST_PACKET_S = 4; // 30 unless configured
@@ -18,7 +18,7 @@ before(async () => {
   silent = await Raw.tls(hub); // says nothing until the last test
 });
 after(async () => {
-  await hub?.remove();
+  await closeHub(hub);
   temp?.remove();
 });
 

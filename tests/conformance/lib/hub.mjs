@@ -47,6 +47,15 @@ export async function openHub({ settings = {}, ...options } = {}) {
   return hub;
 }
 
+// Ends the hub; it has to end well (a sanitizer's complaint is an exit code).
+export async function closeHub(hub) {
+  if (!hub) return;
+  const { code, signal } = await hub.stop();
+  const out = hub.process.out;
+  await hub.remove();
+  if (code !== 0) throw new Error(`roostd ended with ${code ?? signal}:\n${out.slice(-4000)}`);
+}
+
 let created = 0;
 // A new device: { id, key, key2, connectionString }.
 export async function newDevice(hub, id = `dev-${++created}`) {

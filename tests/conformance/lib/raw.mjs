@@ -55,6 +55,7 @@ export class Raw {
   async open(hub, port, options) {
     this.tcp = net.connect({ host: hub.address, port });
     this.tcp.on('error', () => {});
+    this.tcp.on('close', () => this.onClose()); // Node 18 does not tell the TLS socket of a reset
     this.socket = tls.connect({ socket: this.tcp, servername: NAME, ca: hub.ca, ...options });
     this.socket.on('error', (e) => { this.error = e; });
     this.socket.on('close', () => this.onClose());
@@ -123,6 +124,7 @@ export class Raw {
   }
 
   onClose() {
+    if (this.closed) return;
     this.closed = true;
     this.inbox.end();
     this.frames?.end();
