@@ -208,18 +208,9 @@ enum err campaign_create(struct hub *h, struct store_tx *tx, struct arena *a, co
 
 /* ---- count, sweep ---------------------------------------------------------------------------------- */
 
-static enum err add_one(void *ctx, const struct deployment_row *r)
-{
-    struct campaign_counts *c = ctx;
-    if (r->state < DEPLOYMENT_STATES)
-        c->by_state[r->state]++;
-    return ERR_OK;
-}
-
 enum err campaign_count(struct store_tx *tx, struct span id, struct campaign_counts *out)
 {
-    *out = (struct campaign_counts){ 0 };
-    return tx_deployment_list(tx, SPAN_NONE, id, SPAN_NONE, SIZE_MAX, add_one, out);
+    return tx_deployment_count(tx, id, out->by_state);
 }
 
 static enum err stop_at_unfinished(void *ctx, const struct deployment_row *r)

@@ -557,6 +557,92 @@ static void test_newer_campaigns_take_over(void **state)
     assert_state_of(&d, created.id, DEPLOYMENT_OFFERED);
 }
 
+static void test_an_older_standing_campaign_does_not_undo(void **state)
+{
+    struct dev d = device("d1", 7);
+    uint8_t r3[OBJECT_ID_LEN], standing[CAMPAIGN_ID_LEN];
+    (void)state;
+    memcpy(d.r.running, r1, OBJECT_ID_LEN);
+    assert_int_equal(campaign(r2, NULL), CAMPAIGN_CREATED);
+    memcpy(standing, created.id, sizeof standing);
+    push(3, 7, r3);
+    assert_int_equal(campaign(r3, (const char *const[]){ "d1", NULL }), CAMPAIGN_CREATED);
+    checkin(&d);
+    assert_memory_equal(d.ticket.release_id, r3, OBJECT_ID_LEN);
+    take_ticket(&d);
+    trial(&d);
+    confirm(&d);
+    d.r.release_seq = 3;
+    checkin(&d);
+    sweep();
+    assert_int_equal(campaign_state(created.id), CAMPAIGN_COMPLETED);
+    assert_int_equal(campaign_state(standing), CAMPAIGN_RUNNING);
+    checkin(&d);
+    assert_false(d.got_ticket);
+    assert_state_of(&d, standing, 255);
+}
+
+static enum err run_many_due(struct store_tx *tx, void *ctx)
+{
+    for (unsigned i = 0; i < 3 * CAMPAIGN_SWEEP_MAX; i++) {
+        char id[16];
+        snprintf(id, sizeof id, "m%u", i);
+        struct deployment_row row = { .device = span_str(id),
+                                      .campaign = span_of(ctx, CAMPAIGN_ID_LEN),
+                                      .release = span_of(r2, OBJECT_ID_LEN),
+                                      .state = DEPLOYMENT_ACTIVATING,
+                                      .deadline_ms = 1 };
+        enum err e = tx_deployment_put(tx, &row);
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+static enum err run_count(struct store_tx *tx, void *ctx)
+{
+    struct campaign_counts *c = ctx;
+    return campaign_count(tx, span_of(created.id, CAMPAIGN_ID_LEN), c);
+}
+
+static void test_a_sweep_has_a_cap_and_goes_on(void **state)
+{
+    struct campaign_counts c;
+    bool more = false;
+    (void)state;
+    assert_int_equal(campaign(r2, NULL), CAMPAIGN_CREATED);
+    assert_int_equal(fixture_tx(&fx, run_many_due, created.id), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, run_sweep, &more), ERR_OK);
+    assert_true(more);
+    assert_int_equal(fixture_tx(&fx, run_count, &c), ERR_OK);
+    assert_int_equal(c.by_state[DEPLOYMENT_LOST], CAMPAIGN_SWEEP_MAX);
+    sweep();
+    assert_int_equal(fixture_tx(&fx, run_count, &c), ERR_OK);
+    assert_int_equal(c.by_state[DEPLOYMENT_LOST], 3 * CAMPAIGN_SWEEP_MAX);
+    assert_int_equal(c.by_state[DEPLOYMENT_ACTIVATING], 0);
+}
+
+static void test_many_campaigns_for_one_device(void **state)
+{
+    struct dev d = device("d1", 7), other = device("d2", 7);
+    (void)state;
+    memcpy(d.r.running, r1, OBJECT_ID_LEN);
+    memcpy(other.r.running, r1, OBJECT_ID_LEN);
+    for (unsigned i = 0; i < 80; i++)
+        assert_int_equal(campaign(r2, (const char *const[]){ "d1", "d2", NULL }), CAMPAIGN_CREATED);
+    checkin(&d);
+    assert_true(d.got_ticket);
+    assert_memory_equal(d.ticket.campaign, created.id, CAMPAIGN_ID_LEN); /* the newest */
+    take_ticket(&d);
+    trial(&d);
+    confirm(&d);
+    checkin(&d);
+    assert_state_of(&d, created.id, DEPLOYMENT_CONFIRMED);
+    checkin(&d);
+    assert_false(d.got_ticket);
+    checkin(&other);
+    assert_true(other.got_ticket);
+}
+
 static void test_late_joiner_and_skipped(void **state)
 {
     struct dev d = device("d1", 7);
@@ -656,6 +742,9 @@ int main(void)
         T(test_ticket_numbers_rise_across_hubs),
         T(test_campaign_for_listed_devices),
         T(test_newer_campaigns_take_over),
+        T(test_an_older_standing_campaign_does_not_undo),
+        T(test_a_sweep_has_a_cap_and_goes_on),
+        T(test_many_campaigns_for_one_device),
         T(test_late_joiner_and_skipped),
         T(test_never_offer_what_cannot_fit),
         T(test_missing_trust_records_come_along),

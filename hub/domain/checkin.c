@@ -238,6 +238,16 @@ static enum err fitting_release(struct checkin *c, struct span releases, struct 
     return ERR_OK;
 }
 
+/* What an operator asked for last has been done, or was tried: older campaigns that still stand must not
+ * undo it. */
+static uint64_t newest_happened_ms(const struct checkin *c)
+{
+    for (size_t i = 0; i < c->past_nr; i++)
+        if (has_happened(c->past[i].row.state))
+            return c->past[i].campaign_ms;
+    return 0;
+}
+
 /* What the device should run now: the newest running campaign that names it or stands for all, and for a
  * blank device otherwise the newest release of its hardware. *campaign is empty when there is nothing. */
 static enum err choose(struct checkin *c, struct span *campaign, struct release_row *release)
@@ -252,6 +262,8 @@ static enum err choose(struct checkin *c, struct span *campaign, struct release_
     e = tx_campaign_list(c->tx, collect_candidate, l);
     for (size_t i = 0; !e && i < l->nr; i++) {
         struct deployment_row row;
+        if (l->row[i].created_ms < newest_happened_ms(c))
+            break;
         if (!l->row[i].all) { /* its list is its rows */
             e = past_of(c, l->row[i].id) ? ERR_OK : tx_deployment_get(c->tx, c->device, l->row[i].id, &row);
             if (e == ERR_NOTFOUND) {

@@ -524,6 +524,10 @@ test('telemetry is followed, from now, from a place, from a device', async () =>
   assert.equal(later.lines.length, 0);
   for (const bad of ['from=seq:1', 'from=yesterday', 'from=seq:x&partition=0', 'partition=99', 'follow=maybe', 'device=a%20b'])
     assert.equal((await api('GET', `/roost/v1/telemetry?${bad}`)).status, 400, bad);
+  const readers = Array.from({ length: 70 }, () => follow('from=latest'));
+  const statuses = (await Promise.all(readers.map((r) => r.ready))).map((r) => r.statusCode);
+  assert.deepEqual([statuses.filter((s) => s === 200).length, statuses.filter((s) => s === 503).length], [64, 6]);
+  readers.forEach((r) => r.close());
   await waitFor('the readers to be gone', async () => /^roost_telemetry_readers 0$/m.test((await plain('GET', '/metrics', {}, hub.ops)).body));
 });
 
