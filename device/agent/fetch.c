@@ -108,11 +108,21 @@ static enum roost_dev_result result_of(const struct fetch *f, CURLcode code)
     }
 }
 
+static void complain(const struct fetch *f, CURLcode code)
+{
+    const char *url = NULL;
+    curl_easy_getinfo(f->easy, CURLINFO_EFFECTIVE_URL, &url);
+    log_warn("fetch.failed", "url=%s error=\"%s\"", url ? url : "?",
+             f->error[0] ? f->error : curl_easy_strerror(code));
+}
+
 static void end(struct fetch *f, CURLcode code, uint64_t now_ms)
 {
     enum roost_dev_result result;
     if (f->complete && code != CURLE_OK)
         code = CURLE_OK; /* we hung up: all that was asked for is there */
+    if (code != CURLE_OK)
+        complain(f, code);
     if (code == CURLE_REMOTE_FILE_NOT_FOUND || code == CURLE_REMOTE_ACCESS_DENIED) {
         announce(f, 404);
         code = CURLE_OK;
@@ -126,12 +136,6 @@ static void end(struct fetch *f, CURLcode code, uint64_t now_ms)
         announce(f, f->ranged ? 206 : 200);
     }
     result = result_of(f, code);
-    if (result != ROOST_DEV_DONE) {
-        const char *url = NULL;
-        curl_easy_getinfo(f->easy, CURLINFO_EFFECTIVE_URL, &url);
-        log_warn("fetch.failed", "url=%s error=\"%s\"", url ? url : "?",
-                 f->error[0] ? f->error : curl_easy_strerror(code));
-    }
     struct roost_dev *dev = f->dev;
     uint32_t id = f->id;
     fetch_cancel(f);
