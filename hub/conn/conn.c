@@ -564,14 +564,16 @@ static void linger(struct conn *c)
 {
     if (c->out)
         return; /* until it has left, or the deadline */
+    /* Closing with input unread would reset the connection and take our last words from the peer. */
+    bool now = c->flags & (CONN_F_EOF | CONN_F_NO_LINGER);
     if (!(c->flags & CONN_F_SHUT)) {
         c->flags |= CONN_F_SHUT;
         if (c->tls && c->flags & CONN_F_OPENED)
             c->tls->ops->bye(c->tls);
-        shutdown(c->watch.fd, SHUT_WR);
+        if (!now)
+            shutdown(c->watch.fd, SHUT_WR);
     }
-    /* Closing with input unread would reset the connection and take our last words from the peer. */
-    if (c->flags & (CONN_F_EOF | CONN_F_NO_LINGER))
+    if (now)
         die(c);
 }
 
@@ -579,10 +581,9 @@ static void bury(struct conn *c)
 {
     struct conn_net *net = c->cw->net;
     timer_disarm(&c->timer);
-    worker_unwatch(c->cw->w, &c->watch);
     if (c->tls)
         c->tls->ops->free(c->tls);
-    close(c->watch.fd);
+    worker_close(c->cw->w, &c->watch);
     ws_free(c->ws);
     out_free(c);
     drop_rest(c);

@@ -1,8 +1,11 @@
 /* hub/conn/http_answer.c - the answers of http_conn.h: heads, bodies, files, chunked streams. */
 #include "hub/conn/http_impl.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -167,8 +170,16 @@ void http_stream_begin(struct http_req *r, unsigned status, const char *content_
     ex->chunked_answer = ex->head.parser.http_minor == 1;
     if (!ex->chunked_answer)
         ex->keep_alive = false; /* HTTP/1.0: the end of the connection ends the body */
-    if (alive(ex))
-        send_head(ex, status, content_type, -1, fields);
+    struct conn *c = alive(ex);
+    if (!c)
+        return;
+    /* A stream may be quiet for hours: the kernel finds out when its reader is gone without a word. */
+    static const int on = 1, idle_s = 60, every_s = 20, times = 3;
+    setsockopt(c->watch.fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(c->watch.fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_s, sizeof idle_s);
+    setsockopt(c->watch.fd, IPPROTO_TCP, TCP_KEEPINTVL, &every_s, sizeof every_s);
+    setsockopt(c->watch.fd, IPPROTO_TCP, TCP_KEEPCNT, &times, sizeof times);
+    send_head(ex, status, content_type, -1, fields);
 }
 
 size_t http_stream_send(struct http_req *r, struct span piece)

@@ -330,6 +330,11 @@ enum err conn_net_new(struct conn_net **out, const struct conn_limits *limits, s
     n->limits = *limits;
     n->node = node;
     or_default(&n->limits.connections_max, descriptors_allow());
+    if (n->limits.connections_max > descriptors_allow()) {
+        log_warn("hub.capacity", "asked=%u possible=%u reason=\"descriptors\"", n->limits.connections_max,
+                 descriptors_allow());
+        n->limits.connections_max = descriptors_allow();
+    }
     or_default(&n->limits.per_source_max, 4096);
     or_default(&n->limits.handshake_ms, 15000);
     or_default(&n->limits.first_packet_ms, 30000);

@@ -267,14 +267,26 @@ enum err worker_rewatch(struct worker *w, struct watch *f, uint32_t events)
     return control(w, EPOLL_CTL_MOD, f, events);
 }
 
+/* The rest of this turn's events may name it; its owner may be gone by then. */
+static void forget_events(struct worker *w, const struct watch *f)
+{
+    for (int i = w->event_at; i < w->event_nr; i++)
+        if (w->events[i].data.ptr == f)
+            w->events[i].data.ptr = NULL;
+}
+
 void worker_unwatch(struct worker *w, struct watch *f)
 {
     struct epoll_event ev = { 0 };
     epoll_ctl(w->epoll_fd, EPOLL_CTL_DEL, f->fd, &ev);
-    /* The rest of this turn's events may name it; its owner may be gone by then. */
-    for (int i = w->event_at; i < w->event_nr; i++)
-        if (w->events[i].data.ptr == f)
-            w->events[i].data.ptr = NULL;
+    forget_events(w, f);
+}
+
+void worker_close(struct worker *w, struct watch *f)
+{
+    close(f->fd); /* the kernel takes it out of the epoll set: one call less */
+    f->fd = -1;
+    forget_events(w, f);
 }
 
 bool timer_is_armed(const struct timer *t)

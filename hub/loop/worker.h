@@ -39,6 +39,8 @@ struct worker *worker_self(void);                 /* of the calling thread; NULL
 MUST_USE enum err worker_watch(struct worker *w, struct watch *f, uint32_t events);
 MUST_USE enum err worker_rewatch(struct worker *w, struct watch *f, uint32_t events);
 void worker_unwatch(struct worker *w, struct watch *f);
+/* Ends the watch and closes its descriptor, which must be the only one of its file. */
+void worker_close(struct worker *w, struct watch *f);
 
 void timer_arm(struct worker *w, struct timer *t, uint64_t at_ms); /* moves it when armed */
 void timer_disarm(struct timer *t); /* harmless when it is not armed, or all zero */

@@ -96,8 +96,7 @@ static void kill_other(struct watch *f, uint32_t events)
     e->events++;
     worker_unwatch(e->w, &e->watch);
     if (e->other->events == 0) {
-        worker_unwatch(e->w, &e->other->watch);
-        close(e->other->watch.fd);
+        worker_close(e->w, &e->other->watch);
         e->other->watch = (struct watch){ -1, NULL }; /* as good as freed: its event must not come */
     }
 }
