@@ -168,6 +168,7 @@ enum err boot_run(struct flash *f, const struct crypto_ops *c, enum reset_cause 
                   struct boot_result *out)
 {
     struct boot_scratch x;
+    memset(&x, 0, sizeof x);
     return boot_run_with(f, c, cause, &x, out);
 }
 

@@ -90,7 +90,6 @@ struct world {
     size_t link_in_len;
 };
 
-static struct world *world_now; /* of world_random: one at a time */
 static uint32_t world_seed;
 
 static inline void world_random(uint8_t *out, size_t n)

@@ -261,7 +261,6 @@ static inline void world_init(struct world *w, uint32_t sector_len, uint32_t pro
     struct flash_geometry geo;
     uint32_t len = flash_geometry_layout(&geo, sector_len, program_len, slot_len);
     memset(w, 0, sizeof *w);
-    world_now = w;
     world_seed = 1;
     w->cells = calloc(1, len);
     flash_sim_init(&w->sim, &geo, w->cells, len, 1);
