@@ -214,12 +214,11 @@ void bundle_verify(const struct bundle *b, const char *dir, const struct trust_r
          target->hw_rev < r->hw_rev_min || target->hw_rev > r->hw_rev_max))
         verdict(v, REASON_HW_MISMATCH, "it is for another product, hardware class or revision");
     for (unsigned i = 0; i < r->encoding_nr && v->reason == REASON_NONE; i++) {
-        char name[BUNDLE_NAME_LEN + 6];
+        char name[BUNDLE_NAME_LEN + 1], tree_name[BUNDLE_NAME_LEN + 6];
         struct file_bytes payload = { 0 }, tree = { 0 };
         bundle_name(r->encoding[i].tree_root, name);
-        char *path = path_join(dir, name);
-        strcat(name, ".tree");
-        char *tree_path = path_join(dir, name);
+        snprintf(tree_name, sizeof tree_name, "%s.tree", name);
+        char *path = path_join(dir, name), *tree_path = path_join(dir, tree_name);
         if (file_read(path, BUNDLE_PAYLOAD_MAX, &payload) || file_read(tree_path, BUNDLE_PAYLOAD_MAX, &tree))
             verdict(v, REASON_HASH, "a payload or chunk tree that the manifest names is missing");
         else

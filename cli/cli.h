@@ -89,6 +89,8 @@ struct cli {
 
 /* "roost: <what went wrong>" and, on the next line, what to do; next may be NULL. Returns `code`. */
 int cli_fail(int code, const char *next, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* Memory, zeroed; the program ends when there is none. */
+void *cli_alloc(size_t n);
 /* For a person: not with --json. */
 void cli_say(const struct cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 

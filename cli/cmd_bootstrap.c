@@ -11,8 +11,8 @@
 /* The roots of the oldest record the hub has: devices walk from there. */
 static int root_pin(struct cli *c, struct bootstrap_string *b)
 {
-    struct trust_file *t = malloc(sizeof *t);
-    int rc = t ? hub_trust_get(c, 1, t, &b->has_root) : cli_fail(CLI_USAGE, NULL, "out of memory");
+    struct trust_file *t = cli_alloc(sizeof *t);
+    int rc = hub_trust_get(c, 1, t, &b->has_root);
     if (!rc && !b->has_root)
         rc = hub_trust_get(c, 0, t, &b->has_root);
     if (!rc && b->has_root)

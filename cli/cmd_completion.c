@@ -42,7 +42,7 @@ static int completion_run(struct cli *c, const struct args *a)
             continue;
         printf("    \"%.*s\") words=\"", (int)(space - (*t)->name), (*t)->name);
         for (const struct command *k = *t; k->name; k++)
-            printf(" %s", strchr(k->name, ' ') + 1);
+            printf(" %s", k->name + (space - (*t)->name) + 1);
         printf("\" ;;\n");
     }
     printf("    \"\") words=\"");

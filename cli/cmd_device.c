@@ -84,7 +84,10 @@ static int device_list(struct cli *c, const struct args *a)
         struct table t;
         size_t i;
         table_begin(&t, 7, head);
-        json_array_foreach(all, i, d) device_row(&t, d);
+        json_array_foreach(all, i, d)
+        {
+            device_row(&t, d);
+        }
         table_end(&t, c, stdout);
         if (json_array_size(all) == 0 && c->tty_out)
             printf("None yet. `roost device create ID` makes one; `roost bootstrap-string` is what blank "
@@ -206,8 +209,11 @@ static int device_approve(struct cli *c, const struct args *a)
     const char **names = calloc(json_array_size(json_object_get(doc, "devices")) + 1, sizeof *names);
     ids.pos = names;
     ids.pos_nr = 0;
-    json_array_foreach(json_object_get(doc, "devices"), i, d) if (json_text(d, "id")) names[ids.pos_nr++] =
-        json_text(d, "id");
+    json_array_foreach(json_object_get(doc, "devices"), i, d)
+    {
+        if (json_text(d, "id"))
+            names[ids.pos_nr++] = json_text(d, "id");
+    }
     rc = each(c, &ids, "POST", "/approve", "approving", "may come in");
     if (!rc && ids.pos_nr == 0)
         cli_say(c, "nobody waits\n");

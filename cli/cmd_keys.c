@@ -270,17 +270,23 @@ void keys_record_print(const struct cli *c, const struct trust_record *t)
         size_t i;
         json_t *k;
         json_array_foreach(json_object_get(doc, lists[l]), i, k)
+        {
             printf("  %-9s %s  %s%s%s\n", roles[l], json_text(k, "id"), json_text(k, "public"),
                    json_text(k, "productPrefix") ? "  products " : "",
                    json_text(k, "productPrefix") ? json_text(k, "productPrefix") : "");
+        }
     }
     size_t i;
     json_t *v;
     json_array_foreach(json_object_get(doc, "revoked"), i, v)
+    {
         printf("  revoked   %s\n", json_string_value(v));
+    }
     json_array_foreach(json_object_get(doc, "homes"), i, v)
+    {
         printf("  home      %s%s%s\n", json_text(v, "address"), json_text(v, "caPin") ? "  ca " : "",
                json_text(v, "caPin") ? json_text(v, "caPin") : "");
+    }
     json_decref(doc);
 }
 
@@ -498,8 +504,11 @@ static int keys_restore(struct cli *c, const struct args *a)
         return cli_fail(CLI_USAGE, NULL, "--role is root or release");
     if (c->tty_err)
         fprintf(stderr, "Type the nine groups from the paper, then an empty line:\n");
-    while (fgets(line, sizeof line, stdin) && line[0] != '\n' && strlen(text) + strlen(line) < sizeof text)
-        strcat(text, line);
+    struct wr w = { (uint8_t *)text, sizeof text - 1, 0 };
+    while (fgets(line, sizeof line, stdin) && line[0] != '\n')
+        wr_str(&w, line);
+    text[wr_ok(&w) ? w.len : 0] = 0;
+    explicit_bzero(line, sizeof line);
     enum err e = keyfile_from_paper(text, seed);
     explicit_bzero(text, sizeof text);
     if (e)

@@ -191,8 +191,8 @@ static int release_build(struct cli *c, const struct args *a)
     }
     rc = bundle_build(out, &r, kind, file_span(&image));
     free(image.p);
-    struct bundle *b = malloc(sizeof *b);
-    if (!rc && b && (rc = bundle_open(b, out)) == CLI_OK) {
+    struct bundle *b = cli_alloc(sizeof *b);
+    if (!rc && (rc = bundle_open(b, out)) == CLI_OK) {
         summary(c, b, out);
         cli_say(c, "Next: roost release sign %s --key-file KEYS/release-1.key\n", out);
     }
@@ -203,9 +203,9 @@ static int release_build(struct cli *c, const struct args *a)
 static int release_sign(struct cli *c, const struct args *a)
 {
     const char *v;
-    struct bundle *b = malloc(sizeof *b);
-    int rc = b ? CLI_OK : cli_fail(CLI_USAGE, NULL, "out of memory");
-    if (!rc && !args_has(a, "key-file"))
+    struct bundle *b = cli_alloc(sizeof *b);
+    int rc = CLI_OK;
+    if (!args_has(a, "key-file"))
         rc = cli_fail(CLI_USAGE, "`roost keys init` makes release-1.key.",
                       "whose signature? Give --key-file FILE");
     for (size_t d = 0; !rc && d < a->pos_nr; d++) {
@@ -259,12 +259,10 @@ static int trust_take(struct cli *c, const char *from, struct trust_file *t)
 
 static int release_verify_cmd(struct cli *c, const struct args *a)
 {
-    struct bundle *b = malloc(sizeof *b);
-    struct trust_file *t = malloc(sizeof *t);
+    struct bundle *b = cli_alloc(sizeof *b);
+    struct trust_file *t = cli_alloc(sizeof *t);
     struct bundle_target target = { .product = SPAN_NONE };
-    int rc = b && t ? CLI_OK : cli_fail(CLI_USAGE, NULL, "out of memory"), worst = CLI_OK;
-    if (!rc)
-        rc = trust_take(c, args_get(a, "trust"), t);
+    int rc = trust_take(c, args_get(a, "trust"), t), worst = CLI_OK;
     if (!rc && args_has(a, "device"))
         rc = target_take(args_get(a, "device"), &target);
     for (size_t d = 0; !rc && d < a->pos_nr; d++) {

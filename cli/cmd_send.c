@@ -62,7 +62,8 @@ static int options_take(const struct args *a, json_t *m)
     if (!rc && (v = args_get(a, "message-id")) != NULL)
         json_object_set_new(m, "messageId", json_string(v));
     if (!rc && (v = args_get(a, "ack")) != NULL) {
-        if (strcmp(v, "none") && strcmp(v, "positive") && strcmp(v, "negative") && strcmp(v, "full"))
+        if (strcmp(v, "none") != 0 && strcmp(v, "positive") != 0 && strcmp(v, "negative") != 0 &&
+            strcmp(v, "full") != 0)
             rc = cli_fail(CLI_USAGE, NULL, "--ack is none, positive, negative or full");
         json_object_set_new(m, "ack", json_string(v));
     }

@@ -46,9 +46,12 @@ static int status_run(struct cli *c, const struct args *a)
     printf("director    %s\n", json_text(doc, "directorKey") ? json_text(doc, "directorKey") : "-");
     if (pending)
         printf("next        `roost device list --status pending`, `roost device approve DEVICE`\n");
-    json_array_foreach(json_object_get(doc, "warnings"), i, v) if (json_is_string(v))
-        printf("%swarning%s     %s\n", c->tty_out ? "\033[33m" : "", c->tty_out ? "\033[0m" : "",
-               json_string_value(v));
+    json_array_foreach(json_object_get(doc, "warnings"), i, v)
+    {
+        if (json_is_string(v))
+            printf("%swarning%s     %s\n", c->tty_out ? "\033[33m" : "", c->tty_out ? "\033[0m" : "",
+                   json_string_value(v));
+    }
     json_decref(doc);
     return CLI_OK;
 }

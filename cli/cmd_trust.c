@@ -51,12 +51,12 @@ static int publish_one(struct cli *c, const struct trust_file *t)
 static int trust_publish(struct cli *c, const struct args *a)
 {
     const char *from = a->pos[0];
-    struct trust_file *t = malloc(sizeof *t), *hub = malloc(sizeof *hub);
+    struct trust_file *t = cli_alloc(sizeof *t), *hub = cli_alloc(sizeof *hub);
     bool dir = is_dir(from), found = false;
     uint32_t newest = dir ? trust_dir_newest(from) : 0, have = 0, first = 0, published = 0;
-    int rc = t && hub ? CLI_OK : cli_fail(CLI_USAGE, NULL, "out of memory");
+    int rc = CLI_OK;
 
-    if (!rc && dir && !newest)
+    if (dir && !newest)
         rc = cli_fail(CLI_USAGE, "`roost keys init` makes one.", "%s holds no trust record", from);
     if (!rc && !dir)
         rc = trust_file_read(t, from);
@@ -92,12 +92,12 @@ static int trust_publish(struct cli *c, const struct args *a)
 
 static int trust_show(struct cli *c, const struct args *a)
 {
-    struct trust_file *t = malloc(sizeof *t);
+    struct trust_file *t = cli_alloc(sizeof *t);
     const char *v = args_get(a, "version");
     uint64_t version = 0;
     bool found = true;
-    int rc = t ? CLI_OK : cli_fail(CLI_USAGE, NULL, "out of memory");
-    if (!rc && v && arg_u64(v, 1, UINT32_MAX, &version))
+    int rc = CLI_OK;
+    if (v && arg_u64(v, 1, UINT32_MAX, &version))
         rc = cli_fail(CLI_USAGE, NULL, "--version %s is not a number", v);
     if (!rc && a->pos_nr)
         rc = is_dir(a->pos[0])

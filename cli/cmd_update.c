@@ -57,8 +57,10 @@ static int count_targets(struct cli *c, const json_t *listing, const json_t *ids
         after = NULL;
         if (rc)
             break;
-        json_array_foreach(json_object_get(doc, "devices"), i, d) *total +=
-            release_fits(listing, ids, json_text(d, "hardware"));
+        json_array_foreach(json_object_get(doc, "devices"), i, d)
+        {
+            *total += release_fits(listing, ids, json_text(d, "hardware"));
+        }
         if (json_text(doc, "next"))
             after = strdup(json_text(doc, "next"));
         json_decref(doc);
@@ -153,8 +155,10 @@ static bool may_heal(struct wait *w)
         if (hub_ask(w->cli, &(struct hub_request){ .method = "GET", .path = path }, &a) == CLI_OK &&
             a.status == 200) {
             json_t *doc = json_loadb((char *)a.body, a.body_len, 0, NULL);
-            json_array_foreach(json_object_get(doc, "rows"), i, r) heals |=
-                deployment_may_heal(json_text(r, "state"), json_number(r, "attempts", 0));
+            json_array_foreach(json_object_get(doc, "rows"), i, r)
+            {
+                heals |= deployment_may_heal(json_text(r, "state"), json_number(r, "attempts", 0));
+            }
             if (!heals && json_text(doc, "next"))
                 after = strdup(json_text(doc, "next"));
             json_decref(doc);

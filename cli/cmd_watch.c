@@ -31,10 +31,13 @@ static void pretty(const struct cli *c, const json_t *r)
                *off = c->tty_out ? "\033[0m" : "";
     printf("%s%.8s%s  %s%-20s%s %s", dim, at && strlen(at) > 19 ? at + 11 : "", off, bold, printable(who),
            off, printable(shown));
-    json_object_foreach((json_t *)(uintptr_t)properties, name, v) if (json_is_string(v))
+    json_object_foreach((json_t *)(uintptr_t)properties, name, v)
     {
-        char *pair = malloc(strlen(name) + strlen(json_string_value(v)) + 2);
-        sprintf(pair, "%s=%s", name, json_string_value(v));
+        if (!json_is_string(v))
+            continue;
+        size_t n = strlen(name) + strlen(json_string_value(v)) + 2;
+        char *pair = cli_alloc(n);
+        snprintf(pair, n, "%s=%s", name, json_string_value(v));
         printf("  %s%s%s", dim, printable(pair), off);
         free(pair);
     }

@@ -1,6 +1,7 @@
 /* cli/deployment.c - states of devices in a campaign, and what they mean for an exit code. */
 #include "cli/deployment.h"
 
+#include "base/text.h"
 #include "cli/out.h"
 
 #include <ctype.h>
@@ -111,19 +112,29 @@ bool deployment_may_heal(const char *state, uint64_t attempts)
 
 bool release_fits(const json_t *listing, const json_t *ids, const char *hardware)
 {
-    char product[64];
-    unsigned class, rev = 0;
+    const char *class_text = hardware ? strchr(hardware, ':') : NULL, *rev_text;
+    uint64_t class, rev = 0;
     json_t *r, *id;
     size_t i, k;
-    if (!hardware || sscanf(hardware, "%63[^:]:%u:%u", product, &class, &rev) < 2)
+    if (!class_text)
         return false;
-    json_array_foreach(json_object_get(listing, "releases"), i, r) json_array_foreach(ids, k, id)
+    struct span product = span_of(hardware, (size_t)(class_text - hardware));
+    rev_text = strchr(++class_text, ':');
+    size_t class_len = rev_text ? (size_t)(rev_text - class_text) : strlen(class_text);
+    if (u64_parse(span_of(class_text, class_len), 65535, &class) ||
+        (rev_text && u64_parse(span_str(rev_text + 1), 255, &rev)))
+        return false;
+    json_array_foreach(json_object_get(listing, "releases"), i, r)
     {
-        const char *p = json_text(r, "product");
-        if (p && json_equal(json_object_get(r, "id"), id) && strcmp(p, product) == 0 &&
-            json_number(r, "hardwareClass", 65536) == class && rev >= json_number(r, "hardwareRevMin", 0) &&
-            rev <= json_number(r, "hardwareRevMax", 255))
-            return true;
+        bool fits = span_eq(span_str(json_text(r, "product")), product) &&
+                    json_number(r, "hardwareClass", 65536) == class &&
+                    rev >= json_number(r, "hardwareRevMin", 0) &&
+                    rev <= json_number(r, "hardwareRevMax", 255);
+        json_array_foreach(ids, k, id)
+        {
+            if (fits && json_equal(json_object_get(r, "id"), id))
+                return true;
+        }
     }
     return false;
 }

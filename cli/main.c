@@ -67,7 +67,8 @@ int main(int argc, char **argv)
     int at = 1, words = 0, rc;
 
     signal(SIGPIPE, SIG_IGN);
-    if (getenv("NO_COLOR") && *getenv("NO_COLOR"))
+    const char *no_color = getenv("NO_COLOR");
+    if (no_color && *no_color)
         c.tty_out = false;
     while (at < argc && argv[at][0] == '-' &&
            strcmp(argv[at], "--version") != 0) { /* options before the command */

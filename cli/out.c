@@ -21,6 +21,16 @@ int cli_fail(int code, const char *next, const char *fmt, ...)
     return code;
 }
 
+void *cli_alloc(size_t n)
+{
+    void *p = calloc(1, n);
+    if (!p) {
+        fputs("roost: out of memory\n", stderr);
+        exit(CLI_USAGE);
+    }
+    return p;
+}
+
 void cli_say(const struct cli *c, const char *fmt, ...)
 {
     va_list ap;
@@ -119,15 +129,15 @@ void progress_begin(struct progress *p, const struct cli *c, const char *what, u
 static void bar_draw(struct progress *p)
 {
     enum { WIDTH = 30 };
-    char bar[3 * WIDTH + 1] = "", done[16], total[16], rate[16];
+    char done[16], total[16], rate[16];
     double s = monotonic_s() - p->started_s;
     unsigned full = p->total ? (unsigned)(p->done * WIDTH / p->total) : WIDTH;
-    for (unsigned i = 0; i < WIDTH; i++)
-        strcat(bar, i < full ? "█" : "░");
     bytes_text(s > 0.1 ? (uint64_t)((double)(p->done - p->at_start) / s) : 0, rate);
-    fprintf(stderr, "\r%s %s %3u%%  %s of %s  %s/s\033[K", p->what, bar,
-            p->total ? (unsigned)(p->done * 100 / p->total) : 100, bytes_text(p->done, done),
-            bytes_text(p->total, total), rate);
+    fprintf(stderr, "\r%s ", p->what);
+    for (unsigned i = 0; i < WIDTH; i++)
+        fputs(i < full ? "█" : "░", stderr);
+    fprintf(stderr, " %3u%%  %s of %s  %s/s\033[K", p->total ? (unsigned)(p->done * 100 / p->total) : 100,
+            bytes_text(p->done, done), bytes_text(p->total, total), rate);
     fflush(stderr);
 }
 

@@ -155,11 +155,11 @@ static int artifact_push(struct cli *c, const struct bundle *b, const struct rel
 
 static int push_one(struct cli *c, const char *dir, json_t *done)
 {
-    struct bundle *b = malloc(sizeof *b);
+    struct bundle *b = cli_alloc(sizeof *b);
     struct bundle_verdict v;
     struct hub_answer a = { 0 };
     char id[BUNDLE_NAME_LEN + 1];
-    int rc = b ? bundle_open(b, dir) : cli_fail(CLI_USAGE, NULL, "out of memory");
+    int rc = bundle_open(b, dir);
 
     if (!rc) { /* who signed it is the hub's to say: it has the trust record */
         bundle_verify(b, dir, NULL, NULL, &v);
@@ -285,7 +285,10 @@ json_t *release_choose(const json_t *listing, const char *text)
             if (id && strncmp(id, text, strlen(text)) == 0)
                 json_array_append(chosen, r);
         }
-    json_array_foreach(chosen, i, r) json_array_append(ids, json_object_get(r, "id"));
+    json_array_foreach(chosen, i, r)
+    {
+        json_array_append(ids, json_object_get(r, "id"));
+    }
     json_decref(chosen);
     return ids;
 }

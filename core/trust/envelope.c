@@ -17,9 +17,9 @@ static const char magics[][5] = { "", "HTR1", "HRM1", "HDT1" }; /* by enum envel
 
 static uint8_t kind_of(struct span magic)
 {
-    for (uint8_t k = 1; k < KINDS_END; k++)
+    for (size_t k = 1; k < KINDS_END; k++)
         if (span_eq(magic, span_of(magics[k], 4)))
-            return k;
+            return (uint8_t)k;
     return 0;
 }
 

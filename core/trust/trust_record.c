@@ -219,7 +219,7 @@ void trust_record_encode(struct wr *w, const struct trust_record *t)
 void trust_record_root_pin(const struct crypto_ops *c, const struct trust_record *t, uint8_t pin[SHA256_LEN])
 {
     struct sha256 h;
-    uint8_t order[TRUST_ROOT_MAX];
+    uint8_t order[TRUST_ROOT_MAX] = { 0 };
     for (uint8_t i = 0; i < t->root_nr; i++) { /* insertion sort: at most five */
         uint8_t at = i;
         for (; at > 0 && memcmp(t->root[order[at - 1]].pub, t->root[i].pub, ED25519_KEY_LEN) > 0; at--)
