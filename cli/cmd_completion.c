@@ -37,12 +37,12 @@ static int completion_run(struct cli *c, const struct args *a)
             printf("\" ;;\n");
         }
     for (const struct command *const *t = cli_commands; *t; t++) {
-        const char *space = strchr((*t)->name, ' ');
+        const char *first = (*t)->name, *space = first ? strchr(first, ' ') : NULL;
         if (!space)
             continue;
-        printf("    \"%.*s\") words=\"", (int)(space - (*t)->name), (*t)->name);
+        printf("    \"%.*s\") words=\"", (int)(space - first), first);
         for (const struct command *k = *t; k->name; k++)
-            printf(" %s", k->name + (space - (*t)->name) + 1);
+            printf(" %s", k->name + (space - first) + 1);
         printf("\" ;;\n");
     }
     printf("    \"\") words=\"");

@@ -73,6 +73,25 @@ static void test_errors_name_the_line_and_no_secret(void **state)
     }
 }
 
+static void test_every_cut(void **state)
+{
+    (void)state;
+    const char *whole =
+        "connection-string=" CONNECTION "\nhttps-port=8443\nca-file=ca.pem\naddress=127.0.0.1\n";
+    for (size_t n = 0; n <= strlen(whole); n++) {
+        struct profile p;
+        char *cut = strndup(whole, n);
+        if (profile_parse(&p, cut, "/srv", why, sizeof why) == ERR_OK) {
+            assert_true(n > strlen("connection-string=HostName=hub.example"));
+            assert_string_equal(p.host, "hub.example");
+            profile_free(&p);
+        } else {
+            assert_true(why[0]);
+        }
+        free(cut);
+    }
+}
+
 static void test_where_hub_leads(void **state)
 {
     (void)state;
@@ -132,6 +151,7 @@ int main(void)
         cmocka_unit_test(test_a_whole_profile),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_errors_name_the_line_and_no_secret),
+        cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_where_hub_leads),
         cmocka_unit_test(test_files_are_written_whole),
     };

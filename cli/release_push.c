@@ -36,7 +36,7 @@ static int ask(struct cli *c, const struct hub_request *r, struct hub_answer *a)
 
 static int upload_offset(struct cli *c, const char *path, uint64_t *offset)
 {
-    struct hub_answer a;
+    struct hub_answer a = { 0 };
     int rc = ask(c, &(struct hub_request){ .method = "HEAD", .path = path }, &a);
     *offset = 0;
     if (rc)
@@ -64,7 +64,7 @@ static int upload(struct cli *c, const char *name, const char *what, struct span
     while (!rc && at < bytes.n) {
         size_t n = bytes.n - at < PIECE_LEN ? bytes.n - (size_t)at : PIECE_LEN;
         char range[128];
-        struct hub_answer a;
+        struct hub_answer a = { 0 };
         snprintf(range, sizeof range, "Content-Range: bytes %llu-%llu/%zu", (unsigned long long)at,
                  (unsigned long long)(at + n - 1), bytes.n);
         struct hub_request r = { .method = "PUT",
@@ -99,7 +99,7 @@ static int upload(struct cli *c, const char *name, const char *what, struct span
 
 static int artifact_is_there(struct cli *c, const char *name, bool *there)
 {
-    struct hub_answer a;
+    struct hub_answer a = { 0 };
     char *path = hub_path("/artifacts/", name, "");
     int rc = ask(c, &(struct hub_request){ .method = "HEAD", .path = path }, &a);
     *there = !rc && a.status == 200;
