@@ -269,6 +269,8 @@ static bool read_list(struct job *j, const char *name, size_t max, struct span *
 {
     json_t *arr = json_object_get(j->in, name), *v;
     size_t i;
+    *out = NULL;
+    *nr = 0;
     if (!json_is_array(arr) || !json_array_size(arr) || json_array_size(arr) > max)
         return job_fail(j, 400, "bad-member", "member \"%s\" has to be a list of 1 to %zu strings", name,
                         max);
