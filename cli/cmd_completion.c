@@ -46,8 +46,11 @@ static int completion_run(struct cli *c, const struct args *a)
         printf("\" ;;\n");
     }
     printf("    \"\") words=\"");
-    for (const struct command *const *t = cli_commands; *t; t++)
-        printf(" %.*s", (int)strcspn((*t)->name, " "), (*t)->name);
+    for (const struct command *const *t = cli_commands; *t; t++) {
+        const char *first = (*t)->name;
+        if (first)
+            printf(" %.*s", (int)strcspn(first, " "), first);
+    }
     opt_words(cli_common_opts);
     printf("\" ;;\n"
            "  esac\n"
