@@ -1,4 +1,4 @@
-/* hub/conn/conn.c - the life of a connection: handshake, reading, the end of each turn, deadlines, closing.
+/* hub/conn/conn.c - the life of a connection: handshake, the end of each turn, deadlines, closing.
  *
  * Within a turn a connection only takes notes: output queued, closed, more input waiting. What follows from
  * them happens once, at the end of the turn (turn_end), so that a protocol may call anything from anywhere.
@@ -8,7 +8,6 @@
 #include "base/log.h"
 
 #include <arpa/inet.h>
-#include <errno.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -235,7 +234,7 @@ static void on_timer(struct timer *t)
         conn_rearm(c);
 }
 
-/* ---- input ---------------------------------------------------------------------------------------- */
+/* ---- events --------------------------------------------------------------------------------------- */
 
 /* What epoll shall tell; it is asked only when that changes. */
 void conn_want(struct conn *c)
@@ -254,207 +253,6 @@ void conn_want(struct conn *c)
     c->flags = (uint16_t)((c->flags & ~(CONN_F_IN | CONN_F_OUT)) | flags);
     if (worker_rewatch(c->cw->w, &c->watch, (in ? EPOLLIN : 0u) | (out ? EPOLLOUT : 0u)) != ERR_OK)
         die(c);
-}
-
-static void drop_rest(struct conn *c)
-{
-    free(c->rest);
-    c->rest = NULL;
-    c->rest_len = c->rest_cap = 0;
-}
-
-/* Keeps what the protocol has not taken. `in` lies in c->rest or in the worker's buffer. */
-static void keep(struct conn *c, struct span in)
-{
-    if (c->phase != CONN_PHASE_OPEN || !in.n) {
-        drop_rest(c);
-        return;
-    }
-    if (in.n > c->proto->in_max && !(c->flags & CONN_F_PAUSED)) {
-        conn_close(c, CONN_CLOSE_PROTO);
-        return;
-    }
-    if (c->rest && in.p >= c->rest && in.p < c->rest + c->rest_cap) {
-        memmove(c->rest, in.p, in.n);
-    } else {
-        if (c->rest_cap < in.n || c->rest_cap / 4 > in.n) {
-            drop_rest(c);
-            if (!(c->rest = malloc(in.n))) {
-                conn_close(c, CONN_CLOSE_INTERNAL);
-                return;
-            }
-            c->rest_cap = (uint32_t)in.n;
-        }
-        memcpy(c->rest, in.p, in.n);
-    }
-    c->rest_len = (uint32_t)in.n;
-}
-
-/* Where new input goes: behind what was kept. A small rest moves to the worker's buffer, so that a connection
- * owns just its rest; a large one grows in place, so that it is not copied again and again. NULL: no memory.
- */
-static uint8_t *place_input(struct conn *c, size_t *room)
-{
-    if (c->rest_len <= CONN_KEEP_SMALL) {
-        memcpy(c->cw->in, c->rest ? c->rest : c->cw->in, c->rest_len);
-        *room = CONN_READ_MAX;
-        return c->cw->in;
-    }
-    if (c->rest_cap - c->rest_len < CONN_KEEP_SMALL) {
-        uint32_t cap = c->rest_len * 2 + CONN_KEEP_SMALL;
-        uint8_t *p = realloc(c->rest, cap);
-        if (!p)
-            return NULL;
-        c->rest = p;
-        c->rest_cap = cap;
-    }
-    *room = c->rest_cap - c->rest_len < CONN_READ_MAX ? c->rest_cap - c->rest_len : CONN_READ_MAX;
-    return c->rest;
-}
-
-static void put_frame(void *ctx, struct span frame)
-{
-    struct conn *c = ctx;
-    if (!out_put(c, frame))
-        conn_close(c, CONN_CLOSE_SLOW);
-    else
-        conn_make_dirty(c);
-}
-
-/* Turns n bytes of cw->raw into stream bytes at `to`. Returns how many; a WebSocket that ends closes *why. */
-static size_t unframe(struct conn *c, size_t n, uint8_t *to, enum conn_close *why)
-{
-    struct wr w = { to, n, 0 };
-    switch (ws_decode(c->ws, span_of(c->cw->raw, n), &w, put_frame, c)) {
-    case ERR_OK:
-        break;
-    case ERR_STOPPED:
-        *why = CONN_CLOSE_PEER;
-        break;
-    case ERR_NOMEM:
-        *why = CONN_CLOSE_INTERNAL;
-        break;
-    default:
-        *why = CONN_CLOSE_PROTO;
-        break;
-    }
-    return w.len;
-}
-
-static bool raw_buffer(struct conn_worker *cw)
-{
-    return cw->raw || (cw->raw = malloc(CONN_RAW_MAX));
-}
-
-/* Hands `have` kept and n new bytes at `base` to the protocol; if that passes the connection on, the rest
- * goes to its successor. */
-static void deliver(struct conn *c, uint8_t *base, size_t have, size_t n, enum conn_close end)
-{
-    struct span in = span_of(base, have + n);
-    c->flags &= (uint16_t)~CONN_F_SWITCHED;
-    c->proto->on_bytes(c, &in);
-    while (c->phase == CONN_PHASE_OPEN && c->flags & CONN_F_SWITCHED) {
-        c->flags &= (uint16_t)~CONN_F_SWITCHED;
-        if (c->ws && in.n) {
-            if (in.n > CONN_RAW_MAX) {
-                conn_close(c, CONN_CLOSE_PROTO);
-                break;
-            }
-            memcpy(c->cw->raw, in.p, in.n);
-            in = span_of(c->cw->in, unframe(c, in.n, c->cw->in, &end));
-        }
-        if (in.n && c->phase == CONN_PHASE_OPEN)
-            c->proto->on_bytes(c, &in);
-    }
-    keep(c, in);
-    if (end != CONN_CLOSE_REASONS)
-        conn_close(c, end);
-}
-
-static void on_eof(struct conn *c)
-{
-    c->flags |= CONN_F_EOF;
-    if (c->phase != CONN_PHASE_OPEN)
-        return;
-    if (c->proto->on_eof && !c->ws)
-        c->proto->on_eof(c);
-    else
-        conn_close(c, CONN_CLOSE_PEER);
-    conn_make_dirty(c);
-}
-
-/* One read of the socket. Returns the bytes; *eof and *broken say what else came. */
-static size_t take(struct conn *c, uint8_t *to, size_t room, bool *eof, bool *broken)
-{
-    size_t total = 0;
-    if (!c->tls) {
-        ssize_t n = recv(c->watch.fd, to, room, MSG_DONTWAIT);
-        *eof = n == 0;
-        *broken = n < 0 && errno != EAGAIN && errno != EINTR;
-        return n > 0 ? (size_t)n : 0;
-    }
-    while (total < room) {
-        size_t n = 0;
-        enum tls_need need = c->tls->ops->read(c->tls, to + total, room - total, &n);
-        total += n;
-        *eof = need == TLS_CLOSED;
-        *broken = need == TLS_FAILED;
-        if (need != TLS_DONE || !c->tls->ops->has_more(c->tls))
-            return total;
-    }
-    c->flags |= CONN_F_AGAIN; /* epoll does not see what lies in the TLS layer */
-    conn_make_dirty(c);
-    return total;
-}
-
-/* force: hand over what was kept even if nothing came. */
-static void read_input(struct conn *c, bool force)
-{
-    size_t room, have = c->rest_len;
-    bool eof = false, broken = false;
-    enum conn_close end = CONN_CLOSE_REASONS; /* goes on */
-    if (c->flags & CONN_F_SWITCHED && c->ws && c->rest_len) {
-        /* Passed on outside on_bytes: what was kept are frames. */
-        have = c->rest_len < CONN_RAW_MAX ? c->rest_len : CONN_RAW_MAX;
-        memcpy(c->cw->raw, c->rest, have);
-        drop_rest(c);
-        deliver(c, c->cw->in, 0, unframe(c, have, c->cw->in, &end), end);
-        return;
-    }
-    uint8_t *base = place_input(c, &room);
-    if (!base) {
-        conn_close(c, CONN_CLOSE_INTERNAL);
-        return;
-    }
-    size_t n = c->flags & CONN_F_EOF ? 0 : take(c, c->ws ? c->cw->raw : base + have, room, &eof, &broken);
-    if (n) {
-        conn_count(&c->cw->nr.bytes_in, n);
-        if (c->ws)
-            n = unframe(c, n, base + have, &end);
-    }
-    if (n || (force && have))
-        deliver(c, base, have, n, end);
-    else if (end != CONN_CLOSE_REASONS)
-        conn_close(c, end);
-    if (broken)
-        conn_close(c, c->tls ? CONN_CLOSE_TLS : CONN_CLOSE_PEER);
-    else if (eof)
-        on_eof(c);
-}
-
-/* The protocol is gone: what still comes is thrown away, until the peer has seen our end. */
-static void discard_input(struct conn *c)
-{
-    for (int i = 0; i < 4; i++) {
-        ssize_t n = recv(c->watch.fd, c->cw->in, CONN_READ_MAX, MSG_DONTWAIT);
-        if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
-            c->flags |= CONN_F_EOF;
-            conn_make_dirty(c);
-            return;
-        }
-        if (n < CONN_READ_MAX)
-            return;
-    }
 }
 
 static void open_proto(struct conn *c)
@@ -503,7 +301,7 @@ static void on_ready(struct watch *f, uint32_t events)
         break;
     case CONN_PHASE_OPEN:
         if (events & EPOLLIN && !(c->flags & CONN_F_PAUSED))
-            read_input(c, false);
+            conn_read_input(c, false);
         else if (events & (EPOLLERR | EPOLLHUP))
             conn_close(c, CONN_CLOSE_PEER); /* broken both ways: nothing can be read or sent */
         if (events & EPOLLOUT)
@@ -511,7 +309,7 @@ static void on_ready(struct watch *f, uint32_t events)
         break;
     case CONN_PHASE_LINGER:
         if (events & (EPOLLIN | EPOLLERR | EPOLLHUP))
-            discard_input(c);
+            conn_discard_input(c);
         if (events & EPOLLOUT)
             conn_make_dirty(c);
         break;
@@ -539,7 +337,7 @@ static void end_proto(struct conn *c)
         c->proto->on_close(c, why);
     free(c->state);
     c->state = NULL;
-    drop_rest(c);
+    conn_drop_rest(c);
     if (c->ws && !ws_is_closed(c->ws) && why != CONN_CLOSE_PEER) {
         uint8_t frame[4];
         out_put(c, span_of(frame, ws_close_frame(frame, ws_code(why))));
@@ -586,7 +384,7 @@ static void bury(struct conn *c)
     worker_close(c->cw->w, &c->watch);
     ws_free(c->ws);
     out_free(c);
-    drop_rest(c);
+    conn_drop_rest(c);
     if (c->source)
         source_give_back(net->sources, c->source);
     if (!(c->flags & CONN_F_EXEMPT))
@@ -604,7 +402,7 @@ static void turn_end(struct conn *c)
     }
     if (c->phase == CONN_PHASE_OPEN && (c->flags & (CONN_F_AGAIN | CONN_F_PAUSED)) == CONN_F_AGAIN) {
         c->flags &= (uint16_t)~CONN_F_AGAIN;
-        read_input(c, true);
+        conn_read_input(c, true);
     }
     if (c->phase == CONN_PHASE_CLOSING)
         end_proto(c);
@@ -705,7 +503,7 @@ static void free_old_state(struct deferred *d)
 void conn_switch(struct conn *c, const struct conn_proto *proto, void *listener_ctx, bool websocket)
 {
     struct old_state *old = malloc(sizeof *old);
-    if (c->phase != CONN_PHASE_OPEN || !old || (websocket && (!raw_buffer(c->cw) || ws_new(&c->ws)))) {
+    if (c->phase != CONN_PHASE_OPEN || !old || (websocket && (!conn_raw_buffer(c->cw) || ws_new(&c->ws)))) {
         free(old);
         conn_close(c, CONN_CLOSE_INTERNAL);
         c->flags &= (uint16_t)~CONN_F_OPENED; /* the old protocol has said goodbye, the new one never came */

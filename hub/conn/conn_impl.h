@@ -149,6 +149,14 @@ void conn_want(struct conn *c); /* tells epoll what we wait for now */
 void conn_flush_worker(struct deferred *d);
 void conn_stop_worker(struct conn_worker *cw, bool kill);
 
+/* conn_in.c */
+/* Reads once and hands over. force: hand over what was kept even if nothing came. */
+void conn_read_input(struct conn *c, bool force);
+/* The protocol is gone: what still comes is thrown away. */
+void conn_discard_input(struct conn *c);
+void conn_drop_rest(struct conn *c);
+bool conn_raw_buffer(struct conn_worker *cw); /* false: no memory */
+
 /* conn_out.c: false when memory ran out, or out_max bytes were unsent before. */
 bool out_put(struct conn *c, struct span s);
 bool out_put_file(struct conn *c, int fd, uint64_t offset, uint64_t len);
