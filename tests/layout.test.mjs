@@ -2,7 +2,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -40,7 +40,7 @@ function wrongIncludes(path, list) {
   const place = placeOf(path);
   if (!place) return [`${path}: not in any known folder`];
   // A unit test may use what lies below as its reference, and the fakes; never another front or program.
-  const allowed = /_test\.[ch]$/.test(path) ? [...ground, 'device', 'hub', 'cli', 'tests/fake'] : may[place];
+  const allowed = isTest(path) ? [...ground, 'device', 'hub', 'cli', 'tests/fake'] : may[place];
   const wrong = [];
   for (const inc of list) {
     if (!inc.includes('/')) wrong.push(`${path}: "${inc}" is not named from the top of the tree`);
@@ -49,6 +49,7 @@ function wrongIncludes(path, list) {
   }
   return wrong;
 }
+const isTest = (f) => /_(test|suite)\.[ch]$/.test(f) || f.startsWith('tests/');
 const read = (f) => readFileSync(join(root, f), 'utf8');
 const includes = (f) => [...read(f).matchAll(/^\s*#\s*include\s+"([^"]+)"/gm)].map((m) => m[1]);
 
@@ -67,7 +68,7 @@ test('an include that points down is found', () => {
 test('the device side keeps to what a chip has', () => {
   const allowed = new Set(['stdint.h', 'stddef.h', 'stdbool.h', 'string.h', 'jsmn.h', 'assert.h', 'limits.h']);
   const wrong = [];
-  for (const f of files.filter((p) => /^(core|device)\//.test(p) && !/^device\/(sim|agent)\//.test(p) && !/_test\.[ch]$/.test(p)))
+  for (const f of files.filter((p) => /^(core|device)\//.test(p) && !/^device\/(sim|agent)\//.test(p) && !isTest(p)))
     for (const m of read(f).matchAll(/^\s*#\s*include\s+<([^>]+)>/gm))
       if (!allowed.has(m[1])) wrong.push(`${f}: <${m[1]}>`);
   assert.deepEqual(wrong, []);
@@ -78,5 +79,13 @@ test('every source file opens by saying what it is for', () => {
 });
 
 test('a file that has grown too long is split', () => {
-  assert.deepEqual(files.filter((f) => !/_test\.[ch]$/.test(f) && read(f).split('\n').length > 751), []);
+  assert.deepEqual(files.filter((f) => !isTest(f) && read(f).split('\n').length > 751), []);
+});
+
+test('the map names only what is there', () => {
+  const missing = [];
+  for (const doc of ['docs/architecture.md', 'README.md', 'CONTRIBUTING.md'])
+    for (const [, path] of read(doc).matchAll(/`((?:base|core|port|device|hub|cli|tests|bench|demo|deploy|docs)\/[\w./-]*)`/g))
+      if (!existsSync(join(root, path)) && !/NAME/.test(path)) missing.push(`${doc}: ${path}`);
+  assert.deepEqual(missing, []);
 });
