@@ -166,3 +166,15 @@ test('a wrong configuration is told with its line; SIGTERM stops agent and appli
   assert.equal(isAlive(pid), false);
   assert.equal(existsSync(out('app.sock')), false);
 });
+
+test('a hub whose authority is not the pinned one is refused by name of the reason, and learns nothing', async () => {
+  const file = out('other.yaml');
+  writeFileSync(file, readFileSync(out('agent.yaml'), 'utf8').replace(/ca=[0-9a-f]{64}/, `ca=${'11'.repeat(32)}`)
+    .replace('id: gw-1', 'id: gw-2').replaceAll(out('state'), out('other')).replaceAll(out('app.sock'), out('other.sock')));
+  const other = fleet.spawn('roost-agent', ['--config', file]);
+  await waitFor('two attempts', () => other.out.split('fetch.failed').length > 2);
+  assert.match(other.out, /certificate/);
+  await other.stop();
+  assert.equal(other.code, 0);
+  assert.equal((await fleet.hub.request('GET', '/roost/v1/devices/gw-2')).status, 404);
+});
