@@ -3,7 +3,6 @@
 #include "device/agent/agent.h"
 
 #include <getopt.h>
-#include <stdlib.h>
 
 static const char help[] =
     "usage: roost-agent [--config FILE] [--check-config | --status]\n"
@@ -66,12 +65,13 @@ int main(int argc, char **argv)
         agent_config_free(&cfg);
         return code;
     }
-    struct agent *a = malloc(sizeof *a);
-    if (!a || curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+    static struct agent a; /* too large for a stack */
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
+        agent_config_free(&cfg);
         return 1;
-    int code = agent_init(a, path, &cfg) == ERR_OK ? agent_run(a) : 1;
-    agent_fini(a);
-    free(a);
+    }
+    int code = agent_init(&a, path, &cfg) == ERR_OK ? agent_run(&a) : 1;
+    agent_fini(&a);
     curl_global_cleanup();
     return code;
 }

@@ -242,7 +242,9 @@ enum err shard_new(struct shard **out, const struct sim_options *opt, unsigned i
         goto fail;
     }
     e = ERR_NOMEM;
-    if (!(s->devs = calloc(s->dev_nr, sizeof *s->devs)) || !(s->heap = calloc(s->dev_nr, sizeof *s->heap)))
+    s->devs = calloc(s->dev_nr, sizeof *s->devs);
+    s->heap = calloc(s->dev_nr, sizeof *s->heap); /* of pointers: NOLINT(bugprone-sizeof-expression) */
+    if (!s->devs || !s->heap)
         goto fail;
     if (!opt->flash_dir) {
         s->cells_len = len * s->dev_nr;

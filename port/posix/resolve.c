@@ -22,8 +22,11 @@ void resolver_init(struct resolver *r)
 
 void resolver_fini(struct resolver *r)
 {
-    for (struct list *n; (n = list_pop(&r->cache)) != NULL;)
+    for (struct list *n = r->cache.next, *next; n != &r->cache; n = next) {
+        next = n->next;
         lookup_unref(CONTAINER_OF(n, struct lookup, node));
+    }
+    list_init(&r->cache);
 }
 
 void lookup_unref(struct lookup *l)
