@@ -31,7 +31,7 @@ const may = {
   'hub/front': [...ground, 'hub/loop', 'hub/conn', ...backends, 'hub/domain'],
   'hub': [...ground, 'hub'],
   'cli': ground,
-  'bench': ground,
+  'bench': [...ground, 'hub'],
   'tests': [...ground, 'device', 'hub', 'cli'],
 };
 const placeOf = (path) => Object.keys(may).filter((p) => path.startsWith(p + '/')).sort((a, b) => b.length - a.length)[0];
