@@ -468,6 +468,16 @@ void access_start(struct access_check *c)
     c->store.op.done(&c->store.op);
 }
 
+bool access_is_stale(const struct access_check *c)
+{
+    uint8_t buf[KEY_CAP];
+    struct shard *s = shard_of(c->hub->access, name_make(buf, 'd', identity_of(c)));
+    pthread_mutex_lock(&s->lock);
+    bool stale = s->epoch != c->epochs[1];
+    pthread_mutex_unlock(&s->lock);
+    return stale;
+}
+
 static enum err status_run(struct store_tx *tx, struct store_op *self)
 {
     struct access_status *s = (struct access_status *)(void *)self;

@@ -72,6 +72,11 @@ void access_start(struct access_check *c);
 void access_forget(struct access *a, struct span identity);
 void access_forget_policy(struct access *a, struct span name);
 
+/* Has anything about the proven identity been announced (access_forget) since the check read it? Who attaches
+ * a session to the bus only after the check asks this afterwards: what was announced in between woke nobody.
+ * May also say yes for a neighbour's sake. */
+bool access_is_stale(const struct access_check *c);
+
 /* Is the identity still there and enabled, with this generation? For sessions that are told to look again.
  * Same life as access_check. err: ERR_OK, ERR_DENIED, or the store's. */
 struct access_status {

@@ -109,6 +109,8 @@ static void login_finish(struct conn *c, struct login *l)
     connack(c, l->found && !l->connect.clean, MQTT_CONNACK_OK);
     METRIC_ADD(h, mqtt_connects_total, 1);
     session_note_presence(c);
+    if (access_is_stale(&l->check)) /* disabled or deleted while it logged in: the wake-up found nobody */
+        session_check_identity(c);
     login_free(l);
     s->rx_ms = worker_now_ms(conn_worker(c));
     session_arm(c);

@@ -255,7 +255,7 @@ static void status_done(struct op *op)
     free(t);
 }
 
-static void check_identity(struct conn *c)
+void session_check_identity(struct conn *c)
 {
     const struct session *s = session_of(c);
     struct span id = session_identity(s), generation = session_generation(s);
@@ -285,7 +285,7 @@ static void session_on_wake(struct conn *c, uint32_t what)
         return;
     }
     if (what & BUS_WAKE_IDENTITY)
-        check_identity(c);
+        session_check_identity(c);
     if (what & BUS_WAKE_C2D)
         session_deliver(c);
 }

@@ -165,6 +165,8 @@ void session_resume(struct conn *c);
 bool session_log_allowed(struct mqtt_worker *mw);
 
 void session_note_presence(struct conn *c);
+/* Asks the store whether the identity is still good; closes when it is not. */
+void session_check_identity(struct conn *c);
 
 /* login.c: CONNECT came, the first packet. */
 void session_login(struct conn *c, const struct mqtt_packet *p);

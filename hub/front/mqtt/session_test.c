@@ -252,6 +252,23 @@ static void test_a_connection_that_dies_while_it_logs_in(void **state)
     fake_drop(c);
 }
 
+/* The credentials were good when they were looked at; the session is attached only after the store has been
+ * asked for its subscriptions, and a wake-up in between finds nobody. */
+static void test_disabled_while_it_logs_in(void **state)
+{
+    (void)state;
+    struct hello h = hello_of("d1");
+    fake_drop(online("d1")); /* from here on its keys are known without a read */
+    struct conn *c = dial(&h);
+    fixture_device(&fx, "d1", DEVICE_DISABLED);
+    access_forget(fx.hub.access, SPAN("d1"));
+    assert_false(bus_wake(fx.hub.bus, SPAN("d1"), BUS_WAKE_IDENTITY));
+    expect_connack(c, true, 0);
+    expect_closed(c, CONN_CLOSE_AUTH);
+    fake_drop(c);
+    expect_refused(&h);
+}
+
 static void test_disabled_and_deleted_while_connected(void **state)
 {
     (void)state;
@@ -508,6 +525,7 @@ int main(void)
         T(test_malformed_packets_close),
         T(test_takeover),
         T(test_a_connection_that_dies_while_it_logs_in),
+        T(test_disabled_while_it_logs_in),
         T(test_disabled_and_deleted_while_connected),
         T(test_keep_alive),
         T(test_token_expiry_closes),
