@@ -24,6 +24,12 @@ uint32_t telemetry_partition(const struct hub *h, struct span device)
     return crc32_update(0, device) % stream_partitions(h->stream);
 }
 
+/* Who a message comes from is said by the connection alone. */
+static bool is_ours_to_say(int system)
+{
+    return system == BAG_CONNECTION_DEVICE_ID || system == BAG_CONNECTION_MODULE_ID;
+}
+
 /* Sum of what counts against the limit: body, values of system properties, names and values of the others. */
 static enum err record_encode(const struct hub *h, const struct telemetry_in *in, struct wr *w,
                               struct wr *mem)
@@ -37,6 +43,8 @@ static enum err record_encode(const struct hub *h, const struct telemetry_in *in
     while ((e = bag_next(&bag, mem, &item)) == ERR_OK) {
         int system = bag_system_of_wire(item.name);
         counted += (system < 0 ? item.name.n : 0) + item.value.n;
+        if (is_ours_to_say(system))
+            continue;
         if (system >= 0)
             message_put_system(w, (enum bag_system)system, item.value);
         else

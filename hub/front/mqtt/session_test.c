@@ -347,6 +347,22 @@ static void test_token_expiry_closes(void **state)
 
 /* ---- telemetry -------------------------------------------------------------------------------------- */
 
+/* A device cannot put another device's or a module's name on its telemetry. */
+static void test_telemetry_does_not_name_its_sender(void **state)
+{
+    (void)state;
+    struct conn *c = online("d1");
+    publish(c, "devices/d1/messages/events/$.cdid=d2&%24.cmid=m1&$.cid=c1", SPAN("x"), 1, 5);
+    expect_id(c, MQTT_PUBACK, 5);
+    assert_int_equal(stored("d1"), 1);
+    assert_true(span_eq(last.device, SPAN("d1")));
+    assert_int_equal(last.module.n, 0);
+    assert_null(last.system[BAG_CONNECTION_DEVICE_ID].p);
+    assert_null(last.system[BAG_CONNECTION_MODULE_ID].p);
+    assert_true(span_eq(last.system[BAG_CORRELATION_ID], SPAN("c1")));
+    fake_drop(c);
+}
+
 static void test_telemetry_with_its_properties(void **state)
 {
     (void)state;
@@ -529,6 +545,7 @@ int main(void)
         T(test_disabled_and_deleted_while_connected),
         T(test_keep_alive),
         T(test_token_expiry_closes),
+        T(test_telemetry_does_not_name_its_sender),
         T(test_telemetry_with_its_properties),
         T(test_retain_and_dup_become_properties),
         T(test_answers_leave_in_order_and_the_window_holds),
