@@ -103,7 +103,7 @@
     END(bootstrap)                                                                                           \
     SECTION(updates, "Check-ins and tickets.")                                                               \
     NUMBER(updates, checkin_s, 21600, 10, 2592000, "how often devices check in")                             \
-    NUMBER(updates, ticket_ttl_s, 3600, 60, 31536000, "how long a deployment ticket is good")              \
+    NUMBER(updates, ticket_ttl_s, 3600, 60, 31536000, "how long a deployment ticket is good")                \
     WORD(updates, mirror, "",                                                                                \
          "base URL that has the artifacts too (http, https, ftp, ftps; at most 150 bytes): devices try it "  \
          "before the hub")                                                                                   \

@@ -248,19 +248,24 @@ static void assert_state_of(const struct dev *d, const uint8_t id[CAMPAIGN_ID_LE
     if (is != state)
         fail_msg("%s is %s, not %s", d->id, deployment_state_name(is), deployment_state_name(state));
 }
+struct state_asked {
+    uint8_t *id;
+    unsigned state; /* out */
+};
 static enum err run_campaign_state(struct store_tx *tx, void *ctx)
 {
+    struct state_asked *a = ctx;
     struct campaign_row c;
-    enum err e = tx_campaign_get(tx, span_of(*(uint8_t **)ctx, CAMPAIGN_ID_LEN), &c);
+    enum err e = tx_campaign_get(tx, span_of(a->id, CAMPAIGN_ID_LEN), &c);
     assert_int_equal(e, ERR_OK);
-    *(uint8_t **)ctx = (uint8_t *)0 + c.state;
+    a->state = c.state;
     return e;
 }
 static unsigned campaign_state(uint8_t *id)
 {
-    uint8_t *p = id;
-    assert_int_equal(fixture_tx(&fx, run_campaign_state, &p), ERR_OK);
-    return (unsigned)(uintptr_t)p;
+    struct state_asked a = { id, 0 };
+    assert_int_equal(fixture_tx(&fx, run_campaign_state, &a), ERR_OK);
+    return a.state;
 }
 static enum err run_sweep(struct store_tx *tx, void *ctx)
 {
