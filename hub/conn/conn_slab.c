@@ -6,8 +6,8 @@
 
 static bool grow(struct conn_worker *cw)
 {
-    struct conn **slabs = realloc(
-        cw->slabs, (cw->slab_nr + 1) * sizeof(struct conn *)); /* NOLINT(bugprone-sizeof-expression) */
+    /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers is meant */
+    struct conn **slabs = realloc(cw->slabs, (cw->slab_nr + 1) * sizeof *slabs);
     if (!slabs)
         return false;
     cw->slabs = slabs;
