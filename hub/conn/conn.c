@@ -230,7 +230,8 @@ static void on_timer(struct timer *t)
         if (c->proto->on_timer)
             c->proto->on_timer(c);
     }
-    if (!conn_is_closing(c))
+    /* Also while it lingers: what fired may have been set for the protocol, earlier than the last deadline. */
+    if (!conn_is_closing(c) || c->phase == CONN_PHASE_LINGER)
         conn_rearm(c);
 }
 

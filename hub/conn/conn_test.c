@@ -399,6 +399,23 @@ static void who_lingers_too_long_is_let_go(void **state)
     net_stop(&f);
 }
 
+/* A timer of the protocol that was due before the last deadline must not be the last one. */
+static void a_timer_from_before_does_not_keep_who_lingers(void **state)
+{
+    struct net_fixture f;
+    (void)state;
+    limits.linger_ms = 50;
+    net_start(&f, &limits, NULL, &proto, NULL);
+    int fd = net_connect(&f);
+    NET_UNTIL(&f, seen.opened == 1);
+    conn_arm(seen.c, worker_now_ms(f.w) + 10);
+    conn_close(seen.c, CONN_CLOSE_DONE);
+    NET_UNTIL(&f, net_stats(&f).open == 0); /* though the client never closes */
+    assert_int_equal(seen.timers, 0);
+    close(fd);
+    net_stop(&f);
+}
+
 static void an_old_address_finds_nobody(void **state)
 {
     struct net_fixture f;
@@ -533,6 +550,7 @@ int main(void)
         T(unsent_output_has_a_cap),
         T(last_words_arrive_though_input_is_unread),
         T(who_lingers_too_long_is_let_go),
+        T(a_timer_from_before_does_not_keep_who_lingers),
         T(an_old_address_finds_nobody),
         T(killing_ends_all_at_once),
         T(many_workers_share_a_port),
