@@ -455,6 +455,8 @@ static void on_drained(struct conn *c)
             fn(&s->ex->r);
     } else if (s->wait_drain) {
         s->wait_drain = false;
+        conn_arm(c,
+                 conn_now(c) + or_default(http_limits_of(c)->idle_ms, defaults.idle_ms)); /* idle from here */
         if (s->eof && !c->rest_len)
             conn_close(c, CONN_CLOSE_DONE);
         conn_pause(c, false);

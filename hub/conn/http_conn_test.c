@@ -8,6 +8,7 @@
 static struct http_req *held[8];
 static int held_nr, gone_nr, room_nr;
 static char big[400000];
+enum { HUGE_LEN = 32 << 20 };
 
 static void echo(struct http_req *r)
 {
@@ -44,6 +45,13 @@ static void file(struct http_req *r)
     http_answer_file(r, 200, "application/octet-stream", dup(fileno(f)), 100, sizeof big - 100, NULL);
     fclose(f);
 }
+static void huge(struct http_req *r) /* more than the kernel keeps for a reader that stands still */
+{
+    FILE *f = tmpfile();
+    assert_int_equal(ftruncate(fileno(f), HUGE_LEN), 0);
+    http_answer_file(r, 200, "application/octet-stream", dup(fileno(f)), 0, HUGE_LEN, NULL);
+    fclose(f);
+}
 static void on_gone(struct http_req *r)
 {
     gone_nr++;
@@ -76,6 +84,7 @@ static const struct http_route table[] = {
     { HTTP_GET_ | HTTP_HEAD_, "/Devices/{}/modules/{}", show, 0 },
     { HTTP_GET_ | HTTP_HEAD_, "/large", large, 0 },
     { HTTP_GET_ | HTTP_HEAD_, "/file", file, 0 },
+    { HTTP_GET_, "/huge", huge, 0 },
     { HTTP_GET_, "/hold", hold, 0 },
     { HTTP_GET_, "/empty", empty, 0 },
     { HTTP_GET_, "/stream", stream, 0 },
@@ -364,6 +373,33 @@ static void deadlines_end_what_does_not_come(void **state)
     assert_true(net_stats(f).closed[CONN_CLOSE_TIMEOUT] >= 1);
 }
 
+/* Who takes longer for an answer than he may be idle is idle afterwards, not before and not never. */
+static void idle_time_begins_when_the_answer_has_left(void **state)
+{
+    struct net_fixture *f = *state;
+    static char out[500000];
+    const struct http_limits quick = { .idle_ms = 20, .head_ms = 20, .body_ms = 20 };
+    size_t got = 0;
+    routes.limits = &quick;
+    int fd = net_connect(f);
+    net_write(f, fd, "GET /huge HTTP/1.1\r\nHost: h\r\n\r\n", 31);
+    uint64_t from = worker_now_ms(f->w);
+    NET_UNTIL(f, worker_now_ms(f->w) > from + 60);
+    assert_int_equal(net_stats(f).open, 1);
+    for (ssize_t n, turns = 0; (n = net_try_read(fd, out, sizeof out)) != 0 && turns < 300;) {
+        assert_int_not_equal(n, -1);
+        if (n > 0) {
+            got += (size_t)n;
+        } else {
+            worker_turn(f->w, 10);
+            turns += got >= HUGE_LEN; /* all is here: now the end is due */
+        }
+    }
+    assert_true(got > HUGE_LEN);
+    assert_int_equal(net_stats(f).closed[CONN_CLOSE_TIMEOUT], 1);
+    close(fd);
+}
+
 static void draining_lets_requests_finish(void **state)
 {
     struct net_fixture *f = *state;
@@ -395,7 +431,8 @@ int main(void)
         T(continue_is_said_when_it_is_waited_for), T(streams_go_on_when_there_is_room),
         T(an_answer_to_nobody_is_harmless),        T(a_half_closed_client_gets_its_answer),
         T(heads_and_targets_have_a_limit),         T(bodies_share_a_limit),
-        T(deadlines_end_what_does_not_come),       T(draining_lets_requests_finish),
+        T(deadlines_end_what_does_not_come),       T(idle_time_begins_when_the_answer_has_left),
+        T(draining_lets_requests_finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
