@@ -187,7 +187,8 @@ static void *thread_main(void *arg)
     self = w;
     while (!atomic_load(&w->stopping))
         worker_turn(w, -1);
-    worker_turn(w, 0); /* what was posted before the stop, and its consequences */
+    run_mail(w);       /* what was posted before the stop: with many events a turn may not come to it */
+    worker_turn(w, 0); /* and its consequences */
     while (!list_is_empty(&w->deferred))
         worker_turn(w, 0);
     return NULL;

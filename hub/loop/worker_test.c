@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -46,6 +47,38 @@ static void posts_run_in_order_on_its_thread(void **state)
     }
     assert_int_equal(worker_index(w), 3);
     assert_null(worker_self());
+    worker_free(w);
+}
+
+static void not_again(struct watch *f, uint32_t events)
+{
+    (void)f;
+    (void)events;
+}
+
+/* More is ready than one turn asks for: what was posted before the stop runs all the same. */
+static void posts_run_before_the_end_however_busy(void **state)
+{
+    enum { BUSY = 800 };
+    static struct watch busy[BUSY];
+    struct worker *w;
+    struct counted_op op = { .op.done = count_done };
+    (void)state;
+    atomic_store(&posted_done, 0);
+    assert_int_equal(worker_new(&w, 0), ERR_OK);
+    int fd = eventfd(1, EFD_CLOEXEC);
+    for (int i = 0; i < BUSY; i++) {
+        busy[i] = (struct watch){ .fd = dup(fd), .on_ready = not_again };
+        assert_true(busy[i].fd >= 0);
+        assert_int_equal(worker_watch(w, &busy[i], EPOLLIN), ERR_OK);
+    }
+    worker_post(w, &op.op);
+    assert_int_equal(worker_start(w), ERR_OK);
+    worker_stop(w);
+    assert_int_equal(atomic_load(&posted_done), 1);
+    for (int i = 0; i < BUSY; i++)
+        worker_close(w, &busy[i]);
+    close(fd);
     worker_free(w);
 }
 
@@ -185,6 +218,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(posts_run_in_order_on_its_thread),
+        cmocka_unit_test(posts_run_before_the_end_however_busy),
         cmocka_unit_test(a_timer_for_now_runs_once_a_turn),
         cmocka_unit_test(no_event_after_unwatch),
         cmocka_unit_test(deferred_by_deferred_waits_a_turn_but_does_not_sleep),
