@@ -11,6 +11,7 @@ struct list_task {        /* owned by itself */
     struct c2d_list list; /* first */
     struct mqtt_worker *mw;
     struct bus_addr addr;
+    uint64_t from_seq, from_bcast; /* where the session stood when it asked */
     uint8_t device[DEVICE_ID_MAX];
 };
 
@@ -94,6 +95,9 @@ static void listed(struct op *op)
             if (session_log_allowed(t->mw)) /* the next wake-up or connection asks again */
                 log_warn("mqtt.c2d", "device=%.*s err=%s", (int)t->list.device.n,
                          (const char *)t->list.device.p, err_name(op->err));
+        } else if (s->c2d_seq != t->from_seq || s->c2d_bcast != t->from_bcast) {
+            /* The lock ran out meanwhile: what was asked for lies behind what is due again. */
+            s->flags |= SESSION_F_MORE;
         } else if (t->list.items_nr && !(s->flags & SESSION_F_ORDERED)) {
             /* An earlier connection may have delivered and completed some of these a moment ago: ask again,
              * behind what it wrote, so that repetitions carry DUP and count, and nothing comes twice for
@@ -137,8 +141,8 @@ void session_deliver(struct conn *c)
     memcpy(t->device, who.device.p, who.device.n);
     t->list.hub = session_hub(c);
     t->list.device = span_of(t->device, who.device.n);
-    t->list.after_seq = s->c2d_seq;
-    t->list.after_bcast = s->c2d_bcast;
+    t->list.after_seq = t->from_seq = s->c2d_seq;
+    t->list.after_bcast = t->from_bcast = s->c2d_bcast;
     t->list.items_max = room;
     t->list.ordered = s->flags & SESSION_F_ORDER_DUE;
     t->list.store.op.home = worker_mailbox(conn_worker(c));
