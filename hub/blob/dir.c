@@ -150,7 +150,7 @@ static enum err count_files(int dir_fd, size_t *nr)
 static enum err dir_upload_open(struct blob *b, struct span name, struct blob_upload **out, uint64_t *have)
 {
     struct dir *d = (struct dir *)b;
-    struct stat st;
+    struct stat st, named;
     enum err e = ERR_OK;
     struct dir_upload *u = calloc(1, sizeof *u);
     if (!u)
@@ -173,6 +173,9 @@ static enum err dir_upload_open(struct blob *b, struct span name, struct blob_up
         e = errno == EWOULDBLOCK ? ERR_EXISTS : failed("flock", u->name);
     if (!e && fstat(u->fd, &st))
         e = failed("stat", u->name);
+    /* Between opening and locking, whoever held it may have made a blob of it, or thrown it away. */
+    if (!e && (fstatat(d->uploads_fd, u->name, &named, AT_SYMLINK_NOFOLLOW) || named.st_ino != st.st_ino))
+        e = ERR_EXISTS;
     if (e) {
         if (u->fd >= 0)
             close(u->fd);
