@@ -511,6 +511,26 @@ static void test_ticket_numbers_rise_across_hubs(void **state)
     assert_int_equal(d.ticket.ticket_seq, 4002);
 }
 
+/* A number at its end stands in nobody's way: the record of a higher epoch that heals it must still arrive.
+ */
+static void test_a_spent_ticket_number_still_gets_trust(void **state)
+{
+    (void)state;
+    static struct trust_object next;
+    struct dev d = device("a", 7);
+    d.r.ticket_seq = UINT32_MAX;
+    checkin(&d);
+    assert_false(d.got_ticket);
+    trust_fixture_record(&next, 2, TRUST_KEY_RELEASE, TRUST_KEY_DIRECTOR, 0, TRUST_KEY_ROOT);
+    assert_int_equal(fixture_tx(&fx, run_publish, &next), ERR_OK);
+    checkin(&d);
+    assert_true(d.got_trust && !d.got_ticket);
+    d.r.ticket_seq = 0; /* forgotten with the old epoch */
+    d.r.trust_version = 2;
+    checkin(&d);
+    assert_true(d.got_ticket);
+}
+
 static void test_campaign_for_listed_devices(void **state)
 {
     struct dev d = device("d1", 7), e = device("d2", 7), f = device("d3", 8);
@@ -745,6 +765,7 @@ int main(void)
         T(test_an_offer_that_is_not_taken_up_comes_again),
         T(test_stale_and_repeated_reports),
         T(test_ticket_numbers_rise_across_hubs),
+        T(test_a_spent_ticket_number_still_gets_trust),
         T(test_campaign_for_listed_devices),
         T(test_newer_campaigns_take_over),
         T(test_an_older_standing_campaign_does_not_undo),

@@ -1,5 +1,6 @@
 /* hub/domain/checkin.c - a report comes in, an answer goes out: the trust records the device misses, and a
  * ticket when there is something to do. */
+#include "base/log.h"
 #include "hub/domain/audit.h"
 #include "hub/domain/campaign.h"
 #include "hub/domain/trust.h"
@@ -404,8 +405,11 @@ static enum err offer(struct checkin *c, struct span campaign, const struct rele
     }
     /* Higher than anything this device obeyed, here or at an earlier hub. */
     uint32_t seq = c->ticket_seq > c->r.ticket_seq ? c->ticket_seq : c->r.ticket_seq;
-    if (seq == UINT32_MAX)
-        return ERR_LIMIT;
+    if (seq == UINT32_MAX) { /* no ticket can follow; a trust record of a higher epoch makes it forget */
+        log_warn("checkin.sequence", "device=%.*s what=ticket-numbers-spent", (int)c->device.n,
+                 (const char *)c->device.p);
+        return ERR_OK;
+    }
     deployment_offer(&row, &f, seq + 1, payload_len_of(&rel));
     e = tx_deployment_put(c->tx, &row);
     if (e)
