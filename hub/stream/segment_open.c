@@ -212,12 +212,16 @@ static enum err seg_load(struct segs *s, uint64_t id, struct seg **out)
     return e;
 }
 
-/* A segment without a head: the last one was being made when the hub died (nothing in it was acknowledged),
- * another one is damaged and put aside. */
+/* A segment without a head: the last one was being made when the hub died (nothing in it was acknowledged:
+ * nothing is written behind a head that is not durable), another one is damaged and put aside. */
 static enum err seg_without_head(struct segs *s, uint64_t id, bool last)
 {
     char name[32], aside[40];
+    struct stat st;
     seg_name(name, id);
+    if (last && fstatat(s->dir_fd, name, &st, 0))
+        return seg_failed("stat", name);
+    last = last && st.st_size <= (off_t)SEG_HEAD_LEN;
     snprintf(aside, sizeof aside, "%s.bad", name);
     if (last && unlinkat(s->dir_fd, name, 0))
         return seg_failed("unlink", name);

@@ -390,6 +390,25 @@ static void test_a_segment_that_was_being_made(void **state)
     stream_close(s);
 }
 
+/* A head that is damaged in front of records is no reason to throw the records away. */
+static void test_the_newest_with_a_damaged_head_is_kept(void **state)
+{
+    struct stream *s;
+    char path[128];
+    (void)state;
+    OK(open_it(&s, wall_ms));
+    put(s, 0, 0);
+    stream_close(s);
+    seg_path(path, 1);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    assert_int_equal(pwrite(fd, "?", 1, 20), 1);
+    close(fd);
+    OK(open_it(&s, wall_ms));
+    assert_int_equal(files_nr(".bad"), 1);
+    put(s, 0, 0);
+    stream_close(s);
+}
+
 static sem_t hold;
 static bool holding;
 
@@ -472,6 +491,7 @@ int main(void)
         cmocka_unit_test_setup(test_positions_over_many_segments, fresh),
         cmocka_unit_test_setup(test_positions_in_a_large_segment, fresh),
         cmocka_unit_test_setup(test_a_segment_that_was_being_made, fresh),
+        cmocka_unit_test_setup(test_the_newest_with_a_damaged_head_is_kept, fresh),
         cmocka_unit_test_setup(test_too_much_waiting_is_refused, fresh),
         cmocka_unit_test_setup(test_directories, fresh),
     };
