@@ -668,6 +668,33 @@ static void test_many_campaigns_for_one_device(void **state)
     assert_true(other.got_ticket);
 }
 
+/* Campaigns for other hardware that name the device lie in front of the one that it failed. */
+static void test_failures_behind_many_campaigns_are_not_forgotten(void **state)
+{
+    struct dev d = device("d1", 7);
+    uint8_t id[CAMPAIGN_ID_LEN];
+    (void)state;
+    memcpy(d.r.running, r1, OBJECT_ID_LEN);
+    assert_int_equal(campaign(r2, NULL), CAMPAIGN_CREATED);
+    memcpy(id, created.id, sizeof id);
+    for (int i = 0; i < 2; i++) {
+        checkin(&d);
+        assert_true(d.got_ticket);
+        take_ticket(&d);
+        trial(&d);
+        revert(&d, REASON_WATCHDOG);
+        checkin(&d);
+        fixture_clock_offset_ms += (int64_t)DEPLOYMENT_RETRY_REVERTED_MS + 1000;
+    }
+    checkin(&d);
+    assert_false(d.got_ticket);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(campaign(r8, (const char *const[]){ "d1", NULL }), CAMPAIGN_CREATED);
+    checkin(&d);
+    assert_false(d.got_ticket);
+    assert_int_equal(row_of(&d, id).attempts, 2);
+}
+
 static void test_late_joiner_and_skipped(void **state)
 {
     struct dev d = device("d1", 7);
@@ -771,6 +798,7 @@ int main(void)
         T(test_an_older_standing_campaign_does_not_undo),
         T(test_a_sweep_has_a_cap_and_goes_on),
         T(test_many_campaigns_for_one_device),
+        T(test_failures_behind_many_campaigns_are_not_forgotten),
         T(test_late_joiner_and_skipped),
         T(test_never_offer_what_cannot_fit),
         T(test_missing_trust_records_come_along),

@@ -26,7 +26,7 @@ struct checkin {
     struct report r;
     struct hardware hw;
     uint64_t now_ms;
-    struct past past[ROWS_MAX]; /* newest campaign first */
+    struct past past[ROWS_MAX + 1]; /* newest campaign first; then the one that is offered, if it is older */
     size_t past_nr;
     uint32_t ticket_seq; /* highest that any row knows */
 };
@@ -365,12 +365,30 @@ static uint64_t payload_len_of(const struct release *rel)
     return len;
 }
 
+/* A row that so many newer ones lie before that load_past did not come to it: what was tried and failed then
+ * still counts. *p stays NULL when there is none. */
+static enum err older_row(struct checkin *c, struct span campaign, struct past **p)
+{
+    struct deployment_row row;
+    enum err e = tx_deployment_get(c->tx, c->device, campaign, &row);
+    if (!e)
+        e = collect_row(c, &row);
+    else if (e == ERR_NOTFOUND)
+        return ERR_OK;
+    if (!e)
+        *p = &c->past[c->past_nr - 1];
+    return e;
+}
+
 static enum err offer(struct checkin *c, struct span campaign, const struct release_row *release,
                       struct checkin_answer *out)
 {
     struct past *p = past_of(c, campaign);
     struct release rel;
     struct deployment_facts f;
+    enum err e = p ? ERR_OK : older_row(c, campaign, &p);
+    if (e)
+        return e;
     struct deployment_row row = { .device = c->device, .campaign = campaign, .release = release->id };
     if (p)
         row = p->row;
@@ -380,7 +398,7 @@ static enum err offer(struct checkin *c, struct span campaign, const struct rele
         row = (struct deployment_row){ .device = c->device, .campaign = campaign, .release = release->id };
         row.ticket_seq = was.ticket_seq;
     }
-    enum err e = release_of_row(release, &rel);
+    e = release_of_row(release, &rel);
     if (!e)
         e = facts_of(c, &row, &f);
     if (e)
