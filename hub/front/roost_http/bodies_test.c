@@ -122,6 +122,28 @@ static void test_every_cut_is_refused(void **state)
         }
 }
 
+/* An unknown name and a wrong key look the same from outside. */
+static void test_a_refusal_does_not_tell_who_is_there(void **state)
+{
+    static const struct {
+        http_handler *handler;
+        const char *resource, *policy;
+    } asks[] = { { checkin_post, "hub.example.net/devices/d1", "" },
+                 { checkin_post, "hub.example.net/devices/nobody", "" },
+                 { status_get, "hub.example.net", "owner" },
+                 { status_get, "hub.example.net", "nobody" } };
+    uint8_t wrong[32] = { 1 };
+    char first[512] = "";
+    (void)state;
+    for (size_t i = 0; i < sizeof asks / sizeof asks[0]; i++) {
+        token_span = fixture_token(token, asks[i].resource, wrong, 3600, asks[i].policy);
+        assert_int_equal(ask(asks[i].handler, SPAN_NONE, ""), 401);
+        if (!i)
+            snprintf(first, sizeof first, "%s", answer.body);
+        assert_string_equal(answer.body, first);
+    }
+}
+
 static void ask_json(size_t i, json_t *o, const char *names)
 {
     char *text = json_dumps(o, JSON_COMPACT);
@@ -253,6 +275,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_whole_bodies),
         T(test_every_cut_is_refused),
+        T(test_a_refusal_does_not_tell_who_is_there),
         T(test_members_are_named),
         T(test_what_is_not_an_object),
         T(test_bounds),
