@@ -242,6 +242,28 @@ static void test_lock_time(void **state)
     fake_drop(c);
 }
 
+/* The store is being asked for what comes next when the lock time of the last one ends. */
+static void test_lock_time_ends_during_a_listing(void **state)
+{
+    (void)state;
+    struct conn *c = online("d1");
+    subscribe(c, "devices/d1/messages/devicebound/#", 1, 1);
+    assert_int_equal(send_down("d1", "slow"), ERR_OK);
+    (void)expect_message(c, "slow");
+    settle(); /* its delivery is counted */
+    UNTIL(!(session_of(c)->flags & SESSION_F_LISTING));
+    session_deliver(c);
+    assert_true(session_of(c)->flags & SESSION_F_LISTING);
+    session_of(c)->flight->sent_ms -= 61000;
+    c->proto->on_timer(c);
+    struct mqtt_publish m = expect_message(c, "slow");
+    assert_true(m.dup);
+    puback(c, m.packet_id);
+    settle();
+    assert_int_equal(queued("d1"), 0);
+    fake_drop(c);
+}
+
 static void test_delivery_count_ends_it(void **state)
 {
     (void)state;
@@ -398,6 +420,7 @@ int main(void)
         T(test_quick_reconnects_count),
         T(test_the_window_is_filled_up),
         T(test_lock_time),
+        T(test_lock_time_ends_during_a_listing),
         T(test_delivery_count_ends_it),
         T(test_expired_is_not_delivered),
         T(test_broadcast_reaches_all_that_listen),
