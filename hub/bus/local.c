@@ -205,8 +205,10 @@ static bool walk(struct queue *q)
     }
     while (q->walk_at < s->cap && nr < WALK_NR) {
         struct entry *e = &s->slots[q->walk_at++];
-        if (entry_hash(e) && e->worker == q->worker)
+        if (entry_hash(e) && e->worker == q->worker) {
             to[nr++] = entry_addr(e);
+            e->pending &= (uint16_t)(~q->walk_what & 0xf); /* of one that found no room in the queue, too */
+        }
     }
     bool done = q->walk_at >= s->cap;
     pthread_mutex_unlock(&s->lock);
