@@ -63,7 +63,7 @@ export class Screen {
     const temp = b.temperature === undefined ? '' : `${Number(b.temperature).toFixed(1)} °C`;
     const battery = b.battery === undefined ? '' : `${Math.round(b.battery)} %`;
     return [link, ' ', d.id.padEnd(11), (d.hardware ?? '').replace(/:\d+$/, '').padEnd(11), paint(version === '—' ? 'dim' : 'bold', version.padEnd(7)),
-      paint(color, text.padEnd(26)), temp.padStart(8), battery.padStart(7), paint('dim', `${d.telemetry?.nr ?? 0}`.padStart(6))];
+      paint(color, text.padEnd(26)), temp.padStart(8), battery.padStart(8), paint('dim', `${d.telemetry?.nr ?? 0}`.padStart(6))];
   }
 
   frame() {
@@ -72,7 +72,7 @@ export class Screen {
     lines.push([paint('cyan', this.title)]);
     lines.push([]);
     if (this.rows.length) {
-      lines.push([paint('dim', '  device     hardware   runs   update                         temp battery  msgs')]);
+      lines.push([paint('dim', `  ${'device'.padEnd(11)}${'hardware'.padEnd(11)}${'runs'.padEnd(7)}${'update'.padEnd(26)}${'temp'.padStart(8)}${'battery'.padStart(8)}${'msgs'.padStart(6)}`)]);
       for (const d of this.rows) lines.push(this.deviceLine(d));
     }
     lines.push([]);
