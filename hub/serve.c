@@ -10,6 +10,7 @@
 #include "hub/domain/access.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
+#include "hub/front/azure_http/azure_http.h"
 #include "hub/front/mqtt/mqtt_front.h"
 #include "hub/front/roost_http/roost_http.h"
 #include "hub/loop/pool.h"
@@ -51,6 +52,7 @@ struct daemon { /* all parts of a serving hub */
     const char *names[CONFIG_NAMES_MAX + 1];
     struct mqtt_front *mqtt;
     struct roost_http *http;
+    struct azure_http *azure;
     struct http_routes mqtt_upgrade;
     struct http_limits http_limits;
     struct tls_ctx *tls;
@@ -287,6 +289,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("mqtt", e);
     if ((e = roost_http_new(&d->http, &d->hub, d->pool, d->net)))
         return failed("http", e);
+    if ((e = azure_http_new(&d->azure, &d->hub, d->pool)))
+        return failed("azure-http", e);
     return EXIT_OK;
 }
 
@@ -303,6 +307,7 @@ static void close_parts(struct daemon *d)
     conn_net_free(d->net);
     mqtt_front_free(d->mqtt);
     roost_http_free(d->http);
+    azure_http_free(d->azure);
     for (unsigned i = 0; i < d->worker_nr; i++)
         worker_free(d->workers[i]);
     if (d->hub.bus)
@@ -365,7 +370,8 @@ static enum exit_code open_listeners(struct daemon *d)
                                            .body_ms = (uint32_t)c->deadlines.http_body_s * 1000,
                                            .bodies_max = c->limits.http_bodies_bytes };
     d->mqtt_upgrade = (struct http_routes){ .table = no_routes, .ctx = d->mqtt, .on_upgrade = mqtt_upgrade };
-    https->next = &d->mqtt_upgrade;
+    https->next = azure_http_routes(d->azure);
+    https->next->next = &d->mqtt_upgrade;
     https->limits = plain->limits = ops->limits = &d->http_limits;
     bool https_good = open_listener(d, "https", c->https.enabled, c->https.address, c->https.port,
                                     c->https.tls ? d->tls : NULL, &http_proto, https, false, &d->https);

@@ -226,6 +226,11 @@ static bool begin_body(struct conn *c, struct http_exchange *ex)
         return false;
     }
     http_route_find(c->ctx, r->method, r->path, ex->scratch, &m);
+    if (m.routes && m.routes->method_override && r->method == HTTP_POST_ &&
+        span_ieq(http_field(r, "X-HTTP-Method-Override"), SPAN("PATCH"))) {
+        r->method = HTTP_PATCH_;
+        http_route_find(c->ctx, r->method, r->path, ex->scratch, &m);
+    }
     if (m.routes) {
         ex->routes = m.routes;
         r->ctx = m.routes->ctx;

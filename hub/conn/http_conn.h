@@ -38,9 +38,9 @@ struct http_req {
 typedef void http_handler(struct http_req *r);
 
 struct http_route {
-    unsigned methods; /* enum http_methods bits; HEAD is answered by GET handlers that set it */
-    const char
-        *pattern; /* "/roost/v1/devices/{}"; fixed segments compare without case, empty ones collapse */
+    unsigned methods;    /* enum http_methods bits; HEAD is answered by GET handlers that set it */
+    const char *pattern; /* "/roost/v1/devices/{}"; fixed segments compare without case, empty ones collapse.
+                            "/x/" and two stars at the end: all below /x; with no methods: whose 404 it is */
     http_handler *handler;
     size_t body_max; /* bytes; longer bodies get 413 */
 };
@@ -60,6 +60,8 @@ struct http_routes {
     bool (*on_upgrade)(struct http_req *r);
     /* Writes this front's error body for 404, 405, 413, ... NULL: {"error":{"code":...,"message":...}} */
     void (*on_error)(struct http_req *r, unsigned status, const char *code, const char *message);
+    /* A POST with X-HTTP-Method-Override: PATCH is a PATCH here, for clients that cannot send one. */
+    bool method_override;
     const struct http_limits *limits; /* of the listener: looked for in its first table; NULL: defaults */
 };
 extern const struct conn_proto http_proto; /* listener_ctx: struct http_routes */

@@ -91,7 +91,29 @@ static const struct http_route table[] = {
     { HTTP_GET_, "/endless", endless, 0 },
     { 0, NULL, NULL, 0 },
 };
-static struct http_routes routes = { .table = table };
+static void patched(struct http_req *r)
+{
+    char out[64];
+    assert_int_equal(r->method, HTTP_PATCH_);
+    snprintf(out, sizeof out, "patched %.*s", (int)r->body.n, (const char *)r->body.p);
+    http_answer(r, 200, "text/plain", span_str(out), NULL);
+}
+static void over_error(struct http_req *r, unsigned status, const char *code, const char *message)
+{
+    char out[32];
+    (void)code, (void)message;
+    snprintf(out, sizeof out, "over %u", status);
+    http_answer(r, status, "text/plain", span_str(out), NULL);
+}
+static const struct http_route over_table[] = {
+    { HTTP_PATCH_, "/over/{}", patched, 100 },
+    { 0, "/over/**", NULL, 0 },
+    { 0, NULL, NULL, 0 },
+};
+static struct http_routes over_routes = { .table = over_table,
+                                          .on_error = over_error,
+                                          .method_override = true };
+static struct http_routes routes = { .table = table, .next = &over_routes };
 
 static int start(void **state)
 {
@@ -147,6 +169,30 @@ static const struct {
     { "DELETE /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "405", "Allow: POST, PUT\r\n" },
     { "OPTIONS /echo HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "405", "Allow: POST, PUT\r\n" },
     { "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 100001\r\n\r\n", "413", "Connection: close" },
+    /* nothing in a path means "up", and what is decoded is not looked at again */
+    { "GET /devices/../empty HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "404", NULL },
+    { "GET /./empty HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "404", NULL },
+    { "GET /devices/%2e%2e/modules/%2525 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "200",
+      "[..][%25]" },
+    { "GET /%65mpty HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "204", NULL },
+    { "GET /devices/%2/modules/%zz HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "200", "[%2][%zz]" },
+    { "GET /empty%00 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "404", NULL },
+    { "GET /1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n",
+      "404", NULL },
+    /* a method in a field, where the front wants it */
+    { "POST /over/d HTTP/1.1\r\nHost: h\r\nX-HTTP-Method-Override: patch\r\nContent-Length: 2\r\nConnection: "
+      "close\r\n\r\nhi",
+      "200", "\r\n\r\npatched hi" },
+    { "POST /over/d HTTP/1.1\r\nHost: h\r\nX-HTTP-Method-Override: DELETE\r\nConnection: close\r\n\r\n",
+      "405", "Allow: PATCH\r\n" },
+    { "PUT /over/d HTTP/1.1\r\nHost: h\r\nX-HTTP-Method-Override: PATCH\r\nConnection: close\r\n\r\n", "405",
+      NULL },
+    { "POST /echo HTTP/1.1\r\nHost: h\r\nX-HTTP-Method-Override: PATCH\r\nConnection: close\r\n\r\n", "200",
+      NULL },
+    /* errors in the form of the front whose path it is */
+    { "GET /over/d/e HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "404", "\r\n\r\nover 404" },
+    { "GET /OVER HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "404", "\r\n\r\nover 404" },
+    { "GET /overt HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n", "404", "\"code\":\"not-found\"" },
     /* two messages in one, for different readers */
     { "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
       "400", "close" },
@@ -171,6 +217,7 @@ static const struct {
     { "GET /empty HTTP/1.1\nHost: h\n\n", "400", "close" },
     { "GET /empty HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n", "400", "close" },
     { "GET /empty HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400", "close" },
+    { "GET /empty HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nauthorization: a\r\n\r\n", "400", "close" },
     { "GET /empty HTTP/1.1\r\n\r\n", "400", "close" },
     { "GET /empty#f HTTP/1.1\r\nHost: h\r\n\r\n", "400", "close" },
     { "GET empty HTTP/1.1\r\nHost: h\r\n\r\n", "400", "close" },
@@ -221,6 +268,22 @@ static void requests_in_one_packet_are_answered_in_order(void **state)
     assert_true(two && three && two < three);
     assert_non_null(strstr(three - 60, "Connection: close"));
     close(fd);
+}
+
+static void the_connection_lives_on_after_an_error(void **state)
+{
+    struct net_fixture *f = *state;
+    static char out[8192];
+    const char in[] =
+        "POST /none HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\n\r\nGET "
+        "DELETE /echo HTTP/1.1\r\nHost: h\r\n\r\n"
+        "POST /over/d HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+        "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nConnection: close\r\n\r\nlast";
+    talk(f, in, sizeof in - 1, sizeof in, out, sizeof out);
+    const char *one = strstr(out, "HTTP/1.1 404"), *two = one ? strstr(one, "HTTP/1.1 405") : NULL,
+               *three = two ? strstr(two + 1, "HTTP/1.1 405") : NULL;
+    assert_non_null(three);
+    assert_non_null(strstr(three, "\r\n\r\nlast"));
 }
 
 static void head_has_the_length_but_no_body(void **state)
@@ -426,12 +489,19 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
     const struct CMUnitTest tests[] = {
-        T(every_case_whole_and_in_single_bytes),   T(requests_in_one_packet_are_answered_in_order),
-        T(head_has_the_length_but_no_body),        T(large_answers_and_files_arrive_whole),
-        T(continue_is_said_when_it_is_waited_for), T(streams_go_on_when_there_is_room),
-        T(an_answer_to_nobody_is_harmless),        T(a_half_closed_client_gets_its_answer),
-        T(heads_and_targets_have_a_limit),         T(bodies_share_a_limit),
-        T(deadlines_end_what_does_not_come),       T(idle_time_begins_when_the_answer_has_left),
+        T(every_case_whole_and_in_single_bytes),
+        T(requests_in_one_packet_are_answered_in_order),
+        T(the_connection_lives_on_after_an_error),
+        T(head_has_the_length_but_no_body),
+        T(large_answers_and_files_arrive_whole),
+        T(continue_is_said_when_it_is_waited_for),
+        T(streams_go_on_when_there_is_room),
+        T(an_answer_to_nobody_is_harmless),
+        T(a_half_closed_client_gets_its_answer),
+        T(heads_and_targets_have_a_limit),
+        T(bodies_share_a_limit),
+        T(deadlines_end_what_does_not_come),
+        T(idle_time_begins_when_the_answer_has_left),
         T(draining_lets_requests_finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -164,6 +164,8 @@ static unsigned understand(struct http_head *h)
     size_t hosts = count(h, SPAN("Host"), &v);
     if (hosts > 1 || (is_11 && !hosts))
         return 400;
+    if (count(h, SPAN("Authorization"), &v) > 1)
+        return 400;
     size_t lengths = count(h, SPAN("Content-Length"), &length);
     size_t codings = count(h, SPAN("Transfer-Encoding"), &v);
     if (lengths > 1 || codings > 1 || (lengths && codings) || (codings && !is_11))

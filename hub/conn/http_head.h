@@ -1,7 +1,7 @@
 /* hub/conn/http_head.h - the head of a request and the framing of its body, as they arrive piece by piece.
  * Knows no connection. The grammar is http-parser's; what it is lenient about and proxies differ on is
- * refused here: bare LF, folded lines, space before a colon, other transfer codings, doubled Host. Source:
- * RFC 9112. */
+ * refused here: bare LF, folded lines, space before a colon, other transfer codings, doubled Host or
+ * Authorization. Source: RFC 9112. */
 #ifndef ROOST_HUB_CONN_HTTP_HEAD_H
 #define ROOST_HUB_CONN_HTTP_HEAD_H
 

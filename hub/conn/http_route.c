@@ -64,6 +64,8 @@ static bool fits(const char *pattern, const struct span *segments, size_t nr,
             n++;
         if (!n)
             break;
+        if (n == 2 && pattern[0] == '*' && pattern[1] == '*')
+            return true;
         if (at == nr)
             return false;
         if (n == 2 && pattern[0] == '{' && pattern[1] == '}') {

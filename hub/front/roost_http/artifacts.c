@@ -3,8 +3,8 @@
 #include "base/text.h"
 #include "core/crypto/crypto.h"
 #include "hub/domain/metrics.h"
-#include "hub/front/roost_http/job.h"
 #include "hub/front/roost_http/range.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #include <pthread.h>
@@ -136,7 +136,7 @@ static enum err look_up(struct job *j, struct store_tx *tx)
 static void looked_up(struct job *j)
 {
     struct lookup *l = j->state;
-    cache_put(j->f->artifacts, &l->artifact);
+    cache_put(roost_of(j)->artifacts, &l->artifact);
     serve(j->r, j->h, &l->artifact, l->tree);
     job_release(j);
 }
@@ -156,13 +156,13 @@ static void start(struct job *j)
 
 void artifact_get(struct http_req *r)
 {
-    static const struct job_call call = { JOB_PUBLIC, 0, false, start };
+    static const struct job_call call = { JOB_PUBLIC, 0, JOB_RAW, start };
     struct roost_http *f = r->ctx;
     struct artifact a = { .known = false };
     bool tree;
     if (name_parse(r->params[0], a.root, &tree) && cache_get(f->artifacts, a.root, &a)) {
-        METRIC_ADD(f->hub, http_requests_total, 1);
-        serve(r, f->hub, &a, tree);
+        METRIC_ADD(f->front.hub, http_requests_total, 1);
+        serve(r, f->front.hub, &a, tree);
         return;
     }
     job_start(r, &call);

@@ -5,7 +5,7 @@
 #include "hub/domain/metrics.h"
 #include "hub/domain/provisioning.h"
 #include "hub/domain/rate.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 struct bootstrap {
@@ -180,7 +180,7 @@ static void start(struct job *j)
 /* The limit comes before anything that costs: parsing, signatures, the store. */
 static void limit(struct job *j)
 {
-    static const struct job_call after = { .who = JOB_PUBLIC, .json = true, .start = start };
+    static const struct job_call after = { .who = JOB_PUBLIC, .body = JOB_OBJECT, .start = start };
     char peer[64];
     struct bootstrap *b = arena_alloc(&j->a, sizeof *b);
     if (!b) {
@@ -189,7 +189,7 @@ static void limit(struct job *j)
     }
     j->state = b;
     (void)rate_source(j->r->conn ? span_str(conn_peer(j->r->conn, peer)) : SPAN_NONE, b->source);
-    struct rate_verdict v = rate_take(j->f->rate, span_str(b->source), worker_now_ms(j->r->worker));
+    struct rate_verdict v = rate_take(roost_of(j)->rate, span_str(b->source), worker_now_ms(j->r->worker));
     if (!v.allowed) {
         METRIC_ADD(j->h, bootstrap_limited_total, 1);
         job_field(j, "Retry-After", "%u", v.retry_after_s);

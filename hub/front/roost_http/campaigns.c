@@ -2,7 +2,7 @@
 #include "base/text.h"
 #include "hub/domain/c2d.h"
 #include "hub/domain/campaign.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #define ROWS_PAGE    500u
@@ -350,6 +350,6 @@ void campaign_get(struct http_req *r)
 }
 void campaign_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, true, start_post };
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_post };
     job_start(r, &call);
 }

@@ -1,7 +1,7 @@
 /* hub/front/roost_http/devices.c - the registry: list, create, show, disable, approve, delete. */
 #include "hub/domain/audit.h"
 #include "hub/domain/identity.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 struct list_state {
@@ -229,26 +229,26 @@ static void start_approve(struct job *j)
 
 void devices_list(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_list };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
     job_start(r, &call);
 }
 void device_put(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, true, start_put };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put };
     job_start(r, &call);
 }
 void device_get(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_get };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
     job_start(r, &call);
 }
 void device_delete(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_delete };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
     job_start(r, &call);
 }
 void device_approve(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_approve };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_approve };
     job_start(r, &call);
 }

@@ -2,7 +2,7 @@
  * them. */
 #include "base/text.h"
 #include "hub/domain/c2d.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #define BODY_MAX      C2D_SIZE_MAX
@@ -206,16 +206,16 @@ static void start_feedback(struct job *j)
 
 void message_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, true, start_message };
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_message };
     job_start(r, &call);
 }
 void broadcast_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, true, start_broadcast };
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_broadcast };
     job_start(r, &call);
 }
 void feedback_list(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, false, start_feedback };
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_feedback };
     job_start(r, &call);
 }

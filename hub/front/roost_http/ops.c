@@ -2,7 +2,7 @@
 #include "hub/conn/listener.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/rate.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #define TEXT_CAP 32768u
@@ -112,11 +112,11 @@ static void start_metrics(struct job *j)
     put_store(&t, j->h);
     put_stream(&t, j->h);
     put(&t, "bootstrap_sources", "gauge", "sources of bootstrap requests remembered",
-        rate_sources_nr(j->f->rate));
+        rate_sources_nr(roost_of(j)->rate));
     put(&t, "telemetry_readers", "gauge", "clients that follow the telemetry",
-        atomic_load_explicit(&j->f->telemetry_nr, memory_order_relaxed));
-    if (j->f->net)
-        put_conns(&t, j->f->net);
+        atomic_load_explicit(&roost_of(j)->telemetry_nr, memory_order_relaxed));
+    if (roost_of(j)->net)
+        put_conns(&t, roost_of(j)->net);
     j->bytes = wr_span(&t.w);
     j->bytes_type = "text/plain; version=0.0.4; charset=utf-8";
     job_end(j);

@@ -2,7 +2,7 @@
 #include "base/text.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/release.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 static enum err add(void *ctx, const struct release_row *r)
@@ -108,16 +108,16 @@ static void start_post(struct job *j)
 
 void releases_list(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_list };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
     job_start(r, &call);
 }
 void release_get_one(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_get };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
     job_start(r, &call);
 }
 void release_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_post };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post };
     job_start(r, &call);
 }

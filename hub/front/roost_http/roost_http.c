@@ -4,7 +4,7 @@
 #include "hub/domain/c2d.h"
 #include "hub/domain/campaign.h"
 #include "hub/domain/rate.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #include <stdlib.h>
@@ -59,14 +59,32 @@ static const struct http_route ops_routes[] = {
     { 0 },
 };
 
+static void refuse(struct job *j)
+{
+    if (j->check.why == ACCESS_RIGHTS) {
+        (void)job_fail(j, 403, "forbidden", "the policy does not have the right for this request");
+    } else {
+        (void)job_fail(j, 401, "unauthorized",
+                       "the shared access signature was refused (%s): check key, clock and host name",
+                       job_refused_why(j));
+        job_field(j, "WWW-Authenticate", "SharedAccessSignature");
+    }
+}
+
+static void answer_error(struct job *j)
+{
+    http_error(j->r, j->status, j->code, j->message, job_fields(j));
+}
+
+static const struct http_front_ops ops = { .refuse = refuse, .answer_error = answer_error };
+
 enum err roost_http_new(struct roost_http **out, struct hub *hub, struct pool *pool, struct conn_net *net)
 {
     uint64_t key[2];
     struct roost_http *f = calloc(1, sizeof *f);
     if (!f)
         return ERR_NOMEM;
-    f->hub = hub;
-    f->pool = pool;
+    f->front = (struct http_front){ hub, pool, &ops };
     f->net = net;
     f->routes = (struct http_routes){ .table = routes, .ctx = f };
     f->plain = (struct http_routes){ .table = plain_routes, .ctx = f };
@@ -154,7 +172,7 @@ void roost_http_housekeep(struct roost_http *f, struct worker *w)
         return;
     }
     f->housekeeper = k;
-    k->hub = f->hub;
+    k->hub = f->front.hub;
     k->worker = w;
     k->store.run = sweep;
     k->store.op.home = worker_mailbox(w);

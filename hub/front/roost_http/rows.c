@@ -5,62 +5,9 @@
 #include "hub/domain/deployment.h"
 #include "hub/domain/identity.h"
 #include "hub/domain/release.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 
 #include <stdlib.h>
-
-json_t *json_span(struct span s)
-{
-    return json_stringn(s.n ? (const char *)s.p : "", s.n);
-}
-
-static json_t *encoded(struct span s, void (*encode)(struct wr *, struct span), size_t room)
-{
-    uint8_t small[256];
-    uint8_t *mem = room <= sizeof small ? small : malloc(room);
-    if (!mem)
-        return NULL;
-    struct wr w = { mem, room, 0 };
-    encode(&w, s);
-    json_t *v = json_span(wr_span(&w));
-    if (mem != small)
-        free(mem);
-    return v;
-}
-
-json_t *json_hex(struct span s)
-{
-    return encoded(s, hex_encode, 2 * s.n + 1);
-}
-
-json_t *json_base64(struct span s)
-{
-    return encoded(s, base64_encode, s.n / 3 * 4 + 8);
-}
-
-json_t *json_time(uint64_t wall_ms)
-{
-    uint8_t mem[32];
-    struct wr w = { mem, sizeof mem, 0 };
-    iso8601_encode(&w, wall_ms);
-    return json_span(wr_span(&w));
-}
-
-void json_put(json_t *o, const char *name, json_t *v)
-{
-    if (v)
-        (void)json_object_set_new(o, name, v); /* out of memory shows as a missing member */
-}
-
-static void put_u64(json_t *o, const char *name, uint64_t v)
-{
-    json_put(o, name, json_integer(v > INT64_MAX ? INT64_MAX : (json_int_t)v));
-}
-
-static void put_str(json_t *o, const char *name, const char *v)
-{
-    json_put(o, name, json_string(v));
-}
 
 static bool is_id(struct span s)
 {
@@ -93,18 +40,18 @@ static enum err put_report(struct store_tx *tx, json_t *dev, const struct report
     if (!o)
         return ERR_NOMEM;
     json_put(o, "reported", json_time(row->reported_ms));
-    put_str(o, "state", device_state_name(r.state));
-    put_str(o, "reason", reason_name(r.reason));
+    json_put_str(o, "state", device_state_name(r.state));
+    json_put_str(o, "reason", reason_name(r.reason));
     struct span running = span_of(r.running, sizeof r.running);
     if (is_id(running))
         json_put(o, "running", json_hex(running));
-    put_u64(o, "releaseSequence", r.release_seq);
-    put_u64(o, "trustVersion", r.trust_version);
-    put_u64(o, "ticketSequence", r.ticket_seq);
-    put_u64(o, "bytesDone", r.bytes_done);
-    put_u64(o, "bytesTotal", r.bytes_total);
+    json_put_u64(o, "releaseSequence", r.release_seq);
+    json_put_u64(o, "trustVersion", r.trust_version);
+    json_put_u64(o, "ticketSequence", r.ticket_seq);
+    json_put_u64(o, "bytesDone", r.bytes_done);
+    json_put_u64(o, "bytesTotal", r.bytes_total);
     if (r.battery_pct != 255)
-        put_u64(o, "battery", r.battery_pct);
+        json_put_u64(o, "battery", r.battery_pct);
     if (r.rssi_dbm)
         json_put(o, "rssi", json_integer(r.rssi_dbm));
     enum err e = put_version(tx, o, running);
@@ -124,14 +71,14 @@ enum err deployment_json(struct job *j, struct store_tx *tx, const struct deploy
         json_put(o, "campaign", json_hex(d->campaign));
     if (is_id(d->release))
         json_put(o, "release", json_hex(d->release));
-    put_str(o, "state", deployment_state_name(d->state));
-    put_str(o, "reason", reason_name(d->reason));
-    put_u64(o, "attempts", d->attempts);
+    json_put_str(o, "state", deployment_state_name(d->state));
+    json_put_str(o, "reason", reason_name(d->reason));
+    json_put_u64(o, "attempts", d->attempts);
     json_put(o, "updated", json_time(d->updated_ms));
     if (d->deadline_ms)
         json_put(o, "deadline", json_time(d->deadline_ms));
-    put_u64(o, "bytesDone", d->bytes_done);
-    put_u64(o, "bytesTotal", d->bytes_total);
+    json_put_u64(o, "bytesDone", d->bytes_done);
+    json_put_u64(o, "bytesTotal", d->bytes_total);
     enum err e = put_version(tx, o, d->release);
     if (!e) {
         e = tx_report_get(tx, d->device, &rep);
@@ -186,7 +133,7 @@ enum err device_json(struct job *j, struct store_tx *tx, const struct device_row
     if (!o)
         return ERR_NOMEM;
     json_put(o, "id", json_span(d->id));
-    put_str(o, "status", device_status_name(d->status));
+    json_put_str(o, "status", device_status_name(d->status));
     json_put(o, "connected", json_false());
     if (d->product.n) {
         wr_put(&w, d->product);
@@ -198,7 +145,7 @@ enum err device_json(struct job *j, struct store_tx *tx, const struct device_row
     }
     json_put(o, "origin", json_span(d->origin));
     json_put(o, "created", json_time(d->created_ms));
-    put_u64(o, "etag", d->etag);
+    json_put_u64(o, "etag", d->etag);
     if (one && d->public_key.n)
         json_put(o, "publicKey", json_base64(d->public_key));
     if (one && keys)
@@ -226,10 +173,10 @@ json_t *release_json(const struct release_row *r)
     json_put(o, "id", json_hex(r->id));
     json_put(o, "product", json_span(r->product));
     json_put(o, "version", json_span(r->version));
-    put_u64(o, "hardwareClass", r->hw_class);
-    put_u64(o, "hardwareRevMin", r->hw_rev_min);
-    put_u64(o, "hardwareRevMax", r->hw_rev_max);
-    put_u64(o, "sequence", r->release_seq);
+    json_put_u64(o, "hardwareClass", r->hw_class);
+    json_put_u64(o, "hardwareRevMin", r->hw_rev_min);
+    json_put_u64(o, "hardwareRevMax", r->hw_rev_max);
+    json_put_u64(o, "sequence", r->release_seq);
     json_put(o, "created", json_time(r->created_ms));
     return o;
 }

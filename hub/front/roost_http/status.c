@@ -1,6 +1,6 @@
 /* hub/front/roost_http/status.c - what the hub is and what it has to complain about; the audit log. */
 #include "hub/domain/trust.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #define AUDIT_PAGE 500u
@@ -143,6 +143,6 @@ void status_get(struct http_req *r)
 }
 void audit_list(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_audit };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_audit };
     job_start(r, &call);
 }

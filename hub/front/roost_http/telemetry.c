@@ -5,7 +5,7 @@
 
 #include "base/text.h"
 #include "hub/domain/identity.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #include <stdlib.h>
@@ -175,7 +175,7 @@ static bool is_over(const struct tail *t)
 static void finish(struct tail *t)
 {
     struct job *j = t->j;
-    atomic_fetch_sub(&j->f->telemetry_nr, 1);
+    atomic_fetch_sub(&roost_of(j)->telemetry_nr, 1);
     http_stream_end(j->r);
     free(t->line);
     free(t->read.buf);
@@ -343,7 +343,7 @@ static void start(struct job *j)
         return;
     }
     t->j = j;
-    if (atomic_fetch_add(&j->f->telemetry_nr, 1) >= STREAMS_MAX) {
+    if (atomic_fetch_add(&roost_of(j)->telemetry_nr, 1) >= STREAMS_MAX) {
         (void)job_fail(j, 503, "too-many-readers", "%u readers follow the telemetry already: try again later",
                        STREAMS_MAX);
         job_field(j, "Retry-After", "30");
@@ -354,7 +354,7 @@ static void start(struct job *j)
             (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
     }
     if (j->code) {
-        atomic_fetch_sub(&j->f->telemetry_nr, 1);
+        atomic_fetch_sub(&roost_of(j)->telemetry_nr, 1);
         free(t);
         job_end(j);
         return;
@@ -371,6 +371,6 @@ static void start(struct job *j)
 
 void telemetry_get(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, false, start };
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start };
     job_start(r, &call);
 }

@@ -1,7 +1,7 @@
 /* hub/front/roost_http/tokens.c - fleet tokens: made, listed, deleted. Their text is answered once. */
 #include "hub/domain/audit.h"
 #include "hub/domain/provisioning.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 static json_t *token_json(const struct token_row *t)
@@ -115,16 +115,16 @@ static void start_delete(struct job *j)
 
 void tokens_list(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_list };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
     job_start(r, &call);
 }
 void token_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, true, start_post };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_post };
     job_start(r, &call);
 }
 void token_delete(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_delete };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
     job_start(r, &call);
 }

@@ -1,6 +1,6 @@
 /* hub/front/roost_http/trust_record.c - the chain of trust records: the newest, any, the next. */
 #include "hub/domain/trust.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 static enum err get(struct job *j, struct store_tx *tx)
@@ -80,11 +80,11 @@ static void start_post(struct job *j)
 
 void trust_get(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, false, start_get };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
     job_start(r, &call);
 }
 void trust_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_post };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post };
     job_start(r, &call);
 }

@@ -5,7 +5,7 @@
 #include "hub/domain/audit.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/release.h"
-#include "hub/front/roost_http/job.h"
+#include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 struct upload {
@@ -212,16 +212,16 @@ static void start_artifact(struct job *j)
 
 void upload_put(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_put };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
     job_start(r, &call);
 }
 void upload_head(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, false, start_head };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_head };
     job_start(r, &call);
 }
 void artifact_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, true, start_artifact };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_artifact };
     job_start(r, &call);
 }

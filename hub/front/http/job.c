@@ -1,5 +1,5 @@
-/* hub/front/roost_http/job.c - credentials, body, steps, answer. */
-#include "hub/front/roost_http/job.h"
+/* hub/front/http/job.c - credentials, body, steps, answer. */
+#include "hub/front/http/job.h"
 
 #include "core/sas/sas.h"
 #include "hub/domain/metrics.h"
@@ -18,51 +18,86 @@ void job_release(struct job *j)
     free(j);
 }
 
+/* What is asked for, as tokens name it: the fixed segments of the route, the parameters decoded. */
+static struct span canonical_path(struct job *j)
+{
+    const struct http_req *r = j->r;
+    if (!r->route)
+        return r->path;
+    struct wr w = { NULL, 0, 0 };
+    for (int pass = 0; pass < 2; pass++) {
+        size_t param = 0;
+        for (const char *p = r->route->pattern; *p; p++) {
+            if (p[0] == '{' && p[1] == '}' && param < HTTP_PARAMS_MAX) {
+                wr_put(&w, r->params[param++]);
+                p++;
+            } else {
+                wr_u8(&w, (uint8_t)*p);
+            }
+        }
+        if (pass == 0)
+            w = (struct wr){ arena_alloc(&j->a, w.len + 1), w.len, 0 };
+        if (!w.p)
+            return SPAN_NONE;
+    }
+    return wr_span(&w);
+}
+
+/* Whose credential is wanted. */
+static void check_start(struct job *j)
+{
+    struct sas_token t;
+    struct access_check *c = &j->check;
+    enum job_who who = j->call->who;
+    *c = (struct access_check){ .hub = j->h, .token = http_field(j->r, "Authorization") };
+    if (who == JOB_POLICY_OR_OWNER && c->token.n && !sas_parse(c->token, &t) && t.policy_len)
+        who = JOB_POLICY;
+    c->policy_only = who == JOB_POLICY;
+    c->path = canonical_path(j);
+    if (who == JOB_PATH || who == JOB_PATH_MODULE || who == JOB_POLICY_OR_OWNER)
+        c->device = j->r->params[0];
+    if (who == JOB_PATH_MODULE)
+        c->module = j->r->params[1];
+    c->store.op.home = worker_mailbox(j->r->worker);
+    c->store.op.done = on_access;
+    access_start(c);
+}
+
 void job_start(struct http_req *r, const struct job_call *call)
 {
-    struct roost_http *f = r->ctx;
-    METRIC_ADD(f->hub, http_requests_total, 1);
+    struct http_front *front = r->ctx;
+    METRIC_ADD(front->hub, http_requests_total, 1);
     struct job *j = calloc(1, sizeof *j);
     if (!j) {
         http_error(r, 503, "out-of-memory", "the hub is short of memory: try again", "Retry-After: 5\r\n");
         return;
     }
     j->r = r;
-    j->h = f->hub;
-    j->f = f;
+    j->h = front->hub;
+    j->front = front;
     j->call = call;
     j->status = 200;
     arena_init(&j->a, JOB_ARENA_MAX);
-    if (call->who == JOB_PUBLIC) {
+    if (front->ops->begin)
+        front->ops->begin(j);
+    if (j->code)
+        job_end(j);
+    else if (call->who == JOB_PUBLIC)
         begin(j);
-        return;
-    }
-    j->check = (struct access_check){ .hub = j->h,
-                                      .token = http_field(r, "Authorization"),
-                                      .policy_only = call->who == JOB_POLICY,
-                                      .path = r->path };
-    j->check.store.op.home = worker_mailbox(r->worker);
-    j->check.store.op.done = on_access;
-    access_start(&j->check);
+    else
+        check_start(j);
 }
 
-/* Without a good signature nobody learns which devices and policies there are. */
-static enum access_why told_why(enum access_why why)
+const char *job_refused_why(const struct job *j)
 {
-    return why == ACCESS_UNKNOWN || why == ACCESS_NO_KEY ? ACCESS_SIGNATURE : why;
+    enum access_why why = j->check.why;
+    return access_why_name(why == ACCESS_UNKNOWN || why == ACCESS_NO_KEY ? ACCESS_SIGNATURE : why);
 }
 
 static void refuse(struct job *j)
 {
-    const char *why = access_why_name(told_why(j->check.why));
     METRIC_ADD(j->h, http_auth_refused_total, 1);
-    if (j->check.why == ACCESS_RIGHTS) {
-        (void)job_fail(j, 403, "forbidden", "the policy does not have the right for this request");
-    } else {
-        (void)job_fail(j, 401, "unauthorized",
-                       "the shared access signature was refused (%s): check key, clock and host name", why);
-        job_field(j, "WWW-Authenticate", "SharedAccessSignature");
-    }
+    j->front->ops->refuse(j);
     job_end(j);
 }
 
@@ -75,7 +110,7 @@ static void on_access(struct op *op)
         return;
     }
     j->granted = j->check.granted;
-    if (!op->err && j->call->who == JOB_POLICY && !(j->granted & j->call->any_of)) {
+    if (!op->err && j->check.policy_only && !(j->granted & j->call->any_of)) {
         j->check.why = ACCESS_RIGHTS;
         op->err = ERR_DENIED;
     }
@@ -83,7 +118,7 @@ static void on_access(struct op *op)
         refuse(j);
         return;
     }
-    if (j->call->who == JOB_DEVICE)
+    if (!j->check.policy_only)
         j->who = span_of(j->check.identity, j->check.identity_len);
     else if (!sas_parse(j->check.token, &t))
         j->who = arena_copy(&j->a, sas_policy(&t));
@@ -93,11 +128,11 @@ static void on_access(struct op *op)
 static void begin(struct job *j)
 {
     json_error_t where;
-    if (j->call->json) {
+    if (j->call->body != JOB_RAW) {
         j->in = json_loadb((const char *)j->r->body.p, j->r->body.n, JSON_REJECT_DUPLICATES, &where);
         if (!j->in)
             (void)job_fail(j, 400, "bad-json", "line %d column %d: %s", where.line, where.column, where.text);
-        else if (!json_is_object(j->in))
+        else if (j->call->body == JOB_OBJECT && !json_is_object(j->in))
             (void)job_fail(j, 400, "bad-json", "the body has to be a JSON object");
         if (j->code) {
             job_end(j);
@@ -140,6 +175,7 @@ static enum err run_store(struct store_tx *tx, struct store_op *self)
     json_decref(j->out); /* the store may run an op again when the first transaction failed */
     j->out = NULL;
     j->code = NULL;
+    j->fields.len = j->fields_before;
     enum err e = j->run(j, tx);
     return e ? e : arena_err(&j->a);
 }
@@ -148,6 +184,7 @@ static void prepare(struct job *j, job_tx *run, job_fn *then)
 {
     j->run = run;
     j->then = then;
+    j->fields_before = j->fields.len;
     j->store.run = run_store;
     j->store.op.home = worker_mailbox(j->r->worker);
     j->store.op.done = on_store;
@@ -183,7 +220,7 @@ void job_pool(struct job *j, enum err (*run)(struct job *j), job_fn *then)
     j->pool.run = run_on_pool;
     j->pool.op.home = worker_mailbox(j->r->worker);
     j->pool.op.done = on_pool;
-    pool_run(j->f->pool, &j->pool);
+    pool_run(j->front->pool, &j->pool);
 }
 
 /* ---- the answer ------------------------------------------------------------------------------------- */
@@ -201,36 +238,68 @@ bool job_fail(struct job *j, unsigned status, const char *code, const char *mess
     return false;
 }
 
+/* Room for n more bytes and a zero behind them. */
+static bool fields_room(struct job *j, size_t n)
+{
+    struct wr *w = &j->fields;
+    if (w->len + n < w->cap)
+        return true;
+    size_t cap = w->cap ? w->cap : 256;
+    while (cap <= w->len + n)
+        cap *= 2;
+    uint8_t *p = arena_alloc(&j->a, cap);
+    if (!p)
+        return false;
+    if (w->len)
+        memcpy(p, w->p, w->len);
+    *w = (struct wr){ p, cap, w->len };
+    return true;
+}
+
 void job_field(struct job *j, const char *name, const char *value, ...)
 {
-    char text[256];
-    size_t at = strlen(j->fields);
     va_list ap;
     va_start(ap, value);
-    int n = vsnprintf(text, sizeof text, value, ap);
+    int n = vsnprintf(NULL, 0, value, ap);
     va_end(ap);
-    if (n < 0 || (size_t)n >= sizeof text || at + strlen(name) + (size_t)n + 5 > sizeof j->fields)
-        return;
-    snprintf(j->fields + at, sizeof j->fields - at, "%s: %s\r\n", name, text);
+    struct wr *w = &j->fields;
+    if (n < 0 || !fields_room(j, strlen(name) + (size_t)n + 4))
+        return; /* the arena knows */
+    wr_str(w, name);
+    wr_str(w, ": ");
+    va_start(ap, value);
+    vsnprintf((char *)w->p + w->len, (size_t)n + 1, value, ap);
+    va_end(ap);
+    for (int i = 0; i < n; i++, w->len++) /* a stored text does not make a line of its own */
+        if (w->p[w->len] < 0x20 || w->p[w->len] == 0x7f)
+            w->p[w->len] = '?';
+    wr_str(w, "\r\n");
+}
+
+const char *job_fields(struct job *j)
+{
+    if (!j->fields.len)
+        return NULL;
+    j->fields.p[j->fields.len] = 0;
+    return (const char *)j->fields.p;
 }
 
 void job_end(struct job *j)
 {
-    const char *fields = j->fields[0] ? j->fields : NULL;
     if (j->code) {
         METRIC_ADD(j->h, http_errors_total, 1);
-        http_error(j->r, j->status, j->code, j->message, fields);
+        j->front->ops->answer_error(j);
     } else if (j->bytes_type) {
-        http_answer(j->r, j->status, j->bytes_type, j->bytes, fields);
+        http_answer(j->r, j->status, j->bytes_type, j->bytes, job_fields(j));
     } else if (j->out) {
         char *text = json_dumps(j->out, JSON_COMPACT);
         if (text)
-            http_answer(j->r, j->status, "application/json", span_str(text), fields);
+            http_answer(j->r, j->status, "application/json; charset=utf-8", span_str(text), job_fields(j));
         else
             http_error(j->r, 503, "out-of-memory", "the hub is short of memory: try again", NULL);
         free(text);
     } else {
-        http_answer(j->r, j->status == 200 ? 204 : j->status, NULL, SPAN_NONE, fields);
+        http_answer(j->r, j->status == 200 ? 204 : j->status, NULL, SPAN_NONE, job_fields(j));
     }
     job_release(j);
 }

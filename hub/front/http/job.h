@@ -1,37 +1,63 @@
-/* hub/front/roost_http/job.h - the life of one request: who asks, what it says, steps on the store and the
- * pool, one answer. A job begins and ends on its worker; a step runs elsewhere and comes back. Its arena is
- * given back with it.
+/* hub/front/http/job.h - the life of one request of any HTTP front: who asks, what it says, steps on the store
+ * and the pool, one answer. A job begins and ends on its worker; a step runs elsewhere and comes back. Its
+ * arena is given back with it. What a front does in its own way (envelope of errors, wording of a refusal) is
+ * its table, struct http_front_ops.
  *
  *     handler -> job_start(call) -> credentials -> body -> call->start(j) -> job_write(j, run, then) -> ...
  *                                                                       -> job_end(j)
  * A step that fails, or calls job_fail, ends the job: `then` is called after success only. */
-#ifndef ROOST_HUB_FRONT_ROOST_HTTP_JOB_H
-#define ROOST_HUB_FRONT_ROOST_HTTP_JOB_H
+#ifndef ROOST_HUB_FRONT_HTTP_JOB_H
+#define ROOST_HUB_FRONT_HTTP_JOB_H
 
 #include "base/arena.h"
 #include "base/log.h"
 #include "hub/conn/http_conn.h"
 #include "hub/domain/access.h"
 #include "hub/domain/hub.h"
-#include "hub/front/roost_http/roost_http.h"
+#include "hub/front/http/json_out.h"
 #include "hub/loop/pool.h"
 
 #include <jansson.h>
 
 #define JOB_ARENA_MAX  (16u * 1024u * 1024u)
-#define JOB_JSON_MAX   (512u * 1024u) /* longest JSON body of any route */
-#define JOB_FIELDS_MAX 512u
 
 struct job;
 typedef void job_fn(struct job *j);
 typedef enum err job_tx(struct job *j, struct store_tx *tx);
 
-enum job_who { JOB_PUBLIC, JOB_POLICY, JOB_DEVICE };
+enum job_who {
+    JOB_PUBLIC,
+    JOB_POLICY,         /* a policy with one of any_of */
+    JOB_DEVICE,         /* the device that the token names: its own key, or a policy with DeviceConnect */
+    JOB_PATH,           /* the device of params 0: its own credential, or a policy with DeviceConnect */
+    JOB_PATH_MODULE,    /* the module of params 0 and 1, likewise */
+    JOB_POLICY_OR_OWNER /* JOB_POLICY, or the device of params 0 with its own credential */
+};
+enum job_body {
+    JOB_RAW,    /* as it came: j->r->body */
+    JOB_OBJECT, /* a JSON object, to j->in */
+    JOB_JSON    /* any JSON object or array, to j->in */
+};
 struct job_call {
     enum job_who who;
-    uint32_t any_of; /* JOB_POLICY: one of these rights (enum access_right) is needed */
-    bool json;       /* the body is a JSON object, to j->in */
-    job_fn *start;   /* on the worker, when all that is checked */
+    uint32_t any_of; /* one of these rights (enum access_right) is needed */
+    enum job_body body;
+    job_fn *start; /* on the worker, when all that is checked */
+};
+
+/* What the jobs of a front share; r->ctx of its routes points to it. The front's own struct begins with it. */
+struct http_front {
+    struct hub *hub;
+    struct pool *pool;
+    const struct http_front_ops *ops;
+};
+struct http_front_ops {
+    /* First of all, before credentials: sets fields of the answer, checks; job_fail ends the job. Or NULL. */
+    void (*begin)(struct job *j);
+    /* The credentials are refused, j->check.why says why: sets the error. */
+    void (*refuse)(struct job *j);
+    /* Answers j->r with the error in j: status, code, message, fields. */
+    void (*answer_error)(struct job *j);
 };
 
 struct job {
@@ -40,11 +66,11 @@ struct job {
     struct access_check check;
     struct http_req *r;
     struct hub *h;
-    struct roost_http *f;
+    struct http_front *front;
     const struct job_call *call;
     struct arena a;
-    struct span who;  /* policy or device that is proven; empty on public routes */
-    uint32_t granted; /* rights of the policy */
+    struct span who;  /* policy or identity that is proven; empty on public routes */
+    uint32_t granted; /* rights of the policy; 0: the identity's own credential */
     json_t *in;       /* owned */
     void *state;      /* the route's, in the arena */
     job_tx *run;      /* of the step */
@@ -53,22 +79,15 @@ struct job {
     /* the answer */
     unsigned status;        /* 200 unless set */
     const char *code;       /* an error */
-    char message[320];      /* of the error */
+    char message[512];      /* of the error */
+    uint8_t envelope;       /* of the error: the front's */
+    struct span info;       /* of the error: the front's */
     json_t *out;            /* owned */
     struct span bytes;      /* instead of out */
     const char *bytes_type; /* NULL: out, or an empty body */
-    char fields[JOB_FIELDS_MAX];
-};
-
-struct roost_http { /* one a hub; shared by the workers, so everything in it is fixed or locks for itself */
-    struct hub *hub;
-    struct pool *pool;
-    struct conn_net *net;
-    struct rate *rate;                /* of /bootstrap */
-    struct artifact_cache *artifacts; /* artifact.c */
-    _Atomic unsigned telemetry_nr;    /* open streams */
-    struct http_routes routes, plain, ops;
-    struct housekeeper *housekeeper; /* roost_http.c */
+    char request_id[40];    /* the front's; empty: none */
+    struct wr fields;       /* "Name: value" lines, in the arena */
+    size_t fields_before;   /* their length when the step began: it may run again */
 };
 
 void job_start(struct http_req *r, const struct job_call *call);
@@ -90,8 +109,11 @@ void job_end_err(struct job *j, enum err e);
 bool job_fail(struct job *j, unsigned status, const char *code, const char *message, ...) LOG_PRINTF(4, 5);
 /* In a run(): sets the error and undoes what the transaction has written. */
 #define JOB_REFUSE(j, ...) ((void)job_fail((j), __VA_ARGS__), ERR_DENIED)
-/* Adds "Name: value" to the answer. */
+/* Adds "Name: value" to the answer, of any length; control characters become '?'. */
 void job_field(struct job *j, const char *name, const char *value, ...) LOG_PRINTF(3, 4);
+const char *job_fields(struct job *j); /* as http_answer takes them; NULL: none */
+/* For http_front_ops.refuse: without a good signature nobody learns which devices and policies there are. */
+const char *job_refused_why(const struct job *j);
 
 /* ---- input.c: what a request says, strictly; false: the error is set and names the member ------------- */
 
@@ -112,21 +134,5 @@ bool in_path_device(struct job *j, struct span *id);
 /* Query parameters. */
 bool in_query_u64(struct job *j, const char *name, uint64_t max, uint64_t *out);
 bool in_query_bool(struct job *j, const char *name, bool *out);
-
-/* ---- rows.c: rows as JSON; NULL only when memory is short --------------------------------------------- */
-
-json_t *json_span(struct span s);
-json_t *json_hex(struct span s);
-json_t *json_base64(struct span s);
-json_t *json_time(uint64_t wall_ms);
-/* Sets it unless v is NULL; takes the reference. */
-void json_put(json_t *o, const char *name, json_t *v);
-struct device_row;
-/* With its report and newest deployment; keys: its secrets too. In run(). */
-MUST_USE enum err device_json(struct job *j, struct store_tx *tx, const struct device_row *d, bool one,
-                              bool keys, json_t **out);
-MUST_USE enum err deployment_json(struct job *j, struct store_tx *tx, const struct deployment_row *d,
-                                  json_t **out);
-json_t *release_json(const struct release_row *r);
 
 #endif

@@ -1,0 +1,34 @@
+/* hub/front/roost_http/roost_impl.h - what the files of this front share: the front itself, rows as JSON. */
+#ifndef ROOST_HUB_FRONT_ROOST_HTTP_ROOST_IMPL_H
+#define ROOST_HUB_FRONT_ROOST_HTTP_ROOST_IMPL_H
+
+#include "hub/front/http/job.h"
+#include "hub/front/roost_http/roost_http.h"
+
+#define JOB_JSON_MAX (512u * 1024u) /* longest JSON body of most routes */
+
+struct roost_http { /* one a hub; shared by the workers, so everything in it is fixed or locks for itself */
+    struct http_front front; /* first */
+    struct conn_net *net;
+    struct rate *rate;                /* of /bootstrap */
+    struct artifact_cache *artifacts; /* artifact.c */
+    _Atomic unsigned telemetry_nr;    /* open streams */
+    struct http_routes routes, plain, ops;
+    struct housekeeper *housekeeper; /* roost_http.c */
+};
+static inline struct roost_http *roost_of(const struct job *j)
+{
+    return (struct roost_http *)(void *)j->front;
+}
+
+/* ---- rows.c: rows as JSON; ERR_NOMEM only when memory is short ---------------------------------------- */
+
+struct device_row;
+/* With its report and newest deployment; keys: its secrets too. In run(). */
+MUST_USE enum err device_json(struct job *j, struct store_tx *tx, const struct device_row *d, bool one,
+                              bool keys, json_t **out);
+MUST_USE enum err deployment_json(struct job *j, struct store_tx *tx, const struct deployment_row *d,
+                                  json_t **out);
+json_t *release_json(const struct release_row *r);
+
+#endif
