@@ -5,7 +5,7 @@ const char *err_name(enum err e)
 {
     static const char *const names[ERR_CODES] = {
         "ok",     "again",  "proto", "limit", "notfound", "exists",  "stale",
-        "denied", "verify", "full",  "nomem", "io",       "stopped",
+        "denied", "verify", "full",  "nomem", "io",       "stopped", "closed",
     };
     return (unsigned)e < ERR_CODES ? names[e] : "unknown";
 }

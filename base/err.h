@@ -19,6 +19,7 @@ enum err {
     ERR_NOMEM,    /* out of memory */
     ERR_IO,       /* the system refused: logged, with errno, where it happened */
     ERR_STOPPED,  /* shutting down: nothing was done */
+    ERR_CLOSED,   /* the other end went away before it answered: it may or may not have acted */
     ERR_CODES
 };
 

@@ -275,6 +275,7 @@ static enum exit_code open_parts(struct daemon *d)
         if ((e = worker_new(w, d->worker_nr)))
             return failed("worker", e);
         bus_register(d->hub.bus, d->worker_nr, worker_mailbox(*w), conn_on_bus_wake, *w);
+        bus_on_messages(d->hub.bus, d->worker_nr, conn_on_bus_message);
     }
     struct conn_limits l = { .connections_max = (uint32_t)c->limits.connections,
                              .per_source_max = (uint32_t)c->limits.connections_per_source,
@@ -455,6 +456,7 @@ static void stop(struct daemon *d)
     struct timespec pause = { 0, 5000000 };
     log_info("hub.stopping", "connections=%llu", (unsigned long long)conn_net_open_nr(d->net));
     sd_notify(0, "STOPPING=1");
+    bus_stop(d->hub.bus); /* requests that wait for a device get their answers */
     conn_net_drain(d->net);
     while (conn_net_open_nr(d->net) && mono_ms() < end)
         nanosleep(&pause, NULL);

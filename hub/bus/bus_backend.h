@@ -11,6 +11,16 @@ struct bus_ops {
     enum err (*attach)(struct bus *b, struct span identity, struct bus_addr addr);
     void (*detach)(struct bus *b, struct span identity, struct bus_addr addr);
     bool (*wake)(struct bus *b, struct span identity, uint32_t what);
+    void (*on_messages)(struct bus *b, unsigned worker, bus_on_message *fn);
+    enum err (*post)(struct bus *b, struct span identity, uint32_t kind, struct span bytes);
+    void (*call)(struct bus *b, struct bus_call *call, struct span identity, uint32_t kind,
+                 struct span bytes);
+    void (*call_end)(struct bus *b, struct bus_call *call, enum err err);
+    void (*answer)(struct bus *b, struct bus_reply to, enum err err, struct span bytes);
+    void (*wait)(struct bus *b, struct bus_wait *w, struct span identity);
+    void (*wait_end)(struct bus *b, struct bus_wait *w, enum err err);
+    void (*announce)(struct bus *b, struct span identity);
+    void (*stop)(struct bus *b);
     void (*wake_all)(struct bus *b, uint32_t what);
     bool (*is_attached)(struct bus *b, struct span identity);
     uint64_t (*attached_nr)(struct bus *b);

@@ -1,26 +1,10 @@
 /* hub/bus/bus_suite.c - the tests that every backend of the bus passes. Workers are plain mailboxes that the
  * test empties by hand, and threads where the point is that several work at once. */
-#include "hub/bus/bus_suite.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-
-#define WORKERS 3
+#include "hub/bus/side_suite.h"
 
 static enum err (*open_bus)(struct bus **out, unsigned workers);
-static struct bus *B;
-static struct side {
-    struct mailbox mail;
-    size_t nr; /* wake-ups that came */
-    struct bus_addr to[64];
-    uint32_t what[64];
-} sides[WORKERS];
+struct bus *bus_suite_bus;
+struct bus_suite_side bus_suite_sides[WORKERS];
 
 static void on_wake(void *ctx, struct bus_addr to, uint32_t what)
 {
@@ -32,8 +16,32 @@ static void on_wake(void *ctx, struct bus_addr to, uint32_t what)
     s->nr++;
 }
 
+/* As a session would: keeps what came, and answers later. One that is sent four bytes counts them for their
+ * sender, who is the slot. */
+static bool on_message(void *ctx, struct bus_addr to, const struct bus_message *m)
+{
+    struct side *s = ctx;
+    if (s->deaf)
+        return false;
+    s->messages_nr++;
+    s->message_to = to;
+    s->kind = m->kind;
+    s->reply = m->reply;
+    snprintf(s->identity, sizeof s->identity, "%.*s", (int)m->identity.n, (const char *)m->identity.p);
+    snprintf(s->text, sizeof s->text, "%.*s", (int)m->bytes.n, m->bytes.n ? (const char *)m->bytes.p : "");
+    if (m->kind == BUS_TWIN && m->bytes.n == 4) {
+        uint32_t nr;
+        memcpy(&nr, m->bytes.p, 4);
+        s->in_order &= nr > s->last[to.slot % 8];
+        s->last[to.slot % 8] = nr;
+    }
+    if (m->kind == BUS_METHOD && to.slot == 99) /* one that answers at once */
+        bus_answer(B, m->reply, ERR_OK, m->bytes);
+    return true;
+}
+
 /* One turn of a worker. */
-static bool turn(struct side *s)
+bool turn(struct side *s)
 {
     struct op *op = mailbox_take(&s->mail), *next;
     bool any = op != NULL;
@@ -44,11 +52,14 @@ static bool turn(struct side *s)
     return any;
 }
 
-static void turn_all(void)
+void turn_all(void)
 {
-    for (int i = 0; i < WORKERS; i++)
-        while (turn(&sides[i]))
-            ;
+    bool any;
+    do {
+        any = false;
+        for (int i = 0; i < WORKERS; i++)
+            any |= turn(&sides[i]);
+    } while (any);
 }
 
 static int setup(void **state)
@@ -60,7 +71,9 @@ static int setup(void **state)
         sides[i] = (struct side){ .nr = 0 };
         if (mailbox_init(&sides[i].mail))
             return 1;
+        sides[i].in_order = true;
         bus_register(B, i, &sides[i].mail, on_wake, &sides[i]);
+        bus_on_messages(B, i, on_message);
     }
     return 0;
 }
@@ -73,12 +86,6 @@ static int teardown(void **state)
         mailbox_fini(&sides[i].mail);
     return 0;
 }
-
-static struct bus_addr addr(uint16_t worker, uint32_t slot)
-{
-    return (struct bus_addr){ 0, worker, slot, slot + 100 };
-}
-#define ATTACH(id, a) assert_int_equal(bus_attach(B, SPAN(id), a), ERR_OK)
 
 static void test_a_wake_up_finds_its_session(void **state)
 {
@@ -210,12 +217,12 @@ static void test_the_directory_against_a_list(void **state)
     }
 }
 
-static _Atomic bool stop;
+_Atomic bool bus_suite_stop;
 
-static void *worker_thread(void *arg)
+void *bus_suite_worker_thread(void *arg)
 {
     struct side *s = arg;
-    while (!atomic_load(&stop)) {
+    while (!atomic_load(&bus_suite_stop)) {
         mailbox_wait(&s->mail, 10);
         turn(s);
     }
@@ -255,14 +262,14 @@ static void test_several_at_once(void **state)
 {
     pthread_t callers[4], workers[WORKERS];
     (void)state;
-    atomic_store(&stop, false);
+    atomic_store(&bus_suite_stop, false);
     for (int i = 0; i < WORKERS; i++)
-        assert_int_equal(pthread_create(&workers[i], NULL, worker_thread, &sides[i]), 0);
+        assert_int_equal(pthread_create(&workers[i], NULL, bus_suite_worker_thread, &sides[i]), 0);
     for (uintptr_t i = 0; i < 4; i++)
         assert_int_equal(pthread_create(&callers[i], NULL, caller_thread, (void *)(i + 1)), 0);
     for (int i = 0; i < 4; i++)
         pthread_join(callers[i], NULL);
-    atomic_store(&stop, true);
+    atomic_store(&bus_suite_stop, true);
     for (int i = 0; i < WORKERS; i++)
         pthread_join(workers[i], NULL);
     turn_all();
@@ -276,15 +283,16 @@ static void test_several_at_once(void **state)
 int bus_suite(enum err (*open)(struct bus **out, unsigned workers))
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        T(test_a_wake_up_finds_its_session),
-        T(test_wake_ups_are_gathered),
-        T(test_the_newer_session_takes_over),
-        T(test_a_wake_up_for_one_who_left),
-        T(test_all_are_woken),
-        T(test_the_directory_against_a_list),
-        T(test_several_at_once),
-    };
+    const struct CMUnitTest tests[] = { T(test_a_wake_up_finds_its_session),
+                                        T(test_wake_ups_are_gathered),
+                                        T(test_the_newer_session_takes_over),
+                                        T(test_a_wake_up_for_one_who_left),
+                                        T(test_all_are_woken),
+                                        T(test_the_directory_against_a_list),
+                                        T(test_several_at_once),
+#define CALLS(name) T(bus_suite_##name),
+                                        SUITE_CALL_TESTS(CALLS) };
+#undef CALLS
 #undef T
     open_bus = open;
     return cmocka_run_group_tests_name("bus", tests, NULL, NULL);

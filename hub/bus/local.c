@@ -1,13 +1,12 @@
 /* hub/bus/local.c - the bus of one node: a directory in shards, and a queue of wake-ups for each worker.
  *
- * A directory entry is 20 bytes: a keyed 64-bit hash of the identity instead of the identity, and an address.
- * Two identities with one hash (1 in 10^7 for a fleet of a million) would take each other over; a wake-up
- * never carries anything of a device, so nothing could reach the wrong one.
  * An entry remembers what its session has been woken for and not yet seen: a session that is woken a thousand
- * times is queued once. */
+ * times is queued once. Messages wait in a list beside the wake-ups, in the order of their posting. */
 #include "base/log.h"
 #include "base/map.h"
 #include "hub/bus/bus_backend.h"
+#include "hub/bus/calls.h"
+#include "hub/bus/local_dir.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -15,29 +14,22 @@
 #include <sys/random.h>
 
 #define SHARDS      64u
-#define CAP_MIN     16u
 #define WORKERS_MAX 4096u /* 12 bits of an entry */
 #define WALK_NR     256u  /* sessions told in one go of a wake-up for all */
-
-struct entry {
-    uint32_t hash_lo, hash_hi; /* both 0: free */
-    uint32_t slot, generation;
-    uint16_t node;
-    uint16_t worker : 12, pending : 4; /* enum bus_wake */
-};
-_Static_assert(sizeof(struct entry) == 20, "one for every connected device");
-
-struct shard {
-    pthread_mutex_t lock;
-    struct entry *slots;
-    size_t cap, nr;
-    unsigned rebuilt; /* times that slots moved: a walk begins anew */
-};
+#define TURN_NR     512u  /* messages delivered in one go */
 
 struct wake {
     uint64_t hash; /* 0: its entry is gone already (a takeover) */
     struct bus_addr to;
     uint32_t what;
+};
+struct parcel { /* a message on its way */
+    struct parcel *next;
+    struct bus_addr to;
+    struct bus_reply reply;
+    uint32_t kind, len;
+    uint16_t identity_len;
+    uint8_t text[]; /* identity, bytes */
 };
 struct queue {    /* of one worker */
     struct op op; /* posted to its mailbox while anything waits */
@@ -45,11 +37,14 @@ struct queue {    /* of one worker */
     pthread_mutex_t lock;
     struct mailbox *mail;
     bus_on_wake *fn;
+    bus_on_message *on_message;
     void *ctx;
     unsigned worker;
     bool posted;
     struct wake *list;
     size_t nr, cap;
+    struct parcel *first, *last; /* messages */
+    size_t parcels_nr, parcels_bytes;
     uint32_t all;       /* every session is to be woken for this */
     uint32_t walk_what; /* the walk that is under way, and where it stands: the worker's own */
     size_t walk_shard, walk_at;
@@ -61,6 +56,7 @@ struct bus_local {
     uint64_t key[2];
     unsigned workers;
     _Atomic uint64_t nr;
+    struct calls *calls;
     struct shard shards[SHARDS];
     struct queue queues[];
 };
@@ -76,84 +72,6 @@ static uint64_t hash_of(const struct bus_local *b, struct span identity)
 static struct shard *shard_of(struct bus_local *b, uint64_t h)
 {
     return &b->shards[h % SHARDS];
-}
-
-static uint64_t entry_hash(const struct entry *e)
-{
-    return (uint64_t)e->hash_hi << 32 | e->hash_lo;
-}
-
-static struct bus_addr entry_addr(const struct entry *e)
-{
-    return (struct bus_addr){ e->node, e->worker, e->slot, e->generation };
-}
-
-static bool addr_eq(struct bus_addr a, struct bus_addr b)
-{
-    return a.node == b.node && a.worker == b.worker && a.slot == b.slot && a.generation == b.generation;
-}
-
-/* Any capacity will do, not only a power of two: the table grows by half and stays well filled. */
-static size_t home_of(uint64_t h, size_t cap)
-{
-    return (size_t)((h >> 32) * cap >> 32);
-}
-
-static struct entry *find(struct shard *s, uint64_t h)
-{
-    if (!s->cap)
-        return NULL;
-    for (size_t i = home_of(h, s->cap);; i = i + 1 == s->cap ? 0 : i + 1) {
-        uint64_t at = entry_hash(&s->slots[i]);
-        if (!at)
-            return NULL;
-        if (at == h)
-            return &s->slots[i];
-    }
-}
-
-static struct entry *place(struct shard *s, struct entry e)
-{
-    size_t i = home_of(entry_hash(&e), s->cap);
-    while (entry_hash(&s->slots[i]))
-        i = i + 1 == s->cap ? 0 : i + 1;
-    s->slots[i] = e;
-    return &s->slots[i];
-}
-
-static enum err resize(struct shard *s, size_t cap)
-{
-    struct shard old = *s;
-    struct entry *fresh = calloc(cap, sizeof *fresh);
-    if (!fresh)
-        return ERR_NOMEM;
-    s->slots = fresh;
-    s->cap = cap;
-    s->rebuilt++;
-    for (size_t i = 0; i < old.cap; i++)
-        if (entry_hash(&old.slots[i]))
-            place(s, old.slots[i]);
-    free(old.slots);
-    return ERR_OK;
-}
-
-/* Takes slot i out and closes the gap, so that no mark of a deleted entry has to stay. */
-static void erase(struct shard *s, size_t i)
-{
-    for (size_t j = i;;) {
-        j = j + 1 == s->cap ? 0 : j + 1;
-        uint64_t h = entry_hash(&s->slots[j]);
-        if (!h)
-            break;
-        size_t home = home_of(h, s->cap);
-        /* The entry at j may move to i unless its home lies behind i on the way to j. */
-        if (i <= j ? (i < home && home <= j) : (i < home || home <= j))
-            continue;
-        s->slots[i] = s->slots[j];
-        i = j;
-    }
-    s->slots[i] = (struct entry){ 0 };
-    s->nr--;
 }
 
 /* ---- queues ---------------------------------------------------------------------------------------- */
@@ -190,6 +108,57 @@ static void queue_push(struct bus_local *b, uint64_t h, struct bus_addr to, uint
         q->all |= what; /* out of memory: all are asked to look, which needs none */
     queue_post(q);
     pthread_mutex_unlock(&q->lock);
+}
+
+/* Takes p over on ERR_OK. */
+static enum err queue_put(struct queue *q, struct parcel *p)
+{
+    enum err e = ERR_OK;
+    pthread_mutex_lock(&q->lock);
+    if (q->parcels_nr >= BUS_QUEUE_NR_MAX || q->parcels_bytes + p->len > BUS_QUEUE_BYTES_MAX) {
+        e = ERR_FULL;
+    } else {
+        if (q->last)
+            q->last->next = p;
+        else
+            q->first = p;
+        q->last = p;
+        q->parcels_nr++;
+        q->parcels_bytes += p->len;
+        queue_post(q);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return e;
+}
+
+/* The oldest TURN_NR messages. Holds q->lock. */
+static struct parcel *queue_take(struct queue *q)
+{
+    struct parcel *first = q->first, *last = NULL, *p = first;
+    for (unsigned n = 0; p && n < TURN_NR; n++) {
+        q->parcels_nr--;
+        q->parcels_bytes -= p->len;
+        last = p;
+        p = p->next;
+    }
+    q->first = p;
+    if (!p)
+        q->last = NULL;
+    if (last)
+        last->next = NULL;
+    return first;
+}
+
+static void deliver(struct queue *q, struct parcel *p)
+{
+    for (struct parcel *next; p; p = next) {
+        struct bus_message m = { p->kind, span_of(p->text, p->identity_len),
+                                 span_of(p->text + p->identity_len, p->len), p->reply };
+        next = p->next;
+        if (!(q->on_message && q->on_message(q->ctx, p->to, &m)) && p->reply.id)
+            calls_answer(q->bus->calls, p->reply.id, ERR_NOTFOUND, SPAN_NONE);
+        free(p);
+    }
 }
 
 /* Some more sessions of a wake-up for all. False: the walk is over. */
@@ -242,7 +211,10 @@ static void on_op(struct op *op)
         q->all = 0;
         q->walk_shard = q->walk_at = 0;
     }
+    struct parcel *parcels = queue_take(q);
     q->posted = false;
+    if (q->first)
+        queue_post(q); /* the worker serves its connections in between */
     pthread_mutex_unlock(&q->lock);
 
     for (size_t i = 0; i < nr; i++) {
@@ -250,7 +222,7 @@ static void on_op(struct op *op)
         if (w->hash) {
             struct shard *s = shard_of(b, w->hash);
             pthread_mutex_lock(&s->lock);
-            struct entry *e = find(s, w->hash);
+            struct entry *e = shard_find(s, w->hash);
             if (e && addr_eq(entry_addr(e), w->to)) {
                 w->what |= e->pending;
                 e->pending = 0;
@@ -260,6 +232,7 @@ static void on_op(struct op *op)
         q->fn(q->ctx, w->to, w->what);
     }
     free(list);
+    deliver(q, parcels);
     if (!q->walk_what)
         return;
     if (!walk(q))
@@ -282,8 +255,13 @@ static void local_free(struct bus *base)
     }
     for (unsigned i = 0; i < b->workers; i++) {
         free(b->queues[i].list);
+        for (struct parcel *p = b->queues[i].first, *next; p; p = next) {
+            next = p->next;
+            free(p);
+        }
         pthread_mutex_destroy(&b->queues[i].lock);
     }
+    calls_free(b->calls);
     free(b);
 }
 
@@ -305,10 +283,10 @@ static enum err local_attach(struct bus *base, struct span identity, struct bus_
     enum err err = ERR_OK;
     assert(addr.worker < b->workers);
     pthread_mutex_lock(&s->lock);
-    struct entry *e = find(s, h);
+    struct entry *e = shard_find(s, h);
     struct bus_addr old = e ? entry_addr(e) : addr;
     if (!e && (s->nr + 1) * 8 > s->cap * 7)
-        err = resize(s, s->cap < CAP_MIN ? CAP_MIN : s->cap + s->cap / 2);
+        err = shard_resize(s, s->cap < CAP_MIN ? CAP_MIN : s->cap + s->cap / 2);
     if (!err && !addr_eq(old, addr)) { /* the older one is told, or nothing changes */
         struct queue *q = &b->queues[old.worker];
         pthread_mutex_lock(&q->lock);
@@ -328,7 +306,7 @@ static enum err local_attach(struct bus *base, struct span identity, struct bus_
                                (uint16_t)(addr.worker & 0xfff),
                                0 };
         if (!e) {
-            place(s, fresh);
+            shard_place(s, fresh);
             s->nr++;
             atomic_fetch_add_explicit(&b->nr, 1, memory_order_relaxed);
         } else if (!addr_eq(old, addr))
@@ -344,11 +322,11 @@ static void local_detach(struct bus *base, struct span identity, struct bus_addr
     uint64_t h = hash_of(b, identity);
     struct shard *s = shard_of(b, h);
     pthread_mutex_lock(&s->lock);
-    struct entry *e = find(s, h);
+    struct entry *e = shard_find(s, h);
     if (e && addr_eq(entry_addr(e), addr)) {
-        erase(s, (size_t)(e - s->slots));
+        shard_erase(s, (size_t)(e - s->slots));
         atomic_fetch_sub_explicit(&b->nr, 1, memory_order_relaxed);
-        if (s->cap > CAP_MIN && s->nr * 4 < s->cap && resize(s, s->cap / 2))
+        if (s->cap > CAP_MIN && s->nr * 4 < s->cap && shard_resize(s, s->cap / 2))
             log_debug("bus.shrink", "cap=%zu", s->cap); /* it only stays larger than it need be */
     }
     pthread_mutex_unlock(&s->lock);
@@ -360,7 +338,7 @@ static bool local_wake(struct bus *base, struct span identity, uint32_t what)
     uint64_t h = hash_of(b, identity);
     struct shard *s = shard_of(b, h);
     pthread_mutex_lock(&s->lock);
-    struct entry *e = find(s, h);
+    struct entry *e = shard_find(s, h);
     if (e) {
         bool queued = e->pending != 0;
         e->pending |= (uint16_t)(what & 0xf);
@@ -383,13 +361,108 @@ static void local_wake_all(struct bus *base, uint32_t what)
     }
 }
 
+/* ---- messages and calls ------------------------------------------------------------------------------ */
+
+static void local_on_messages(struct bus *base, unsigned worker, bus_on_message *fn)
+{
+    struct bus_local *b = (struct bus_local *)base;
+    assert(worker < b->workers);
+    b->queues[worker].on_message = fn;
+}
+
+static enum err send(struct bus_local *b, struct span identity, uint32_t kind, struct span bytes,
+                     uint64_t reply)
+{
+    uint64_t h = hash_of(b, identity);
+    struct shard *s = shard_of(b, h);
+    pthread_mutex_lock(&s->lock);
+    struct entry *e = shard_find(s, h);
+    struct bus_addr to = e ? entry_addr(e) : (struct bus_addr){ 0 };
+    pthread_mutex_unlock(&s->lock);
+    if (!e)
+        return ERR_NOTFOUND;
+    if (bytes.n > BUS_BYTES_MAX || identity.n > UINT16_MAX)
+        return ERR_LIMIT;
+    struct parcel *p = malloc(sizeof *p + identity.n + bytes.n);
+    if (!p)
+        return ERR_NOMEM;
+    *p = (struct parcel){ .to = to,
+                          .reply = { reply, to.node },
+                          .kind = kind,
+                          .len = (uint32_t)bytes.n,
+                          .identity_len = (uint16_t)identity.n };
+    struct wr w = { p->text, identity.n + bytes.n, 0 };
+    wr_put(&w, identity);
+    wr_put(&w, bytes);
+    enum err err = queue_put(&b->queues[to.worker], p);
+    if (err)
+        free(p);
+    return err;
+}
+
+static enum err local_post(struct bus *base, struct span identity, uint32_t kind, struct span bytes)
+{
+    struct bus_local *b = (struct bus_local *)base;
+    return calls_is_stopped(b->calls) ? ERR_STOPPED : send(b, identity, kind, bytes, 0);
+}
+
+static void local_call(struct bus *base, struct bus_call *call, struct span identity, uint32_t kind,
+                       struct span bytes)
+{
+    struct bus_local *b = (struct bus_local *)base;
+    call->answer = SPAN_NONE;
+    call->memory = NULL;
+    enum err e = calls_begin(b->calls, call);
+    if (e) {
+        op_complete(&call->op, e);
+        return;
+    }
+    uint64_t id = call->id; /* once it is sent, it may be over */
+    if ((e = send(b, identity, kind, bytes, id)))
+        calls_answer(b->calls, id, e, SPAN_NONE);
+}
+
+static void local_call_end(struct bus *base, struct bus_call *call, enum err err)
+{
+    calls_end(((struct bus_local *)base)->calls, call, err);
+}
+
+static void local_answer(struct bus *base, struct bus_reply to, enum err err, struct span bytes)
+{
+    if (to.id)
+        calls_answer(((struct bus_local *)base)->calls, to.id, err, bytes);
+}
+
+static void local_wait(struct bus *base, struct bus_wait *w, struct span identity)
+{
+    struct bus_local *b = (struct bus_local *)base;
+    calls_wait(b->calls, w, hash_of(b, identity));
+}
+
+static void local_wait_end(struct bus *base, struct bus_wait *w, enum err err)
+{
+    calls_wait_end(((struct bus_local *)base)->calls, w, err);
+}
+
+static void local_announce(struct bus *base, struct span identity)
+{
+    struct bus_local *b = (struct bus_local *)base;
+    if (calls_has_waits(b->calls))
+        calls_announce(b->calls, hash_of(b, identity));
+}
+
+static void local_stop(struct bus *base)
+{
+    calls_stop(((struct bus_local *)base)->calls);
+}
+
 static bool local_is_attached(struct bus *base, struct span identity)
 {
     struct bus_local *b = (struct bus_local *)base;
     uint64_t h = hash_of(b, identity);
     struct shard *s = shard_of(b, h);
     pthread_mutex_lock(&s->lock);
-    bool there = find(s, h) != NULL;
+    bool there = shard_find(s, h) != NULL;
     pthread_mutex_unlock(&s->lock);
     return there;
 }
@@ -408,6 +481,15 @@ enum err bus_local_new(struct bus **out, unsigned workers)
         .detach = local_detach,
         .wake = local_wake,
         .wake_all = local_wake_all,
+        .on_messages = local_on_messages,
+        .post = local_post,
+        .call = local_call,
+        .call_end = local_call_end,
+        .answer = local_answer,
+        .wait = local_wait,
+        .wait_end = local_wait_end,
+        .announce = local_announce,
+        .stop = local_stop,
         .is_attached = local_is_attached,
         .attached_nr = local_attached_nr,
     };
@@ -421,6 +503,11 @@ enum err bus_local_new(struct bus **out, unsigned workers)
         log_error("bus.new", "no random bytes to be had");
         free(b);
         return ERR_IO;
+    }
+    enum err err = calls_new(&b->calls);
+    if (err) {
+        free(b);
+        return err;
     }
     for (size_t i = 0; i < SHARDS; i++)
         pthread_mutex_init(&b->shards[i].lock, NULL);

@@ -57,6 +57,12 @@ void conn_on_bus_wake(void *ctx, struct bus_addr to, uint32_t what)
         c->proto->on_wake(c, what);
 }
 
+bool conn_on_bus_message(void *ctx, struct bus_addr to, const struct bus_message *m)
+{
+    struct conn *c = conn_find(ctx, to);
+    return c && c->proto->on_message && c->proto->on_message(c, m);
+}
+
 void *conn_listener_ctx(struct conn *c)
 {
     return c->ctx;
@@ -230,7 +236,8 @@ static void on_timer(struct timer *t)
         if (c->proto->on_timer)
             c->proto->on_timer(c);
     }
-    /* Also while it lingers: what fired may have been set for the protocol, earlier than the last deadline. */
+    /* Also while it lingers: what fired may have been set for the protocol, earlier than the last deadline.
+     */
     if (!conn_is_closing(c) || c->phase == CONN_PHASE_LINGER)
         conn_rearm(c);
 }

@@ -34,9 +34,11 @@ struct conn_proto {
      * and comes again with more behind it (at most in_max bytes are ever kept: then CONN_CLOSE_PROTO). */
     void (*on_bytes)(struct conn *c, struct span *in);
     size_t in_max;
-    void (*on_drained)(struct conn *c);                    /* all output has left; may be NULL */
-    void (*on_timer)(struct conn *c);                      /* conn_arm; may be NULL */
-    void (*on_wake)(struct conn *c, uint32_t what);        /* enum bus_wake; may be NULL */
+    void (*on_drained)(struct conn *c);             /* all output has left; may be NULL */
+    void (*on_timer)(struct conn *c);               /* conn_arm; may be NULL */
+    void (*on_wake)(struct conn *c, uint32_t what); /* enum bus_wake; may be NULL */
+    /* False: it takes none of this kind. May be NULL. */
+    bool (*on_message)(struct conn *c, const struct bus_message *m);
     void (*on_close)(struct conn *c, enum conn_close why); /* last call; free what the state owns */
     /* The peer will send no more, but may still read. NULL: the connection is closed (CONN_CLOSE_PEER). */
     void (*on_eof)(struct conn *c);
@@ -88,5 +90,7 @@ unsigned conn_max_fragment(const struct conn *c);
 
 /* For bus_register: `ctx` is the worker. */
 void conn_on_bus_wake(void *ctx, struct bus_addr to, uint32_t what);
+/* For bus_on_messages. */
+bool conn_on_bus_message(void *ctx, struct bus_addr to, const struct bus_message *m);
 
 #endif

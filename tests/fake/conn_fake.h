@@ -114,6 +114,11 @@ static inline void fake_on_bus_wake(void *ctx, struct bus_addr to, uint32_t what
     if (c && c->proto->on_wake)
         c->proto->on_wake(c, what);
 }
+static inline bool fake_on_bus_message(void *ctx, struct bus_addr to, const struct bus_message *m)
+{
+    struct conn *c = conn_find(ctx, to);
+    return c && c->proto->on_message && c->proto->on_message(c, m);
+}
 
 /* ---- for tests --------------------------------------------------------------------------------------------
  */

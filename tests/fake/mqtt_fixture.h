@@ -27,6 +27,7 @@ static inline void front_open(void)
     assert(worker_new(&worker, 0) == ERR_OK);
     assert(mqtt_front_new(&front, &fx.hub, 1) == ERR_OK);
     bus_register(fx.hub.bus, 0, worker_mailbox(worker), fake_on_bus_wake, worker);
+    bus_on_messages(fx.hub.bus, 0, fake_on_bus_message);
 }
 static inline void front_shut(void)
 {
