@@ -60,6 +60,7 @@ static enum err store_report(struct checkin *c, struct span raw, bool *news, boo
     if (!e) {
         row.connected = old.connected;
         row.activity_ms = old.activity_ms;
+        row.connected_changed_ms = old.connected_changed_ms;
     }
     if (row.activity_ms < c->now_ms)
         row.activity_ms = c->now_ms;

@@ -88,6 +88,11 @@ enum err identity_copy(struct arena *a, const struct device_row *in, struct devi
     r.generation = arena_copy(a, in->generation);
     r.product = arena_copy(a, in->product);
     r.origin = arena_copy(a, in->origin);
+    r.thumb1 = arena_copy(a, in->thumb1);
+    r.thumb2 = arena_copy(a, in->thumb2);
+    r.status_reason = arena_copy(a, in->status_reason);
+    r.scope = arena_copy(a, in->scope);
+    r.parent_scope = arena_copy(a, in->parent_scope);
     enum err e = arena_err(a);
     if (!e)
         *out = r;

@@ -420,7 +420,7 @@ enum err store_sqlite_open_vfs(struct store **out, const char *dir, unsigned rea
     if (!e)
         e = handle_open(db, true, 512, &db->tender);
     if (!e)
-        e = sqlite_migrate(db->tender);
+        e = sqlite_migrate(db->tender, SIZE_MAX);
     if (e)
         sqlite_close_db(db);
     else

@@ -18,8 +18,9 @@ struct sqlite_db {
 /* Logs what is nobody's fault but the system's. */
 enum err sqlite_err(sqlite3 *h, int rc, const char *what);
 MUST_USE enum err sqlite_run(sqlite3 *h, const char *sql);
-/* Brings the tables to this program's version. ERR_PROTO: they are newer than it. */
-MUST_USE enum err sqlite_migrate(sqlite3 *h);
+/* Brings the tables to this program's version, or to the one after `upto` migrations when that is less.
+ * ERR_PROTO: they are newer than it. */
+MUST_USE enum err sqlite_migrate(sqlite3 *h, size_t upto);
 
 /* store_sqlite_open on another VFS (a name registered with SQLite). */
 MUST_USE enum err store_sqlite_open_vfs(struct store **out, const char *dir, unsigned readers,

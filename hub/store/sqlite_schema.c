@@ -74,6 +74,28 @@ static const struct migration {
 
       "CREATE TABLE audit(seq INTEGER PRIMARY KEY AUTOINCREMENT, at_ms INTEGER NOT NULL, who TEXT NOT NULL,"
       " what TEXT NOT NULL, subject TEXT NOT NULL, detail TEXT NOT NULL);" },
+    { "identities",
+      "ALTER TABLE device ADD COLUMN seq INTEGER NOT NULL DEFAULT 0;"
+      "ALTER TABLE device ADD COLUMN auth INTEGER NOT NULL DEFAULT 0;"
+      "ALTER TABLE device ADD COLUMN thumb1 TEXT NOT NULL DEFAULT '';"
+      "ALTER TABLE device ADD COLUMN thumb2 TEXT NOT NULL DEFAULT '';"
+      "ALTER TABLE device ADD COLUMN status_reason TEXT NOT NULL DEFAULT '';"
+      "ALTER TABLE device ADD COLUMN status_updated_ms INTEGER NOT NULL DEFAULT 0;"
+      "ALTER TABLE device ADD COLUMN edge INTEGER NOT NULL DEFAULT 0;"
+      "ALTER TABLE device ADD COLUMN scope TEXT NOT NULL DEFAULT '';"
+      "ALTER TABLE device ADD COLUMN parent_scope TEXT NOT NULL DEFAULT '';"
+      "UPDATE device SET seq = x.n FROM"
+      " (SELECT id, row_number() OVER (ORDER BY created_ms, id) AS n FROM device) AS x"
+      " WHERE x.id = device.id;"
+      "CREATE UNIQUE INDEX device_seq ON device(seq);"
+      "INSERT INTO counter SELECT 'identity_seq', coalesce(max(seq), 0) FROM device;"
+      "CREATE TABLE module(device TEXT NOT NULL, id TEXT NOT NULL, seq INTEGER NOT NULL,"
+      " managed_by TEXT NOT NULL, auth INTEGER NOT NULL, key1 BLOB, key2 BLOB, thumb1 TEXT NOT NULL,"
+      " thumb2 TEXT NOT NULL, generation TEXT NOT NULL, etag INTEGER NOT NULL,"
+      " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, PRIMARY KEY(device, id)) WITHOUT ROWID;"
+      "CREATE TABLE ca(name TEXT PRIMARY KEY, der BLOB NOT NULL, created_ms INTEGER NOT NULL,"
+      " etag INTEGER NOT NULL) WITHOUT ROWID;"
+      "ALTER TABLE report ADD COLUMN connected_changed_ms INTEGER NOT NULL DEFAULT 0;" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 
@@ -104,7 +126,7 @@ static enum err migrate_one(sqlite3 *h, size_t n)
     return e;
 }
 
-enum err sqlite_migrate(sqlite3 *h)
+enum err sqlite_migrate(sqlite3 *h, size_t upto)
 {
     sqlite3_int64 have = 0;
     enum err e = sqlite_run(h, "CREATE TABLE IF NOT EXISTS migration(n INTEGER PRIMARY KEY,"
@@ -116,7 +138,7 @@ enum err sqlite_migrate(sqlite3 *h)
                   (long long)have, MIGRATIONS);
         return ERR_PROTO;
     }
-    for (size_t n = (size_t)have; !e && n < MIGRATIONS; n++)
+    for (size_t n = (size_t)have; !e && n < MIGRATIONS && n < upto; n++)
         e = migrate_one(h, n);
     return e;
 }

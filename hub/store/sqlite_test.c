@@ -91,6 +91,57 @@ static void test_tables_of_a_newer_program(void **state)
     assert_null(a);
 }
 
+struct text {
+    char p[256];
+    size_t n;
+};
+
+static enum err each_device(void *ctx, const struct device_row *r)
+{
+    struct text *x = ctx;
+    x->n += (size_t)snprintf(x->p + x->n, sizeof x->p - x->n, "%.*s=%llu,", (int)r->id.n,
+                             (const char *)r->id.p, (unsigned long long)r->seq);
+    return r->auth == AUTH_SAS && !r->edge && r->scope.n == 0 ? ERR_OK : ERR_PROTO;
+}
+
+static enum err list_by_seq(struct store_tx *t, void *ctx)
+{
+    return tx_device_list_by_seq(t, 0, 100, each_device, ctx);
+}
+
+static enum err add_device(struct store_tx *t, void *ctx)
+{
+    struct device_row r = { .id = span_str(ctx), .generation = SPAN("g") };
+    return tx_device_put(t, &r, UINT64_MAX, NULL);
+}
+
+/* Devices of a database that did not number them yet: by the time they were made. */
+static void test_devices_of_an_older_program(void **state)
+{
+    struct store *a = NULL;
+    struct text x = { .n = 0 };
+    sqlite3 *h = NULL;
+    char path[128];
+    (void)state;
+    assert_int_equal(mkdir(dir, 0700), 0);
+    snprintf(path, sizeof path, "%s/roost.db", dir);
+    assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
+    assert_int_equal(sqlite_migrate(h, 1), ERR_OK);
+    assert_int_equal(sqlite_run(h, "INSERT INTO device VALUES"
+                                   "('a', 0, NULL, NULL, NULL, 'g', 1, 30, 30, '', 0, 0, 'operator', 0, 0),"
+                                   "('b', 0, NULL, NULL, NULL, 'g', 1, 10, 10, '', 0, 0, 'operator', 0, 0),"
+                                   "('c', 0, NULL, NULL, NULL, 'g', 1, 20, 20, '', 0, 0, 'operator', 0, 0),"
+                                   "('d', 0, NULL, NULL, NULL, 'g', 1, 20, 20, '', 0, 0, 'operator', 0, 0);"
+                                   "INSERT INTO report VALUES('a', NULL, 0, 0, 0, NULL, -1, 40)"),
+                     ERR_OK);
+    sqlite3_close(h);
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    assert_int_equal(store_write_wait(a, add_device, "new"), ERR_OK);
+    assert_int_equal(store_read_wait(a, list_by_seq, &x), ERR_OK);
+    assert_string_equal(x.p, "b=1,c=2,d=3,a=4,new=5,");
+    store_close(a);
+}
+
 static void test_what_cannot_be_opened(void **state)
 {
     struct store *a = NULL;
@@ -148,13 +199,15 @@ int main(void)
         cmocka_unit_test_setup(test_two_on_one_directory, fresh),
         cmocka_unit_test_setup(test_files_are_their_owners_alone, fresh),
         cmocka_unit_test_setup(test_tables_of_a_newer_program, fresh),
+        cmocka_unit_test_setup(test_devices_of_an_older_program, fresh),
         cmocka_unit_test_setup(test_what_cannot_be_opened, fresh),
         cmocka_unit_test_setup(test_the_log_starts_over, fresh),
     };
     if (!mkdtemp(top))
         return 1;
     snprintf(dir, sizeof dir, "%s/store", top);
-    int failed = store_suite(&(struct store_suite){ open_it, wipe, NULL });
+    const struct store_suite how = { open_it, wipe, NULL };
+    int failed = store_suite(&how) + store_suite_identity(&how);
     failed += cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
     wipe(NULL);
     rmdir(top);

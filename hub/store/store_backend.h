@@ -25,7 +25,7 @@ struct store_sql {
     {                                                                                                        \
         text, 0                                                                                              \
     }
-#define STORE_SQL_MAX 160u /* statements of the whole program */
+#define STORE_SQL_MAX 320u /* statements of the whole program */
 /* The id of q, 1..STORE_SQL_MAX; given on first use. */
 unsigned store_sql_id(struct store_sql *q);
 
@@ -71,6 +71,7 @@ struct store_backend {
     void (*close)(void *db); /* after all connections; frees db */
 };
 
+enum store_sequence { SEQ_C2D, SEQ_IDENTITY, STORE_SEQUENCES };
 /* One sequence that is counted in memory during a transaction and written once, before its commit. */
 struct store_counter {
     int64_t value;
@@ -84,7 +85,7 @@ struct store_tx {
     bool saved, wrote;   /* of the op at hand */
     enum err fault;      /* first error of the database itself in the op at hand */
     uint64_t rows_read;
-    struct store_counter c2d_seq;
+    struct store_counter seq[STORE_SEQUENCES];
 };
 
 /* db is handed over; store_start closes it when it fails. */
@@ -115,9 +116,12 @@ static inline struct span col_span(struct store_tx *t, struct store_rows *r, int
     return t->be->col_bytes(r, c);
 }
 
-/* The order of everything sent to devices, own queues and broadcasts alike. */
-MUST_USE enum err tx_c2d_seq_next(struct store_tx *t, uint64_t *seq);
-MUST_USE enum err tx_c2d_seq_last(struct store_tx *t, uint64_t *seq);
+/* SEQ_C2D: the order of everything sent to devices, own queues and broadcasts alike. SEQ_IDENTITY: the order
+ * in which devices and modules were made. */
+MUST_USE enum err tx_seq_next(struct store_tx *t, enum store_sequence which, uint64_t *seq);
+MUST_USE enum err tx_seq_last(struct store_tx *t, enum store_sequence which, uint64_t *seq);
+/* Deletes what hangs on the identities "`from`" and up to, not including, `to`: sessions, queues, reports. */
+MUST_USE enum err tx_identity_clear(struct store_tx *t, struct span from, struct span to);
 /* store.c: before the commit, and when a transaction is lost. */
 MUST_USE enum err tx_counters_flush(struct store_tx *t);
 void tx_counters_drop(struct store_tx *t);

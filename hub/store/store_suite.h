@@ -1,5 +1,5 @@
 /* hub/store/store_suite.h - what every backend of the store has to pass. A backend's test says how to open
- * it and calls store_suite(). */
+ * it and calls the suites. */
 #ifndef ROOST_HUB_STORE_STORE_SUITE_H
 #define ROOST_HUB_STORE_STORE_SUITE_H
 
@@ -12,6 +12,7 @@ struct store_suite {
 };
 /* Runs all tests (cmocka); returns the number of failed ones. */
 int store_suite(const struct store_suite *how);
+int store_suite_identity(const struct store_suite *how); /* devices, modules, authorities */
 
 /* For tests: hands fn over and waits for its outcome. */
 typedef enum err store_fn(struct store_tx *t, void *ctx);

@@ -100,48 +100,54 @@ enum err tx_number(struct store_tx *t, int64_t none, int64_t *out, struct store_
     return tx_end(t, r, e);
 }
 
-static enum err load(struct store_tx *t, struct store_counter *c)
+static const char *const seq_names[STORE_SEQUENCES] = { "c2d_seq", "identity_seq" };
+
+static enum err load(struct store_tx *t, enum store_sequence which)
 {
-    static struct store_sql q = STORE_SQL("SELECT value FROM counter WHERE name = 'c2d_seq'");
+    static struct store_sql q = STORE_SQL("SELECT value FROM counter WHERE name = ?1");
+    struct store_counter *c = &t->seq[which];
     assert(t->writable);
     if (c->loaded)
         return ERR_OK;
-    enum err e = tx_number(t, 0, &c->value, &q, ARGS_NONE);
+    enum err e = tx_number(t, 0, &c->value, &q, ARGS(V_TEXT(span_str(seq_names[which]))));
     c->loaded = !e;
     return e;
 }
 
-enum err tx_c2d_seq_next(struct store_tx *t, uint64_t *seq)
+enum err tx_seq_next(struct store_tx *t, enum store_sequence which, uint64_t *seq)
 {
-    enum err e = load(t, &t->c2d_seq);
+    enum err e = load(t, which);
     if (e)
         return e;
-    *seq = (uint64_t)++t->c2d_seq.value;
-    t->c2d_seq.changed = true;
+    *seq = (uint64_t)++t->seq[which].value;
+    t->seq[which].changed = true;
     return ERR_OK;
 }
 
-enum err tx_c2d_seq_last(struct store_tx *t, uint64_t *seq)
+enum err tx_seq_last(struct store_tx *t, enum store_sequence which, uint64_t *seq)
 {
-    enum err e = load(t, &t->c2d_seq);
+    enum err e = load(t, which);
     if (!e)
-        *seq = (uint64_t)t->c2d_seq.value;
+        *seq = (uint64_t)t->seq[which].value;
     return e;
 }
 
 enum err tx_counters_flush(struct store_tx *t)
 {
-    static struct store_sql q = STORE_SQL("INSERT INTO counter(name, value) VALUES('c2d_seq', ?1)"
+    static struct store_sql q = STORE_SQL("INSERT INTO counter(name, value) VALUES(?1, ?2)"
                                           " ON CONFLICT(name) DO UPDATE SET value = excluded.value");
-    if (!t->c2d_seq.changed)
-        return ERR_OK;
-    enum err e = tx_exec(t, &q, ARGS(V_INT(t->c2d_seq.value)));
-    if (!e)
-        t->c2d_seq.changed = false;
+    enum err e = ERR_OK;
+    for (unsigned i = 0; !e && i < STORE_SEQUENCES; i++) {
+        if (!t->seq[i].changed)
+            continue;
+        e = tx_exec(t, &q, ARGS(V_TEXT(span_str(seq_names[i])), V_INT(t->seq[i].value)));
+        if (!e)
+            t->seq[i].changed = false;
+    }
     return e;
 }
 
 void tx_counters_drop(struct store_tx *t)
 {
-    t->c2d_seq = (struct store_counter){ 0 };
+    memset(t->seq, 0, sizeof t->seq);
 }

@@ -30,24 +30,43 @@ static void c2d_row(struct store_tx *t, struct store_rows *r, bool broadcast, st
     };
 }
 
+/* A module has a queue of its own, named "device/module", and no part in broadcasts. */
+static const uint8_t *module_mark(struct span identity)
+{
+    return identity.n ? memchr(identity.p, '/', identity.n) : NULL;
+}
+
+static enum err identity_there(struct store_tx *t, struct span identity)
+{
+    static struct store_sql device = STORE_SQL("SELECT 1 FROM device WHERE id = ?1");
+    static struct store_sql module = STORE_SQL("SELECT 1 FROM module WHERE device = ?1 AND id = ?2");
+    const uint8_t *mark = module_mark(identity);
+    int64_t n;
+    size_t head = mark ? (size_t)(mark - identity.p) : 0;
+    enum err e =
+        mark ? tx_number(t, 0, &n, &module,
+                         ARGS(V_TEXT(span_of(identity.p, head)), V_TEXT(span_skip(identity, head + 1))))
+             : tx_number(t, 0, &n, &device, ARGS(V_TEXT(identity)));
+    return e ? e : n ? ERR_OK : ERR_NOTFOUND;
+}
+
 /* ---- sending --------------------------------------------------------------------------------------- */
 
 enum err tx_c2d_push(struct store_tx *t, const struct c2d_row *r, size_t depth_max, uint64_t *seq)
 {
-    static struct store_sql there = STORE_SQL("SELECT 1 FROM device WHERE id = ?1");
     static struct store_sql depth =
         STORE_SQL("SELECT count(*) FROM (SELECT 1 FROM c2d WHERE device = ?1 LIMIT ?2)");
     static struct store_sql q = STORE_SQL("INSERT INTO c2d(" MESSAGE_COLS ", deliveries, device)"
                                           " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, 0, ?8)");
     int64_t n;
     uint64_t next;
-    enum err e = tx_number(t, 0, &n, &there, ARGS(V_TEXT(r->device)));
-    if (e || !n)
-        return e ? e : ERR_NOTFOUND;
+    enum err e = identity_there(t, r->device);
+    if (e)
+        return e;
     e = tx_number(t, 0, &n, &depth, ARGS(V_TEXT(r->device), V_MS(depth_max)));
     if (e || (uint64_t)n >= depth_max)
         return e ? e : ERR_LIMIT;
-    e = tx_c2d_seq_next(t, &next);
+    e = tx_seq_next(t, SEQ_C2D, &next);
     if (!e)
         e = tx_exec(t, &q,
                     ARGS(V_INT(next), V_MS(r->enqueued_ms), V_MS(r->expires_ms), V_INT(r->ack),
@@ -67,7 +86,7 @@ enum err tx_broadcast_push(struct store_tx *t, const struct c2d_row *r, uint64_t
     enum err e = tx_number(t, 0, &n, &count, ARGS_NONE);
     if (e || n >= BROADCASTS_MAX)
         return e ? e : ERR_LIMIT;
-    e = tx_c2d_seq_next(t, &next);
+    e = tx_seq_next(t, SEQ_C2D, &next);
     if (!e)
         e = tx_exec(t, &q,
                     ARGS(V_INT(next), V_MS(r->enqueued_ms), V_MS(r->expires_ms), V_INT(r->ack),
@@ -84,8 +103,9 @@ static enum err cursor_get(struct store_tx *t, struct span device, uint64_t *cur
 {
     static struct store_sql q = STORE_SQL("SELECT coalesce(c.seq, d.since_seq) FROM device d"
                                           " LEFT JOIN broadcast_cursor c ON c.device = d.id WHERE d.id = ?1");
-    int64_t n;
-    enum err e = tx_number(t, -1, &n, &q, ARGS(V_TEXT(device)));
+    int64_t n = INT64_MAX; /* all broadcasts are behind a module */
+    enum err e =
+        module_mark(device) ? identity_there(t, device) : tx_number(t, -1, &n, &q, ARGS(V_TEXT(device)));
     if (e || n < 0)
         return e ? e : ERR_NOTFOUND;
     *cursor = (uint64_t)n;

@@ -24,7 +24,8 @@ enum err tx_meta_put(struct store_tx *t, struct span key, struct span val)
 
 #define DEVICE_COLS                                                                                          \
     "id, status, key1, key2, public_key, generation, etag, created_ms, updated_ms, product, hw_class,"       \
-    " hw_rev, origin, issued_unused"
+    " hw_rev, origin, issued_unused, seq, auth, thumb1, thumb2, status_reason, status_updated_ms, edge,"     \
+    " scope, parent_scope"
 
 static void device_row(struct store_tx *t, struct store_rows *r, struct device_row *out)
 {
@@ -43,6 +44,15 @@ static void device_row(struct store_tx *t, struct store_rows *r, struct device_r
         .hw_rev = (uint8_t)col_u64(t, r, 11),
         .origin = col_span(t, r, 12),
         .issued_unused = col_u64(t, r, 13) != 0,
+        .seq = col_u64(t, r, 14),
+        .auth = (uint8_t)col_u64(t, r, 15),
+        .thumb1 = col_span(t, r, 16),
+        .thumb2 = col_span(t, r, 17),
+        .status_reason = col_span(t, r, 18),
+        .status_updated_ms = col_u64(t, r, 19),
+        .edge = col_u64(t, r, 20) != 0,
+        .scope = col_span(t, r, 21),
+        .parent_scope = col_span(t, r, 22),
     };
 }
 
@@ -74,37 +84,37 @@ static enum err count_add(struct store_tx *t, int64_t status, int64_t by)
     return tx_exec(t, &q, ARGS(V_INT(status), V_INT(by)));
 }
 
-static enum err device_insert(struct store_tx *t, const struct device_row *r)
+/* have: the etag of the row that is replaced, 0: none. An update leaves the place in the order of creation,
+ * and what was sent before the device was there, as they are. */
+static enum err device_write(struct store_tx *t, const struct device_row *r, int64_t have)
 {
-    static struct store_sql q =
-        STORE_SQL("INSERT INTO device(" DEVICE_COLS ", since_seq)"
-                  " VALUES(?1, ?2, ?3, ?4, ?5, ?6, 1, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)");
-    uint64_t since;
-    enum err e = tx_c2d_seq_last(t, &since);
-    if (!e)
-        e = tx_exec(t, &q,
-                    ARGS(V_TEXT(r->id), V_INT(r->status), V_OPT(r->key1), V_OPT(r->key2),
-                         V_OPT(r->public_key), V_TEXT(r->generation), V_MS(r->created_ms),
-                         V_MS(r->updated_ms), V_TEXT(r->product), V_INT(r->hw_class), V_INT(r->hw_rev),
-                         V_TEXT(r->origin), V_INT(r->issued_unused), V_INT(since)));
-    return e ? e : count_add(t, r->status, 1);
-}
-
-static enum err device_update(struct store_tx *t, const struct device_row *r, int64_t status, int64_t etag)
-{
-    static struct store_sql q =
-        STORE_SQL("UPDATE device SET status = ?2, key1 = ?3, key2 = ?4, public_key = ?5, generation = ?6,"
-                  " etag = ?7, created_ms = ?8, updated_ms = ?9, product = ?10, hw_class = ?11,"
-                  " hw_rev = ?12, origin = ?13, issued_unused = ?14 WHERE id = ?1");
-    enum err e = tx_exec(t, &q,
-                         ARGS(V_TEXT(r->id), V_INT(r->status), V_OPT(r->key1), V_OPT(r->key2),
-                              V_OPT(r->public_key), V_TEXT(r->generation), V_INT(etag), V_MS(r->created_ms),
-                              V_MS(r->updated_ms), V_TEXT(r->product), V_INT(r->hw_class), V_INT(r->hw_rev),
-                              V_TEXT(r->origin), V_INT(r->issued_unused)));
-    if (e || status == r->status)
-        return e;
-    e = count_add(t, status, -1);
-    return e ? e : count_add(t, r->status, 1);
+    static struct store_sql q = STORE_SQL(
+        "INSERT INTO device(" DEVICE_COLS ", since_seq)"
+        " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18,"
+        " ?19, ?20, ?21, ?22, ?23, ?24) ON CONFLICT(id) DO UPDATE SET status = excluded.status,"
+        " key1 = excluded.key1, key2 = excluded.key2, public_key = excluded.public_key,"
+        " generation = excluded.generation, etag = excluded.etag, created_ms = excluded.created_ms,"
+        " updated_ms = excluded.updated_ms, product = excluded.product, hw_class = excluded.hw_class,"
+        " hw_rev = excluded.hw_rev, origin = excluded.origin, issued_unused = excluded.issued_unused,"
+        " auth = excluded.auth, thumb1 = excluded.thumb1, thumb2 = excluded.thumb2,"
+        " status_reason = excluded.status_reason, status_updated_ms = excluded.status_updated_ms,"
+        " edge = excluded.edge, scope = excluded.scope, parent_scope = excluded.parent_scope");
+    uint64_t since = 0, seq = 0;
+    enum err e = ERR_OK;
+    if (!have) {
+        e = tx_seq_last(t, SEQ_C2D, &since);
+        if (!e)
+            e = tx_seq_next(t, SEQ_IDENTITY, &seq);
+    }
+    return e ? e
+             : tx_exec(t, &q,
+                       ARGS(V_TEXT(r->id), V_INT(r->status), V_OPT(r->key1), V_OPT(r->key2),
+                            V_OPT(r->public_key), V_TEXT(r->generation), V_INT(have + 1), V_MS(r->created_ms),
+                            V_MS(r->updated_ms), V_TEXT(r->product), V_INT(r->hw_class), V_INT(r->hw_rev),
+                            V_TEXT(r->origin), V_INT(r->issued_unused), V_INT(seq), V_INT(r->auth),
+                            V_TEXT(r->thumb1), V_TEXT(r->thumb2), V_TEXT(r->status_reason),
+                            V_MS(r->status_updated_ms), V_INT(r->edge), V_TEXT(r->scope),
+                            V_TEXT(r->parent_scope), V_INT(since)));
 }
 
 enum err tx_device_put(struct store_tx *t, const struct device_row *r, uint64_t if_etag, uint64_t *etag)
@@ -124,32 +134,57 @@ enum err tx_device_put(struct store_tx *t, const struct device_row *r, uint64_t 
         return ERR_EXISTS;
     if (if_etag && if_etag != UINT64_MAX && if_etag != (uint64_t)have)
         return ERR_STALE;
-    e = have ? device_update(t, r, status, have + 1) : device_insert(t, r);
+    e = device_write(t, r, have);
+    if (!e && have && status != r->status)
+        e = count_add(t, status, -1);
+    if (!e && (!have || status != r->status))
+        e = count_add(t, r->status, 1);
     if (!e && etag)
         *etag = (uint64_t)have + 1;
+    return e;
+}
+
+enum err tx_identity_clear(struct store_tx *t, struct span from, struct span to)
+{
+    static struct store_sql q[] = {
+        STORE_SQL("DELETE FROM session WHERE id >= ?1 AND id < ?2"),
+        STORE_SQL("DELETE FROM c2d WHERE device >= ?1 AND device < ?2"),
+        STORE_SQL("DELETE FROM report WHERE device >= ?1 AND device < ?2"),
+    };
+    enum err e = ERR_OK;
+    for (size_t i = 0; !e && i < sizeof q / sizeof q[0]; i++)
+        e = tx_exec(t, &q[i], ARGS(V_TEXT(from), V_TEXT(to)));
     return e;
 }
 
 enum err tx_device_delete(struct store_tx *t, struct span id)
 {
     static struct store_sql find = STORE_SQL("SELECT status FROM device WHERE id = ?1");
-    /* '/' and '0' are neighbours: sessions of the device's modules lie between them. */
     static struct store_sql q[] = {
         STORE_SQL("DELETE FROM device WHERE id = ?1"),
+        STORE_SQL("DELETE FROM module WHERE device = ?1"),
         STORE_SQL("DELETE FROM session WHERE id = ?1"),
-        STORE_SQL("DELETE FROM session WHERE id >= ?1 || '/' AND id < ?1 || '0'"),
         STORE_SQL("DELETE FROM c2d WHERE device = ?1"),
         STORE_SQL("DELETE FROM broadcast_cursor WHERE device = ?1"),
         STORE_SQL("DELETE FROM broadcast_mark WHERE device = ?1"),
         STORE_SQL("DELETE FROM report WHERE device = ?1"),
         STORE_SQL("DELETE FROM deployment WHERE device = ?1"),
     };
+    uint8_t from[DEVICE_ID_MAX + 1], to[DEVICE_ID_MAX + 1];
     int64_t status;
-    enum err e = tx_number(t, -1, &status, &find, ARGS(V_TEXT(id)));
+    enum err e = id.n > DEVICE_ID_MAX ? ERR_NOTFOUND : tx_number(t, -1, &status, &find, ARGS(V_TEXT(id)));
     if (!e && status < 0)
         e = ERR_NOTFOUND;
     for (size_t i = 0; !e && i < sizeof q / sizeof q[0]; i++)
         e = tx_exec(t, &q[i], ARGS(V_TEXT(id)));
+    if (e)
+        return e;
+    /* '/' and '0' are neighbours: what belongs to the device's modules lies between them. */
+    memcpy(from, id.p, id.n);
+    memcpy(to, id.p, id.n);
+    from[id.n] = '/';
+    to[id.n] = '0';
+    e = tx_identity_clear(t, span_of(from, id.n + 1), span_of(to, id.n + 1));
     return e ? e : count_add(t, status, -1);
 }
 
@@ -170,6 +205,21 @@ enum err tx_device_list(struct store_tx *t, struct span after, size_t limit, int
         e = tx_query(t, &r, &other, ARGS(V_TEXT(after), V_MS(limit), V_INT(status)));
     else
         e = tx_query(t, &r, status < 0 ? &any : &enabled, ARGS(V_TEXT(after), V_MS(limit)));
+    while (tx_next(t, r, &e)) {
+        device_row(t, r, &row);
+        e = each(ctx, &row);
+    }
+    return tx_end(t, r, e);
+}
+
+enum err tx_device_list_by_seq(struct store_tx *t, uint64_t after_seq, size_t limit, device_each *each,
+                               void *ctx)
+{
+    static struct store_sql q =
+        STORE_SQL("SELECT " DEVICE_COLS " FROM device WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+    struct store_rows *r;
+    struct device_row row;
+    enum err e = tx_query(t, &r, &q, ARGS(V_MS(after_seq), V_MS(limit)));
     while (tx_next(t, r, &e)) {
         device_row(t, r, &row);
         e = each(ctx, &row);

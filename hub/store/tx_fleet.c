@@ -10,7 +10,8 @@ enum err tx_report_get(struct store_tx *t, struct span device, struct report_row
 {
     static struct store_sql q =
         STORE_SQL("SELECT device, report, report_seq, boot_id, reported_ms, running,"
-                  " connected = (SELECT value FROM counter WHERE name = 'start'), activity_ms"
+                  " connected = (SELECT value FROM counter WHERE name = 'start'), activity_ms,"
+                  " connected_changed_ms"
                   " FROM report WHERE device = ?1");
     struct store_rows *r;
     enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(device)));
@@ -24,6 +25,7 @@ enum err tx_report_get(struct store_tx *t, struct span device, struct report_row
             .running = col_span(t, r, 5),
             .connected = col_u64(t, r, 6) != 0,
             .activity_ms = col_u64(t, r, 7),
+            .connected_changed_ms = col_u64(t, r, 8),
         };
     return e;
 }
@@ -32,25 +34,29 @@ enum err tx_report_put(struct store_tx *t, const struct report_row *r)
 {
     static struct store_sql q =
         STORE_SQL("INSERT INTO report(device, report, report_seq, boot_id, reported_ms, running, connected,"
-                  " activity_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6,"
-                  " ?7 * (SELECT value FROM counter WHERE name = 'start') + ?7 - 1, ?8)"
+                  " activity_ms, connected_changed_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6,"
+                  " ?7 * (SELECT value FROM counter WHERE name = 'start') + ?7 - 1, ?8, ?9)"
                   " ON CONFLICT(device) DO UPDATE SET report = excluded.report,"
                   " report_seq = excluded.report_seq, boot_id = excluded.boot_id,"
                   " reported_ms = excluded.reported_ms, running = excluded.running,"
-                  " connected = excluded.connected, activity_ms = excluded.activity_ms");
+                  " connected = excluded.connected, activity_ms = excluded.activity_ms,"
+                  " connected_changed_ms = excluded.connected_changed_ms");
     return tx_exec(t, &q,
                    ARGS(V_TEXT(r->device), V_OPT(r->report), V_INT(r->report_seq), V_INT(r->boot_id),
-                        V_MS(r->reported_ms), V_OPT(r->running), V_INT(r->connected), V_MS(r->activity_ms)));
+                        V_MS(r->reported_ms), V_OPT(r->running), V_INT(r->connected), V_MS(r->activity_ms),
+                        V_MS(r->connected_changed_ms)));
 }
 
 enum err tx_report_set_connected(struct store_tx *t, struct span device, bool connected, uint64_t at_ms)
 {
     static struct store_sql q =
         STORE_SQL("INSERT INTO report(device, report, report_seq, boot_id, reported_ms, running, connected,"
-                  " activity_ms) VALUES(?1, NULL, 0, 0, 0, NULL,"
-                  " ?2 * (SELECT value FROM counter WHERE name = 'start') + ?2 - 1, ?3)"
+                  " activity_ms, connected_changed_ms) VALUES(?1, NULL, 0, 0, 0, NULL,"
+                  " ?2 * (SELECT value FROM counter WHERE name = 'start') + ?2 - 1, ?3, ?3)"
                   " ON CONFLICT(device) DO UPDATE SET connected = excluded.connected,"
-                  " activity_ms = excluded.activity_ms");
+                  " activity_ms = excluded.activity_ms, connected_changed_ms ="
+                  " CASE WHEN report.connected = excluded.connected AND report.connected_changed_ms > 0"
+                  " THEN report.connected_changed_ms ELSE excluded.connected_changed_ms END");
     return tx_exec(t, &q, ARGS(V_TEXT(device), V_INT(connected), V_MS(at_ms)));
 }
 

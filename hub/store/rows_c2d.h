@@ -1,0 +1,59 @@
+/* hub/store/rows_c2d.h - rows of what waits for devices, and of what became of it. Included by store.h, which
+ * says what holds for all tables. */
+#ifndef ROOST_HUB_STORE_ROWS_C2D_H
+#define ROOST_HUB_STORE_ROWS_C2D_H
+
+#include "base/err.h"
+#include "base/span.h"
+
+#include <stdbool.h>
+
+struct store_tx;
+
+enum c2d_ack { C2D_ACK_NONE = 0, C2D_ACK_POSITIVE = 1, C2D_ACK_NEGATIVE = 2, C2D_ACK_FULL = 3 };
+struct c2d_row {
+    struct span device;               /* or "device/module": a queue of its own, no broadcasts */
+    uint64_t seq;                     /* order in the queue; given by the store */
+    bool broadcast;                   /* comes from the broadcast table: seq is the broadcast's */
+    uint64_t enqueued_ms, expires_ms; /* wall */
+    uint32_t deliveries;
+    uint8_t ack; /* enum c2d_ack */
+    struct span message_id;
+    struct span props; /* encoded property bag, system and application (core/bag) */
+    struct span body;
+};
+struct feedback_row {
+    uint64_t seq, at_ms;
+    struct span device, message_id,
+        outcome;            /* "Success", "Expired", "DeliveryCountExceeded", "Rejected", "Purged" */
+    uint64_t broadcast_seq; /* 0: none */
+};
+
+typedef enum err c2d_each(void *ctx, const struct c2d_row *r);
+typedef enum err feedback_each(void *ctx, const struct feedback_row *r);
+
+/* Appends to the device's queue and sets *seq. ERR_LIMIT: depth (50) reached; ERR_NOTFOUND: no such device.
+ */
+MUST_USE enum err tx_c2d_push(struct store_tx *t, const struct c2d_row *r, size_t depth_max, uint64_t *seq);
+/* The device's waiting messages with seq > after_seq (own queue) and broadcasts > after_bcast that it has not
+ * settled, in the order they were sent, at most limit. */
+MUST_USE enum err tx_c2d_list(struct store_tx *t, struct span device, uint64_t after_seq,
+                              uint64_t after_bcast, size_t limit, c2d_each *each, void *ctx);
+/* How many wait for it, broadcasts included. ERR_NOTFOUND: no such device. */
+MUST_USE enum err tx_c2d_count(struct store_tx *t, struct span device, uint64_t *nr);
+/* Adds one to the delivery count and returns it. */
+MUST_USE enum err tx_c2d_delivered(struct store_tx *t, struct span device, bool broadcast, uint64_t seq,
+                                   uint32_t *deliveries);
+/* Takes it off the queue; for a broadcast, off this device's view of it. ERR_NOTFOUND: settled before. */
+MUST_USE enum err tx_c2d_settle(struct store_tx *t, struct span device, bool broadcast, uint64_t seq);
+/* One row for the whole fleet. Devices created later do not get it. ERR_LIMIT: 1000 wait already. */
+MUST_USE enum err tx_broadcast_push(struct store_tx *t, const struct c2d_row *r, uint64_t *seq);
+/* Messages past their expiry at now_ms (expires_ms 0: never), first those of devices, then broadcasts, each
+ * kind oldest first: settled here, each reported to `each` for feedback; a broadcast once, with no device. */
+MUST_USE enum err tx_c2d_expire(struct store_tx *t, uint64_t now_ms, size_t limit, c2d_each *each, void *ctx);
+
+MUST_USE enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r);
+MUST_USE enum err tx_feedback_list(struct store_tx *t, uint64_t after_seq, size_t limit, feedback_each *each,
+                                   void *ctx);
+
+#endif
