@@ -10,6 +10,7 @@
 #include "hub/domain/access.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
+#include "hub/domain/refusals.h"
 #include "hub/front/azure_http/azure_http.h"
 #include "hub/front/mqtt/mqtt_front.h"
 #include "hub/front/roost_http/roost_http.h"
@@ -190,6 +191,8 @@ static void set_hub(struct daemon *d)
                                          .c2d_clean_discards = c->messages.c2d_clean_discards,
                                          .sas_skew_s = (uint32_t)c->access.skew_s,
                                          .sas_grace_s = (uint32_t)c->access.grace_s,
+                                         .failures_per_minute = (uint32_t)c->access.failures_per_minute,
+                                         .failures_per_source = (uint32_t)c->access.failures_per_source,
                                          .message_max = (uint32_t)c->messages.telemetry_bytes,
                                          .bootstrap_open = c->bootstrap.open,
                                          .bootstrap_rate = (uint32_t)c->bootstrap.rate_per_minute,
@@ -265,6 +268,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("pool", e);
     if ((e = access_new(&d->hub.access, d->hub.crypto, ACCESS_CACHE_DEFAULT)))
         return failed("access", e);
+    if ((e = refusals_new(&d->hub.refusals, &d->hub)))
+        return failed("refusals", e);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned want = c->hub.workers ? (unsigned)c->hub.workers : cores < 1 ? 1 : (unsigned)cores;
     want = want > WORKERS_MAX ? WORKERS_MAX : want;
@@ -316,6 +321,7 @@ static void close_parts(struct daemon *d)
     if (d->hub.blob)
         blob_close(d->hub.blob);
     access_free(d->hub.access);
+    refusals_free(d->hub.refusals);
     tls_ctx_unref(d->tls);
     memset(d->hub.director_seed, 0, sizeof d->hub.director_seed);
     config_free(d->config);

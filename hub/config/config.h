@@ -93,6 +93,10 @@
     SECTION(access, "Shared access signatures.")                                                             \
     NUMBER(access, skew_s, 300, 0, 3600, "a token is still good this long after its end, for slow clocks")   \
     NUMBER(access, grace_s, 300, 0, 3600, "a connection lives this much longer than the token it came with") \
+    NUMBER(access, failures_per_minute, 60, 0, 1000000,                                                      \
+           "failed logins of one source under one name; over it: wait; 0: no limit")                         \
+    NUMBER(access, failures_per_source, 600, 0, 1000000,                                                     \
+           "failed logins a minute of one source under any names; 0: no limit")                              \
     END(access)                                                                                              \
     SECTION(bootstrap, "Blank devices (`POST /bootstrap`).")                                                 \
     TRUTH(bootstrap, open, yes,                                                                              \

@@ -16,8 +16,9 @@ struct hub_settings {
     uint32_t c2d_ttl_s, c2d_ttl_max_s, c2d_depth_max, c2d_deliveries_max, c2d_lock_s;
     bool c2d_clean_discards; /* a clean MQTT session drops what was queued before it */
     uint32_t sas_skew_s, sas_grace_s;
-    uint32_t message_max; /* D2C bytes */
-    bool bootstrap_open;  /* blank devices without a token may ask (and wait for approval) */
+    uint32_t failures_per_minute, failures_per_source; /* hub/domain/refusals.h */
+    uint32_t message_max;                              /* D2C bytes */
+    bool bootstrap_open; /* blank devices without a token may ask (and wait for approval) */
     uint32_t bootstrap_rate, bootstrap_burst; /* per source: requests a minute, burst */
     uint32_t pending_retry_s;
     uint32_t ticket_ttl_s;
@@ -40,6 +41,7 @@ struct hub {
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
     struct access *access;       /* hub/domain/access.h */
+    struct refusals *refusals;   /* hub/domain/refusals.h; NULL: nobody is limited */
     _Atomic bool c2d_sweeping;   /* hub/domain/c2d.h */
     struct hub_metrics *metrics; /* hub/domain/metrics.h */
 };

@@ -10,6 +10,8 @@
     X(mqtt_connects_total, "MQTT connections accepted")                                                      \
     X(mqtt_refused_total, "MQTT connections refused: credentials, unknown or disabled identity")             \
     X(access_reads_total, "identities and policies read from the store, not found in the cache")             \
+    X(login_failures_total, "logins and requests refused for their credentials, all protocols")              \
+    X(login_limited_total, "of them not even looked at: their source had failed too often")                  \
     X(presence_dropped_total, "connection state changes not written: the store did not keep up")             \
     X(mqtt_protocol_errors_total, "MQTT connections closed for a malformed or forbidden packet")             \
     X(mqtt_takeovers_total, "MQTT connections replaced by a newer one of the same identity")                 \

@@ -93,6 +93,36 @@ static struct bucket *bucket_of(struct rate *r, struct span source, uint64_t now
     return b;
 }
 
+static uint64_t level_at(const struct rate *r, const struct bucket *b, uint64_t now_ms)
+{
+    uint64_t gone = now_ms > b->at_ms ? now_ms - b->at_ms : 0;
+    uint64_t room = r->full - b->level;
+    uint64_t level = gone >= room / r->per_minute + 1 ? r->full : b->level + gone * r->per_minute;
+    return level > r->full ? r->full : level;
+}
+
+static uint32_t wait_s(const struct rate *r, uint64_t level)
+{
+    uint64_t wait_ms = (ONE - level + r->per_minute - 1) / r->per_minute;
+    return (uint32_t)((wait_ms + 999) / 1000);
+}
+
+struct rate_verdict rate_look(struct rate *r, struct span source, uint64_t now_ms)
+{
+    struct rate_verdict v = { .allowed = true };
+    if (source.n > RATE_SOURCE_MAX)
+        source.n = RATE_SOURCE_MAX;
+    if (!r->per_minute || !source.n)
+        return v;
+    pthread_mutex_lock(&r->lock);
+    const struct bucket *b = map_get(&r->map, source);
+    uint64_t level = b ? level_at(r, b, now_ms) : r->full;
+    pthread_mutex_unlock(&r->lock);
+    if (level < ONE)
+        v = (struct rate_verdict){ .retry_after_s = wait_s(r, level) };
+    return v;
+}
+
 struct rate_verdict rate_take(struct rate *r, struct span source, uint64_t now_ms)
 {
     struct rate_verdict v = { .allowed = true };
@@ -105,20 +135,15 @@ struct rate_verdict rate_take(struct rate *r, struct span source, uint64_t now_m
     if (!b) { /* no memory to count with: refuse, the source comes again */
         v = (struct rate_verdict){ .retry_after_s = 60 };
     } else {
-        uint64_t gone = now_ms > b->at_ms ? now_ms - b->at_ms : 0;
-        uint64_t room = r->full - b->level;
-        b->level = gone >= room / r->per_minute + 1 ? r->full : b->level + gone * r->per_minute;
-        if (b->level > r->full)
-            b->level = r->full;
+        b->level = level_at(r, b, now_ms);
         b->at_ms = now_ms;
         if (b->level >= ONE) {
             b->level -= ONE;
             b->refused = false;
         } else {
-            uint64_t wait_ms = (ONE - b->level + r->per_minute - 1) / r->per_minute;
             v.allowed = false;
             v.first = !b->refused;
-            v.retry_after_s = (uint32_t)((wait_ms + 999) / 1000);
+            v.retry_after_s = wait_s(r, b->level);
             b->refused = true;
         }
     }

@@ -21,6 +21,8 @@ struct rate_verdict {
     uint32_t retry_after_s;
 };
 struct rate_verdict rate_take(struct rate *r, struct span source, uint64_t now_ms);
+/* What rate_take would say, without taking anything. */
+struct rate_verdict rate_look(struct rate *r, struct span source, uint64_t now_ms);
 size_t rate_sources_nr(struct rate *r);
 
 /* What counts as one source of a peer given as text ("192.0.2.1:5000", "[2001:db8::1]:5000", with or without

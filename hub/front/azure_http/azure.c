@@ -202,6 +202,11 @@ static void refuse(struct job *j)
         [ACCESS_RIGHTS] = "the policy does not allow access for this operation",
     };
     enum access_why why = j->check.why;
+    if (j->wait_s) {
+        (void)azure_fail(j, AZ_ThrottlingException,
+                         "too many requests of this source were refused: wait %u s", j->wait_s);
+        return;
+    }
     const char *text = why < sizeof texts / sizeof texts[0] ? texts[why] : NULL;
     (void)azure_fail(j, AZ_IotHubUnauthorizedAccess, "%s",
                      text ? text : "authentication failed: check key, clock and host name");

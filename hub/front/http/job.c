@@ -1,13 +1,17 @@
 /* hub/front/http/job.c - credentials, body, steps, answer. */
 #include "hub/front/http/job.h"
 
+#include "base/text.h"
 #include "core/sas/sas.h"
 #include "hub/domain/metrics.h"
+#include "hub/domain/rate.h"
+#include "hub/domain/refusals.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
 
 static void on_access(struct op *op);
+static void refuse(struct job *j);
 static void begin(struct job *j);
 
 void job_release(struct job *j)
@@ -43,6 +47,31 @@ static struct span canonical_path(struct job *j)
     return wr_span(&w);
 }
 
+/* Where it comes from, and whom it says it is: what failures are counted by. */
+static struct span source_of(struct job *j, char buf[RATE_SOURCE_MAX])
+{
+    char peer[64];
+    return j->r->conn ? rate_source(span_str(conn_peer(j->r->conn, peer)), buf) : SPAN_NONE;
+}
+
+static struct span name_of(struct job *j)
+{
+    struct sas_token t;
+    struct wr w = { NULL, 0, 0 };
+    if (!j->check.token.n || sas_parse(j->check.token, &t))
+        return SPAN_NONE;
+    struct span policy = sas_policy(&t);
+    w = (struct wr){ arena_alloc(&j->a, t.sr.n + policy.n + 1), t.sr.n + policy.n + 1, 0 };
+    if (!w.p)
+        return SPAN_NONE;
+    percent_decode(&w, t.sr);
+    if (policy.n) {
+        wr_u8(&w, ' ');
+        wr_put(&w, policy);
+    }
+    return wr_span(&w);
+}
+
 /* Whose credential is wanted. */
 static void check_start(struct job *j)
 {
@@ -60,6 +89,16 @@ static void check_start(struct job *j)
         c->module = j->r->params[1];
     c->store.op.home = worker_mailbox(j->r->worker);
     c->store.op.done = on_access;
+    uint64_t now = worker_now_ms(j->r->worker);
+    if (j->h->refusals && refusals_are_recent(j->h->refusals, now)) {
+        char source[RATE_SOURCE_MAX];
+        j->wait_s = refusals_wait_s(j->h->refusals, source_of(j, source), name_of(j), now);
+        if (j->wait_s) {
+            job_field(j, "Retry-After", "%u", j->wait_s);
+            refuse(j);
+            return;
+        }
+    }
     access_start(c);
 }
 
@@ -97,6 +136,11 @@ const char *job_refused_why(const struct job *j)
 static void refuse(struct job *j)
 {
     METRIC_ADD(j->h, http_auth_refused_total, 1);
+    if (j->h->refusals && !j->wait_s && j->check.why != ACCESS_RIGHTS) {
+        char source[RATE_SOURCE_MAX];
+        refusals_note(j->h->refusals, "http", source_of(j, source), name_of(j), access_why_name(j->check.why),
+                      worker_now_ms(j->r->worker));
+    }
     j->front->ops->refuse(j);
     job_end(j);
 }

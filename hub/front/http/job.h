@@ -1,7 +1,7 @@
-/* hub/front/http/job.h - the life of one request of any HTTP front: who asks, what it says, steps on the store
- * and the pool, one answer. A job begins and ends on its worker; a step runs elsewhere and comes back. Its
- * arena is given back with it. What a front does in its own way (envelope of errors, wording of a refusal) is
- * its table, struct http_front_ops.
+/* hub/front/http/job.h - the life of one request of any HTTP front: who asks, what it says, steps on the
+ * store and the pool, one answer. A job begins and ends on its worker; a step runs elsewhere and comes back.
+ * Its arena is given back with it. What a front does in its own way (envelope of errors, wording of a
+ * refusal) is its table, struct http_front_ops.
  *
  *     handler -> job_start(call) -> credentials -> body -> call->start(j) -> job_write(j, run, then) -> ...
  *                                                                       -> job_end(j)
@@ -19,7 +19,7 @@
 
 #include <jansson.h>
 
-#define JOB_ARENA_MAX  (16u * 1024u * 1024u)
+#define JOB_ARENA_MAX (16u * 1024u * 1024u)
 
 struct job;
 typedef void job_fn(struct job *j);
@@ -45,7 +45,8 @@ struct job_call {
     job_fn *start; /* on the worker, when all that is checked */
 };
 
-/* What the jobs of a front share; r->ctx of its routes points to it. The front's own struct begins with it. */
+/* What the jobs of a front share; r->ctx of its routes points to it. The front's own struct begins with it.
+ */
 struct http_front {
     struct hub *hub;
     struct pool *pool;
@@ -54,7 +55,7 @@ struct http_front {
 struct http_front_ops {
     /* First of all, before credentials: sets fields of the answer, checks; job_fail ends the job. Or NULL. */
     void (*begin)(struct job *j);
-    /* The credentials are refused, j->check.why says why: sets the error. */
+    /* The credentials are refused, j->wait_s or j->check.why says why: sets the error. */
     void (*refuse)(struct job *j);
     /* Answers j->r with the error in j: status, code, message, fields. */
     void (*answer_error)(struct job *j);
@@ -70,6 +71,7 @@ struct job {
     const struct job_call *call;
     struct arena a;
     struct span who;  /* policy or identity that is proven; empty on public routes */
+    uint32_t wait_s;  /* refused unseen: its source failed too often, it may come again after this */
     uint32_t granted; /* rights of the policy; 0: the identity's own credential */
     json_t *in;       /* owned */
     void *state;      /* the route's, in the arena */

@@ -61,7 +61,10 @@ static const struct http_route ops_routes[] = {
 
 static void refuse(struct job *j)
 {
-    if (j->check.why == ACCESS_RIGHTS) {
+    if (j->wait_s) {
+        (void)job_fail(j, 429, "too-many-failures",
+                       "too many requests of this source were refused: wait %u s", j->wait_s);
+    } else if (j->check.why == ACCESS_RIGHTS) {
         (void)job_fail(j, 403, "forbidden", "the policy does not have the right for this request");
     } else {
         (void)job_fail(j, 401, "unauthorized",
