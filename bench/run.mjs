@@ -2,7 +2,7 @@
 // the load generator on the other. Prints a table and writes JSON. What the numbers mean: bench/README.md.
 //
 //   node bench/run.mjs [--only 1,2,9] [--rounds 3] [--seconds 5] [--conns 19000] [--out FILE]
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
@@ -78,6 +78,22 @@ const publish = async (server) => {
   } finally { await server.stop(); server.clean(); }
 };
 
+// The same with one reader of everything: a subscriber to all topics, or the hub's telemetry feed. What counts is what
+// the reader got for the server's time.
+const fanIn = async (server) => {
+  await server.start({ memory: true, login: true });
+  const [command, ...args] = server.reader();
+  const reader = spawn('taskset', ['-c', String(LOAD_CORE), command, ...args], { stdio: ['ignore', 'pipe', 'ignore'] });
+  let got = 0;
+  reader.stdout.on('data', (d) => { for (const b of d) if (b === 10) got++; });
+  try {
+    await sleep(1000); // it has connected
+    const r = await load(server, 'publish', [...server.args(), '--conns', 1000, '--qos', 1, '--window', 1, '--seconds', seconds, '--warm', 0]);
+    for (let before = -1; before !== got; await sleep(1000)) before = got;
+    return { ...r, value: r.per_cpu_s * Math.min(1, got / r.acked), note: `${got} of ${r.acked} reached the reader` };
+  } finally { reader.kill('SIGTERM'); await server.stop(); server.clean(); }
+};
+
 const numbers = (prefix) => {
   const dir = path.dirname(prefix), all = new Set();
   for (const f of readdirSync(dir).filter((n) => n.startsWith(`${path.basename(prefix)}.`)))
@@ -128,6 +144,7 @@ const metrics = [
   { nr: 6, what: 'full TLS 1.3 handshake to CONNACK, per server CPU second', unit: '/CPU-s', target: 2, better: 'more', peer: mosquitto, measure: storm(true, false) },
   { nr: 7, what: 'resumed TLS 1.3 to CONNACK, per server CPU second', unit: '/CPU-s', target: 2, better: 'more', peer: mosquitto, measure: storm(true, true) },
   { nr: 9, what: 'QoS 1 acknowledged in memory, window 1, per server CPU second', unit: '/CPU-s', target: 1.4, better: 'more', peer: mosquitto, measure: publish },
+  { nr: '9r', what: 'the same with one reader of everything, read messages per CPU second', unit: '/CPU-s', target: 1.3, better: 'more', peer: mosquitto, measure: fanIn },
   { nr: 10, what: 'QoS 1 durable, 100 publishers, window 16, kill -9', unit: '/s', target: 8, better: 'more', peer: rabbit, measure: durable },
 ].filter((m) => !opt.only || opt.only.split(',').includes(String(m.nr)));
 

@@ -123,6 +123,9 @@ export class Hub {
       ...(tls ? ['--tls', '--ca', this.ca] : [])];
   }
 
+  // A program that prints a line for each message of everybody.
+  reader() { return [path.join(bin, 'roost'), 'watch', '--json', '--hub', this.dir]; }
+
   async kill() { this.child.kill('SIGKILL'); await this.child.gone; }
   async stop() { this.child.kill('SIGTERM'); await this.child.gone; }
   clean() { rmSync(path.join('/dev/shm', `roost-bench-${process.pid}`), { recursive: true, force: true }); }
@@ -179,6 +182,7 @@ export class Mosquitto {
     if (login) execFileSync('mosquitto_passwd', ['-b', '-c', passwords, 'bench', 'bench-password'], { stdio: 'ignore' });
     const t = path.join(this.hub.template, 'tls');
     writeFileSync(conf, `user root\nlistener ${ports.mosquitto} 127.0.0.1\nmax_connections -1\npersistence false\nlog_type error\n` +
+      'max_queued_messages 0\n' + // a reader that lags loses nothing, as with the hub
       (login ? `allow_anonymous false\npassword_file ${passwords}\n` : 'allow_anonymous true\n') +
       (tls ? `cafile ${this.hub.ca}\ncertfile ${t}/server-ec.crt\nkeyfile ${t}/server-ec.key\n` : ''));
     this.login = login;
@@ -191,6 +195,10 @@ export class Mosquitto {
     return ['--port', ports.mosquitto,
       ...(this.login ? ['--login', 'password', '--key', Buffer.from('bench-password').toString('base64')] : ['--login', 'none']),
       ...(tls ? ['--tls', '--ca', this.hub.ca] : [])];
+  }
+
+  reader() {
+    return ['mosquitto_sub', '-p', String(ports.mosquitto), '-t', '#', '-q', '1', '-F', '%l', ...(this.login ? ['-u', 'bench', '-P', 'bench-password'] : [])];
   }
 
   async kill() { this.child.kill('SIGKILL'); await this.child.gone; }
