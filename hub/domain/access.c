@@ -217,23 +217,8 @@ static enum err used_run(struct store_tx *tx, struct store_op *self)
     enum err e = tx_device_get(tx, span_of(u->id, u->id_len), &r);
     if (e || !r.issued_unused)
         return e;
-    /* The row's spans live until the next call: the put needs copies. */
-    enum { FIELDS = 7 };
-    struct span *fields[FIELDS] = { &r.id,         &r.key1,    &r.key2,  &r.public_key,
-                                    &r.generation, &r.product, &r.origin };
-    uint8_t mem[2048];
-    struct wr w = { mem, sizeof mem, 0 };
-    for (size_t i = 0; i < FIELDS; i++) {
-        size_t at = w.len;
-        wr_put(&w, *fields[i]);
-        if (!wr_ok(&w))
-            return ERR_LIMIT;
-        *fields[i] = span_of(mem + at, fields[i]->n);
-    }
     r.issued_unused = false;
-    e = tx_device_put(tx, &r, r.etag, NULL);
-    explicit_bzero(mem, sizeof mem);
-    return e;
+    return tx_device_put(tx, &r, r.etag, NULL);
 }
 
 static void used_done(struct op *op)

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "hub/domain/access.h"
+#include "hub/domain/identity_impl.h"
 
 #include <string.h>
 
@@ -106,7 +107,7 @@ enum err identity_get(struct store_tx *tx, struct arena *a, struct span id, stru
     return e ? e : identity_copy(a, &r, out);
 }
 
-static struct span fresh_key(struct hub *h, struct arena *a)
+struct span identity_fresh_key(struct hub *h, struct arena *a)
 {
     uint8_t *p = arena_alloc(a, IDENTITY_KEY_LEN);
     if (!p)
@@ -117,7 +118,7 @@ static struct span fresh_key(struct hub *h, struct arena *a)
 
 /* Eighteen decimal digits, as tools that show it expect; random, so that a device that is deleted and made
  * again in the same millisecond, or on another hub, still has another one. */
-static struct span fresh_generation(struct hub *h, struct arena *a)
+struct span identity_fresh_generation(struct hub *h, struct arena *a)
 {
     uint8_t *p = arena_alloc(a, 18);
     if (!p)
@@ -133,9 +134,9 @@ static struct span fresh_generation(struct hub *h, struct arena *a)
 static void give_keys(struct hub *h, struct arena *a, struct device_row *r)
 {
     if (!r->key1.n)
-        r->key1 = fresh_key(h, a);
+        r->key1 = identity_fresh_key(h, a);
     if (!r->key2.n)
-        r->key2 = fresh_key(h, a);
+        r->key2 = identity_fresh_key(h, a);
 }
 
 static enum err put(struct hub *h, struct store_tx *tx, struct arena *a, struct device_row *r,
@@ -150,6 +151,13 @@ static enum err put(struct hub *h, struct store_tx *tx, struct arena *a, struct 
     return e;
 }
 
+enum err identity_replace(struct hub *h, struct store_tx *tx, struct arena *a, struct device_row *r,
+                          struct device_row *out)
+{
+    return put(h, tx, a, r, 0, out);
+}
+
+/* The one place where a device comes into being. */
 enum err identity_create(struct hub *h, struct store_tx *tx, struct arena *a, const struct device_row *in,
                          struct device_row *out)
 {
@@ -157,11 +165,12 @@ enum err identity_create(struct hub *h, struct store_tx *tx, struct arena *a, co
     enum err e = identity_copy(a, in, &r);
     if (e)
         return e;
-    r.generation = fresh_generation(h, a);
+    r.generation = identity_fresh_generation(h, a);
     r.created_ms = h->wall_ms();
-    if (r.status != DEVICE_PENDING)
+    if (r.status != DEVICE_PENDING && r.auth == AUTH_SAS)
         give_keys(h, a, &r);
-    return put(h, tx, a, &r, UINT64_MAX, out);
+    e = put(h, tx, a, &r, UINT64_MAX, out);
+    return e ? e : identity_get(tx, a, r.id, out); /* with its place in the order of creation */
 }
 
 enum err identity_set_status(struct hub *h, struct store_tx *tx, struct arena *a, struct span id,
@@ -178,6 +187,7 @@ enum err identity_set_status(struct hub *h, struct store_tx *tx, struct arena *a
         return ERR_OK;
     }
     r.status = status;
+    r.status_updated_ms = h->wall_ms();
     return put(h, tx, a, &r, 0, out);
 }
 
@@ -188,10 +198,11 @@ enum err identity_approve(struct hub *h, struct store_tx *tx, struct arena *a, s
     enum err e = identity_get(tx, a, id, &r);
     if (e)
         return e;
-    if (r.status == DEVICE_ENABLED && !r.public_key.n && !r.issued_unused) {
+    if (r.status == DEVICE_ENABLED && r.auth == AUTH_SAS && !r.public_key.n && !r.issued_unused) {
         r.issued_unused = true;
     } else if (r.status == DEVICE_PENDING) {
         r.status = DEVICE_ENABLED;
+        r.status_updated_ms = h->wall_ms();
         r.issued_unused = true;
         give_keys(h, a, &r);
     } else {
@@ -218,6 +229,10 @@ void identity_connection_string(const struct hub *h, const struct device_row *r,
     wr_str(w, h->names[0]);
     wr_str(w, ";DeviceId=");
     wr_put(w, r->id);
+    if (r->auth != AUTH_SAS) {
+        wr_str(w, ";x509=true");
+        return;
+    }
     wr_str(w, ";SharedAccessKey=");
     base64_encode(w, r->key1);
 }

@@ -42,7 +42,7 @@ MUST_USE enum err identity_approve(struct hub *h, struct store_tx *tx, struct ar
 /* The key was used: from now on nobody gets it by asking. Writes only when it changes something. */
 MUST_USE enum err identity_used(struct store_tx *tx, struct arena *a, const struct device_row *r);
 
-/* "HostName=...;DeviceId=...;SharedAccessKey=..." */
+/* "HostName=...;DeviceId=...;SharedAccessKey=...", or ";x509=true" for one that has a certificate. */
 void identity_connection_string(const struct hub *h, const struct device_row *r, struct wr *w);
 
 /* After the commit, any thread: the session of the device looks again, cached credentials are dropped. */
