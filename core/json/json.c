@@ -360,7 +360,7 @@ void json_put_string(struct wr *w, struct span s)
     wr_u8(w, '"');
 }
 
-void json_put_u64(struct wr *w, uint64_t v)
+void json_put_uint(struct wr *w, uint64_t v)
 {
     uint8_t d[20];
     size_t n = sizeof d;

@@ -205,8 +205,8 @@ static void written_text_is_json(void **state)
         assert_true(span_eq(wr_span(&w), span_str(rows[i].text)));
     }
     w.len = 0;
-    json_put_u64(&w, 0);
-    json_put_u64(&w, UINT64_MAX);
+    json_put_uint(&w, 0);
+    json_put_uint(&w, UINT64_MAX);
     assert_true(span_eq(wr_span(&w), SPAN("018446744073709551615")));
 }
 
