@@ -96,6 +96,18 @@ static const struct migration {
       "CREATE TABLE ca(name TEXT PRIMARY KEY, der BLOB NOT NULL, created_ms INTEGER NOT NULL,"
       " etag INTEGER NOT NULL) WITHOUT ROWID;"
       "ALTER TABLE report ADD COLUMN connected_changed_ms INTEGER NOT NULL DEFAULT 0;" },
+    { "twins",
+      /* Large values last: a walk over the rows that needs only numbers does not touch the pages behind. */
+      "CREATE TABLE twin(seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, device TEXT NOT NULL,"
+      " module TEXT NOT NULL, version INTEGER NOT NULL, etag INTEGER NOT NULL,"
+      " desired_version INTEGER NOT NULL, reported_version INTEGER NOT NULL, model_id TEXT NOT NULL,"
+      " configurations TEXT, tags TEXT NOT NULL, desired TEXT NOT NULL, reported TEXT NOT NULL,"
+      " desired_meta BLOB, reported_meta BLOB);"
+      "CREATE INDEX twin_module ON twin(seq) WHERE module <> '';"
+      "INSERT INTO twin SELECT seq, id, id, '', 2, 1, 1, 1, '', NULL, '{}', '{}', '{}', NULL, NULL"
+      " FROM device ORDER BY seq;"
+      "INSERT INTO twin SELECT seq, device || '/' || id, device, id, 2, 1, 1, 1, '', NULL, '{}', '{}', '{}',"
+      " NULL, NULL FROM module ORDER BY seq;" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -104,6 +104,19 @@ static enum err each_device(void *ctx, const struct device_row *r)
     return r->auth == AUTH_SAS && !r->edge && r->scope.n == 0 ? ERR_OK : ERR_PROTO;
 }
 
+static enum err each_twin(void *ctx, const struct twin_row *r)
+{
+    struct text *x = ctx;
+    x->n += (size_t)snprintf(x->p + x->n, sizeof x->p - x->n, "%.*s=%llu,", (int)r->id.n,
+                             (const char *)r->id.p, (unsigned long long)r->seq);
+    return r->version == 2 && r->etag == 1 ? ERR_OK : ERR_PROTO;
+}
+
+static enum err twins_by_seq(struct store_tx *t, void *ctx)
+{
+    return tx_twin_list(t, false, 0, 100, each_twin, ctx);
+}
+
 static enum err list_by_seq(struct store_tx *t, void *ctx)
 {
     return tx_device_list_by_seq(t, 0, 100, each_device, ctx);
@@ -139,6 +152,9 @@ static void test_devices_of_an_older_program(void **state)
     assert_int_equal(store_write_wait(a, add_device, "new"), ERR_OK);
     assert_int_equal(store_read_wait(a, list_by_seq, &x), ERR_OK);
     assert_string_equal(x.p, "b=1,c=2,d=3,a=4,new=5,");
+    x.n = 0;
+    assert_int_equal(store_read_wait(a, twins_by_seq, &x), ERR_OK);
+    assert_string_equal(x.p, "b=1,c=2,d=3,a=4,new=5,"); /* each has a twin from now on */
     store_close(a);
 }
 
@@ -207,7 +223,7 @@ int main(void)
         return 1;
     snprintf(dir, sizeof dir, "%s/store", top);
     const struct store_suite how = { open_it, wipe, NULL };
-    int failed = store_suite(&how) + store_suite_identity(&how);
+    int failed = store_suite(&how) + store_suite_identity(&how) + store_suite_twin(&how);
     failed += cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
     wipe(NULL);
     rmdir(top);

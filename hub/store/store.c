@@ -83,6 +83,19 @@ static bool undo(struct store *s)
     return false; /* a sole op has no savepoint: the transaction goes with it */
 }
 
+/* Those from *from on have their outcome. */
+static void after_end(struct store_tx *t, struct tx_after **from, bool committed)
+{
+    struct tx_after *a = *from;
+    *from = NULL;
+    t->after_end = from;
+    while (a) {
+        struct tx_after *next = a->next; /* fn may free it */
+        a->fn(a, committed);
+        a = next;
+    }
+}
+
 /* Runs ops from `op` on in one transaction and sends them home; returns the first that was not run. */
 static struct op *write_batch(struct store *s, struct op *op)
 {
@@ -92,6 +105,8 @@ static struct op *write_batch(struct store *s, struct op *op)
     enum err lost = t->be->step(t->conn, STORE_BEGIN);
     bool wrote = false;
     tx_counters_drop(t);
+    t->after = NULL;
+    t->after_end = &t->after;
     t->sole = op->next == NULL || op->next == &s->stop_writer;
     while (op && op != &s->stop_writer && nr < BATCH_MAX) {
         struct op *next = op->next;
@@ -101,8 +116,11 @@ static struct op *write_batch(struct store *s, struct op *op)
             op = next;
             continue;
         }
+        struct tx_after **before = t->after_end;
         op->err = run_one(t, (struct store_op *)op);
         wrote |= t->wrote;
+        if (op->err)
+            after_end(t, before, false);
         if (op->err && !undo(s)) {
             lost = t->fault ? t->fault : t->sole ? op->err : ERR_IO;
             op = next;
@@ -128,6 +146,7 @@ static struct op *write_batch(struct store *s, struct op *op)
         add(&s->commits, 1);
         add(&s->commit_us, now_us() - from);
     }
+    after_end(t, &t->after, !lost);
     for (struct op *o = first, *next; nr--; o = next) {
         enum err e = o->err ? o->err : lost;
         next = o->next;

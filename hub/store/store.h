@@ -28,6 +28,16 @@ struct store_op {
 void store_write(struct store *s, struct store_op *op); /* any thread */
 void store_read(struct store *s, struct store_op *op);  /* any thread */
 
+/* In a run() that writes: fn is called once, on the writer's thread: after the commit (committed), in the
+ * order of these calls and before any op of the transaction comes home; or when the op was undone. So what
+ * others are told leaves in the order in which it happened. fn must not block; the memory is the asker's
+ * until then. */
+struct tx_after {
+    struct tx_after *next; /* the store's */
+    void (*fn)(struct tx_after *self, bool committed);
+};
+void tx_after(struct store_tx *t, struct tx_after *after);
+
 /* Opens or creates the database in directory `dir`; migrates it. ERR_EXISTS: another process has it.
  * `readers` threads. */
 MUST_USE enum err store_sqlite_open(struct store **out, const char *dir, unsigned readers);
@@ -46,5 +56,6 @@ void store_get_stats(struct store *s, struct store_stats *out); /* any thread */
 #include "hub/store/rows_c2d.h"
 #include "hub/store/rows_fleet.h"
 #include "hub/store/rows_identity.h"
+#include "hub/store/rows_twin.h"
 
 #endif

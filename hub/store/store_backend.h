@@ -86,6 +86,7 @@ struct store_tx {
     enum err fault;      /* first error of the database itself in the op at hand */
     uint64_t rows_read;
     struct store_counter seq[STORE_SEQUENCES];
+    struct tx_after *after, **after_end; /* tx_after(): of the whole transaction, in order */
 };
 
 /* db is handed over; store_start closes it when it fails. */

@@ -13,6 +13,7 @@ struct store_suite {
 /* Runs all tests (cmocka); returns the number of failed ones. */
 int store_suite(const struct store_suite *how);
 int store_suite_identity(const struct store_suite *how); /* devices, modules, authorities */
+int store_suite_twin(const struct store_suite *how);     /* twins, and what is told after a commit */
 
 /* For tests: hands fn over and waits for its outcome. */
 typedef enum err store_fn(struct store_tx *t, void *ctx);

@@ -100,6 +100,14 @@ enum err tx_number(struct store_tx *t, int64_t none, int64_t *out, struct store_
     return tx_end(t, r, e);
 }
 
+void tx_after(struct store_tx *t, struct tx_after *after)
+{
+    assert(t->writable);
+    after->next = NULL;
+    *t->after_end = after;
+    t->after_end = &after->next;
+}
+
 static const char *const seq_names[STORE_SEQUENCES] = { "c2d_seq", "identity_seq" };
 
 static enum err load(struct store_tx *t, enum store_sequence which)

@@ -105,6 +105,8 @@ static enum err device_write(struct store_tx *t, const struct device_row *r, int
         e = tx_seq_last(t, SEQ_C2D, &since);
         if (!e)
             e = tx_seq_next(t, SEQ_IDENTITY, &seq);
+        if (!e)
+            e = tx_twin_create(t, r->id, SPAN_NONE, seq);
     }
     return e ? e
              : tx_exec(t, &q,
@@ -150,6 +152,7 @@ enum err tx_identity_clear(struct store_tx *t, struct span from, struct span to)
         STORE_SQL("DELETE FROM session WHERE id >= ?1 AND id < ?2"),
         STORE_SQL("DELETE FROM c2d WHERE device >= ?1 AND device < ?2"),
         STORE_SQL("DELETE FROM report WHERE device >= ?1 AND device < ?2"),
+        STORE_SQL("DELETE FROM twin WHERE id >= ?1 AND id < ?2"),
     };
     enum err e = ERR_OK;
     for (size_t i = 0; !e && i < sizeof q / sizeof q[0]; i++)
@@ -168,6 +171,7 @@ enum err tx_device_delete(struct store_tx *t, struct span id)
         STORE_SQL("DELETE FROM broadcast_cursor WHERE device = ?1"),
         STORE_SQL("DELETE FROM broadcast_mark WHERE device = ?1"),
         STORE_SQL("DELETE FROM report WHERE device = ?1"),
+        STORE_SQL("DELETE FROM twin WHERE id = ?1"),
         STORE_SQL("DELETE FROM deployment WHERE device = ?1"),
     };
     uint8_t from[DEVICE_ID_MAX + 1], to[DEVICE_ID_MAX + 1];

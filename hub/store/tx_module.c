@@ -65,6 +65,8 @@ enum err tx_module_put(struct store_tx *t, const struct module_row *r, uint64_t 
         e = etag_check(have, if_etag, &next);
     if (!e && !have)
         e = tx_seq_next(t, SEQ_IDENTITY, &seq);
+    if (!e && !have)
+        e = tx_twin_create(t, r->device, r->id, seq);
     if (!e)
         e = tx_exec(t, &q,
                     ARGS(V_TEXT(r->device), V_TEXT(r->id), V_INT(seq), V_TEXT(r->managed_by), V_INT(r->auth),
