@@ -189,6 +189,8 @@ static void set_hub(struct daemon *d)
                                          .c2d_deliveries_max = (uint32_t)c->messages.c2d_deliveries,
                                          .c2d_lock_s = (uint32_t)c->messages.c2d_lock_s,
                                          .c2d_clean_discards = c->messages.c2d_clean_discards,
+                                         .methods_in_flight = (uint32_t)c->messages.methods_in_flight,
+                                         .method_null_empty = c->messages.method_null_empty,
                                          .sas_skew_s = (uint32_t)c->access.skew_s,
                                          .sas_grace_s = (uint32_t)c->access.grace_s,
                                          .failures_per_minute = (uint32_t)c->access.failures_per_minute,

@@ -89,6 +89,10 @@
     NUMBER(messages, c2d_lock_s, 60, 5, 300,                                                                 \
            "until a delivered command that is not acknowledged comes again")                                 \
     TRUTH(messages, c2d_clean_discards, no, "a clean MQTT session drops the commands queued before it")      \
+    NUMBER(messages, methods_in_flight, 32, 1, 10000,                                                        \
+           "direct methods that one device has not answered yet; more are refused")                          \
+    TRUTH(messages, method_null_empty, no,                                                                   \
+          "a direct method without a payload reaches the device as zero bytes instead of null")              \
     END(messages)                                                                                            \
     SECTION(access, "Shared access signatures.")                                                             \
     NUMBER(access, skew_s, 300, 0, 3600, "a token is still good this long after its end, for slow clocks")   \

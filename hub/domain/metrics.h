@@ -24,6 +24,11 @@
     X(c2d_expired_total, "cloud-to-device messages expired")                                                 \
     X(c2d_dead_total, "cloud-to-device messages given up after too many deliveries")                         \
     X(c2d_refused_total, "cloud-to-device messages refused: queue depth, size")                              \
+    X(methods_called_total, "direct methods called")                                                         \
+    X(methods_answered_total, "direct methods answered by their device")                                     \
+    X(methods_offline_total, "direct methods to a device that was not there in time")                        \
+    X(methods_timeout_total, "direct methods without an answer in time")                                     \
+    X(methods_failed_total, "direct methods that failed otherwise: unknown, closed, too many, no room")      \
     X(bootstrap_issued_total, "identities handed out to blank devices")                                      \
     X(bootstrap_pending_total, "bootstrap requests told to wait for approval")                               \
     X(bootstrap_refused_total, "bootstrap requests refused")                                                 \

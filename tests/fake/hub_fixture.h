@@ -71,7 +71,8 @@ static inline void fixture_init(struct fixture *f)
                                              .c2d_lock_s = 60,
                                              .sas_skew_s = 300,
                                              .sas_grace_s = 300,
-                                             .message_max = 262144 };
+                                             .message_max = 262144,
+                                             .methods_in_flight = 4 };
     assert(mailbox_init(&f->mail) == ERR_OK);
     fixture_open(f);
 }
