@@ -114,6 +114,7 @@ static void login_finish(struct conn *c, struct login *l)
     login_free(l);
     s->rx_ms = worker_now_ms(conn_worker(c));
     session_arm(c);
+    session_announce(c);
     session_resume(c); /* what was pipelined behind CONNECT */
     session_deliver(c);
 }

@@ -87,8 +87,10 @@ static void replies_flush(struct conn *c)
         return;
     }
     session_resume(c);
-    if (subscribed)
+    if (subscribed) {
+        session_announce(c);
         session_deliver(c);
+    }
 }
 
 void reply_finish(struct reply *r, enum err err)
@@ -277,7 +279,11 @@ void session_publish(struct conn *c, const struct mqtt_packet *p)
         if (!conn_is_closing(c))
             session_answer_unserved(c, &t);
         break;
-    default: /* the result of a method that nobody waits for (any more) */
+    case TOPIC_METHOD_RES:
+        session_method_result(c, &t, m.payload);
+        puback_now(c, &m);
+        break;
+    default:
         puback_now(c, &m);
         break;
     }

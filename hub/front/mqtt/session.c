@@ -2,6 +2,7 @@
 #include "hub/front/mqtt/session.h"
 
 #include "base/log.h"
+#include "hub/domain/method.h"
 
 #include <stdlib.h>
 
@@ -12,6 +13,7 @@ enum err mqtt_front_new(struct mqtt_front **out, struct hub *hub, unsigned worke
         return ERR_NOMEM;
     f->hub = hub;
     f->workers_nr = workers;
+    atomic_init(&f->next_rid, hub->wall_ms() << 8 | 1); /* more than 256 calls a millisecond there are not */
     for (unsigned i = 0; i < workers; i++) {
         f->workers[i].front = f;
         presence_init(&f->workers[i].presence, hub);
@@ -156,7 +158,10 @@ static void on_packet(struct conn *c, const struct mqtt_packet *p)
 
 static size_t body_max(struct conn *c)
 {
-    size_t largest = session_hub(c)->settings.message_max + MQTT_STRING_MAX + 4u;
+    size_t largest = session_hub(c)->settings.message_max;
+    if (largest < METHOD_PAYLOAD_MAX)
+        largest = METHOD_PAYLOAD_MAX;
+    largest += MQTT_STRING_MAX + 4u;
     if (session_of(c)->phase == SESSION_NEW)
         return MQTT_CONNECT_BODY_MAX;
     return largest < MQTT_PACKET_BODY_MAX ? largest : MQTT_PACKET_BODY_MAX;
@@ -233,6 +238,7 @@ static void session_on_timer(struct conn *c)
     }
     if (session_lock_end(s, session_hub(c)) <= now)
         session_lock_over(c);
+    session_methods_sweep(c);
     if (!conn_is_closing(c))
         session_arm(c);
 }
@@ -290,6 +296,20 @@ static void session_on_wake(struct conn *c, uint32_t what)
         session_deliver(c);
 }
 
+static bool session_on_message(struct conn *c, const struct bus_message *m)
+{
+    struct session *s = session_of(c);
+    if (s->phase != SESSION_OPEN || (s->flags & SESSION_F_STOPPING) ||
+        !span_eq(m->identity, session_identity(s)))
+        return false;
+    switch (m->kind) {
+    case BUS_METHOD:
+        return session_method(c, m);
+    default:
+        return false;
+    }
+}
+
 /* ---- the ends --------------------------------------------------------------------------------------- */
 
 static void session_on_open(struct conn *c)
@@ -337,6 +357,7 @@ static void session_on_close(struct conn *c, enum conn_close why)
     struct session *s = session_of(c);
     if (s->phase == SESSION_OPEN) {
         bus_detach(session_hub(c)->bus, session_identity(s), conn_addr(c));
+        session_methods_close(c);
         session_note_presence(c);
         if (s->will && why != CONN_CLOSE_DONE && why != CONN_CLOSE_STOP)
             session_publish_will(c);
@@ -362,6 +383,7 @@ const struct conn_proto mqtt_proto = {
     .on_drained = session_on_drained,
     .on_timer = session_on_timer,
     .on_wake = session_on_wake,
+    .on_message = session_on_message,
     .on_close = session_on_close,
     .on_stop = session_on_stop,
 };

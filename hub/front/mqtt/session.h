@@ -6,6 +6,7 @@
  *   publish.c    what the device publishes; answers leave in the order of the questions
  *   subscribe.c  SUBSCRIBE and UNSUBSCRIBE: durable, then answered
  *   deliver.c    cloud-to-device messages out
+ *   method.c     direct methods: calls out, answers in
  *
  * Everything runs on the connection's worker. What waits for the store or the stream holds the address of the
  * connection, never a pointer: when it comes home and the connection is gone, it frees itself. */
@@ -57,6 +58,7 @@ struct mqtt_worker { /* the front on one worker; only its thread */
 struct mqtt_front {
     struct hub *hub;
     unsigned workers_nr;
+    _Atomic uint64_t next_rid; /* of method calls: grows over restarts, too */
     struct mqtt_worker workers[];
 };
 
@@ -94,6 +96,7 @@ struct session {               /* state of a connection; a million of these: not
     struct reply *first, *last;
     struct flight *flight;       /* owned; NULL while there is none */
     struct will *will;           /* owned */
+    struct methods *methods;     /* owned; NULL while none is under way (method.c) */
     uint64_t rx_ms;              /* when bytes last came */
     uint64_t expires_ms;         /* wall: the credentials with their grace */
     uint64_t c2d_seq, c2d_bcast; /* delivered on this connection so far */
@@ -191,7 +194,20 @@ void session_puback(struct conn *c, uint16_t packet_id);
 uint64_t session_lock_end(const struct session *s, const struct hub *h); /* UINT64_MAX: nothing in flight */
 void session_lock_over(struct conn *c);
 
-/* Twin, method and credential requests that the hub does not serve yet: the one place that says so. */
+/* method.c */
+bool session_method(struct conn *c, const struct bus_message *m); /* false: it has no subscription for it */
+void session_method_result(struct conn *c, const struct topic *t, struct span body);
+void session_methods_sweep(struct conn *c); /* forgets those that nobody waits for any more */
+void session_methods_close(struct conn *c); /* the connection goes: callers are told */
+
+/* It takes calls now: whoever waits for that is told. */
+static inline void session_announce(struct conn *c)
+{
+    if (channels_qos(session_of(c)->channels, CHANNEL_METHODS) >= 0)
+        bus_announce(session_hub(c)->bus, session_identity(session_of(c)));
+}
+
+/* Twin and credential requests that the hub does not serve yet: the one place that says so. */
 void session_answer_unserved(struct conn *c, const struct topic *t);
 
 #endif
