@@ -12,16 +12,6 @@
 
 #define REQUEST_HEAD 5u /* response_ms, length of the name */
 
-bool method_name_ok(struct span name)
-{
-    if (!name.n || name.n > METHOD_NAME_MAX)
-        return false;
-    for (size_t i = 0; i < name.n; i++)
-        if (name.p[i] <= ' ' || name.p[i] > '~' || strchr("$()<>@,;:\\\"/[]?={}+#", name.p[i]))
-            return false;
-    return true;
-}
-
 /* ---- messages ---------------------------------------------------------------------------------------- */
 
 static enum err request_make(struct method_call *m)
@@ -40,25 +30,6 @@ static enum err request_make(struct method_call *m)
     wr_put(&w, payload);
     m->request_len = w.len;
     return ERR_OK;
-}
-
-enum err method_request_parse(struct span message, struct method_request *out)
-{
-    struct method_request q;
-    struct rd r = rd_of(message);
-    q.response_ms = rd_le32(&r);
-    q.name = rd_take(&r, rd_u8(&r));
-    if (r.bad || !method_name_ok(q.name) || r.n > METHOD_PAYLOAD_MAX)
-        return ERR_PROTO;
-    q.payload = span_of(r.p, r.n);
-    *out = q;
-    return ERR_OK;
-}
-
-void method_answer_encode(struct wr *w, int32_t status, struct span body)
-{
-    wr_le32(w, (uint32_t)status);
-    wr_put(w, body);
 }
 
 static enum err answer_parse(struct span message, struct method_call *m)
