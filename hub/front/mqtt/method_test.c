@@ -76,7 +76,7 @@ static void test_there_and_back(void **state)
         if (i % 2)
             expect_id(c, MQTT_PUBACK, 9);
         ends(&a, METHOD_ANSWERED);
-        assert_int_equal(a.m.status, atoi(statuses[i]));
+        assert_int_equal(a.m.status, strtol(statuses[i], NULL, 10));
         assert_true(span_eq(a.m.body, SPAN("{\"ok\":1}")));
         method_fini(&a.m);
     }
