@@ -59,9 +59,8 @@ static void on_secret(const SSL *ssl, const char *line)
         return;
     line += 24 + 65;
     for (size_t i = 0; i < TLS_SECRET_MAX && line[2 * i]; i++) {
-        unsigned byte;
-        assert_int_equal(sscanf(line + 2 * i, "%2x", &byte), 1);
-        secrets[which][i] = (uint8_t)byte;
+        const char byte[3] = { line[2 * i], line[2 * i + 1], 0 };
+        secrets[which][i] = (uint8_t)strtoul(byte, NULL, 16);
     }
 }
 

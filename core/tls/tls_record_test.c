@@ -94,7 +94,8 @@ static size_t record(uint8_t type, struct span content, size_t padding)
         memcpy(nonce, k.iv, sizeof nonce);
         for (int i = 0; i < 8; i++)
             nonce[4 + i] ^= r->seq[TLS_OUT][i];
-        memcpy(wire, "\x17\x03\x03", 3);
+        wire[0] = 0x17;
+        wire[1] = wire[2] = 3;
         wire[3] = (uint8_t)((n + TLS_TAG_LEN) >> 8);
         wire[4] = (uint8_t)(n + TLS_TAG_LEN);
         assert_true(work.crypto->ops->seal(work.crypto, a, k.key, nonce, span_of(wire, 5),
