@@ -256,3 +256,19 @@ bool span_eq_ct(struct span a, struct span b)
         d |= (uint8_t)(a.p[i] ^ b.p[i]);
     return d == 0;
 }
+
+void uuid_encode(const uint8_t random[16], char out[37])
+{
+    struct wr w = { (uint8_t *)out, 36, 0 };
+    for (size_t i = 0; i < 16; i++) {
+        uint8_t b = random[i];
+        if (i == 6)
+            b = (uint8_t)((b & 0x0f) | 0x40);
+        if (i == 8)
+            b = (uint8_t)((b & 0x3f) | 0x80);
+        if (i == 4 || i == 6 || i == 8 || i == 10)
+            wr_u8(&w, '-');
+        hex_encode(&w, span_of(&b, 1));
+    }
+    out[36] = 0;
+}

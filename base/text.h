@@ -21,6 +21,8 @@ MUST_USE enum err u64_parse(struct span text, uint64_t max, uint64_t *out);
 void iso8601_encode(struct wr *w, uint64_t wall_ms);
 /* YYYY-MM-DDTHH:MM:SS[.f{1,9}](Z|+hh:mm|-hh:mm); ERR_PROTO otherwise. */
 MUST_USE enum err iso8601_decode(struct span text, uint64_t *wall_ms);
+/* Sixteen random bytes as the text of a version 4 UUID, with a zero behind it (RFC 9562 section 5.4). */
+void uuid_encode(const uint8_t random[16], char out[37]);
 /* Same bytes? Takes a time that depends on the lengths only. */
 bool span_eq_ct(struct span a, struct span b);
 

@@ -169,12 +169,26 @@ static void times_in_other_spellings(void **state)
         assert_int_equal(iso8601_decode(span_of(whole.p, n), &ms), ERR_PROTO);
 }
 
+static void test_uuid(void **state)
+{
+    static const uint8_t ones[16] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff };
+    static const uint8_t zeros[16];
+    char out[37];
+    (void)state;
+    uuid_encode(ones, out);
+    assert_string_equal(out, "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    uuid_encode(zeros, out);
+    assert_string_equal(out, "00000000-0000-4000-8000-000000000000");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(base64_knows_the_vectors_of_rfc_4648),
         cmocka_unit_test(base64_refuses_what_is_not),
         cmocka_unit_test(hex_is_exact),
+        cmocka_unit_test(test_uuid),
         cmocka_unit_test(percent_encoding_keeps_only_the_unreserved),
         cmocka_unit_test(percent_decoding_keeps_what_is_malformed),
         cmocka_unit_test(decimals_stop_at_their_limit),

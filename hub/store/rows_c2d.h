@@ -27,6 +27,7 @@ struct feedback_row {
     struct span device, message_id,
         outcome;            /* "Success", "Expired", "DeliveryCountExceeded", "Rejected", "Purged" */
     uint64_t broadcast_seq; /* 0: none */
+    struct span generation; /* of the device when it happened; given by the store */
 };
 
 typedef enum err c2d_each(void *ctx, const struct c2d_row *r);
@@ -55,5 +56,12 @@ MUST_USE enum err tx_c2d_expire(struct store_tx *t, uint64_t now_ms, size_t limi
 MUST_USE enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r);
 MUST_USE enum err tx_feedback_list(struct store_tx *t, uint64_t after_seq, size_t limit, feedback_each *each,
                                    void *ctx);
+/* The same rows as a queue: takes the oldest free ones, at most limit, under the lock `lock` (text) until
+ * until_ms. ERR_NOTFOUND: none is free. */
+MUST_USE enum err tx_feedback_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
+                                   size_t limit, feedback_each *each, void *ctx);
+/* What is under the lock is done, or (done false) free again. ERR_NOTFOUND: no such lock, or it has run out.
+ */
+MUST_USE enum err tx_feedback_settle(struct store_tx *t, struct span lock, uint64_t now_ms, bool done);
 
 #endif

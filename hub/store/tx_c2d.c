@@ -1,5 +1,5 @@
-/* hub/store/tx_c2d.c - messages to devices: each device's own queue, broadcasts to the whole fleet, and what
- * became of them.
+/* hub/store/tx_c2d.c - messages to devices: each device's own queue, broadcasts to the whole fleet. What
+ * became of them is tx_feedback.c.
  *
  * A broadcast is one row. What a device did with broadcasts is a cursor (everything up to it is behind the
  * device) and single marks beyond it for what was settled out of order or delivered; when a gap closes, the
@@ -7,8 +7,7 @@
  * messages and broadcasts take their numbers from one sequence, so their order is the order of sending. */
 #include "hub/store/store_backend.h"
 
-#define BROADCASTS_MAX 1000   /* waiting at a time */
-#define FEEDBACK_MAX   100000 /* rows kept; the oldest go */
+#define BROADCASTS_MAX 1000 /* waiting at a time */
 
 #define MESSAGE_COLS "seq, enqueued_ms, expires_ms, ack, message_id, props, body"
 
@@ -305,41 +304,4 @@ enum err tx_c2d_expire(struct store_tx *t, uint64_t now_ms, size_t limit, c2d_ea
 {
     enum err e = expire(t, false, now_ms, &limit, each, ctx);
     return e ? e : expire(t, true, now_ms, &limit, each, ctx);
-}
-
-/* ---- feedback -------------------------------------------------------------------------------------- */
-
-enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r)
-{
-    static struct store_sql q =
-        STORE_SQL("INSERT INTO feedback(at_ms, device, message_id, outcome, broadcast_seq)"
-                  " VALUES(?1, ?2, ?3, ?4, ?5)");
-    static struct store_sql trim =
-        STORE_SQL("DELETE FROM feedback WHERE seq <= (SELECT max(seq) FROM feedback) - ?1");
-    enum err e = tx_exec(t, &q,
-                         ARGS(V_MS(r->at_ms), V_TEXT(r->device), V_TEXT(r->message_id), V_TEXT(r->outcome),
-                              V_INT(r->broadcast_seq)));
-    return e ? e : tx_exec(t, &trim, ARGS(V_INT(FEEDBACK_MAX)));
-}
-
-enum err tx_feedback_list(struct store_tx *t, uint64_t after_seq, size_t limit, feedback_each *each,
-                          void *ctx)
-{
-    static struct store_sql q =
-        STORE_SQL("SELECT seq, at_ms, device, message_id, outcome, broadcast_seq FROM feedback"
-                  " WHERE seq > ?1 ORDER BY seq LIMIT ?2");
-    struct store_rows *r;
-    enum err e = tx_query(t, &r, &q, ARGS(V_MS(after_seq), V_MS(limit)));
-    while (tx_next(t, r, &e)) {
-        struct feedback_row row = {
-            .seq = col_u64(t, r, 0),
-            .at_ms = col_u64(t, r, 1),
-            .device = col_span(t, r, 2),
-            .message_id = col_span(t, r, 3),
-            .outcome = col_span(t, r, 4),
-            .broadcast_seq = col_u64(t, r, 5),
-        };
-        e = each(ctx, &row);
-    }
-    return tx_end(t, r, e);
 }

@@ -1,0 +1,43 @@
+/* hub/domain/feedback.c - see feedback.h. */
+#include "hub/domain/feedback.h"
+
+#include "base/text.h"
+
+struct taking {
+    struct arena *a;
+    struct feedback_batch *b;
+};
+
+static enum err take_each(void *ctx, const struct feedback_row *r)
+{
+    struct taking *x = ctx;
+    struct feedback_row *to = &x->b->rows[x->b->nr++];
+    *to = *r;
+    to->device = arena_copy(x->a, r->device);
+    to->message_id = arena_copy(x->a, r->message_id);
+    to->outcome = arena_copy(x->a, r->outcome);
+    to->generation = arena_copy(x->a, r->generation);
+    return arena_err(x->a);
+}
+
+enum err feedback_take(struct hub *h, struct store_tx *tx, struct arena *a, struct feedback_batch *out)
+{
+    uint64_t now = h->wall_ms();
+    struct taking x = { a, out };
+    uint8_t random[16];
+    h->crypto->random(random, sizeof random);
+    uuid_encode(random, out->token);
+    out->nr = 0;
+    return tx_feedback_take(tx, span_str(out->token), now, now + 1000u * FEEDBACK_LOCK_S, FEEDBACK_BATCH_MAX,
+                            take_each, &x);
+}
+
+enum err feedback_complete(struct hub *h, struct store_tx *tx, struct span token)
+{
+    return tx_feedback_settle(tx, token, h->wall_ms(), true);
+}
+
+enum err feedback_abandon(struct hub *h, struct store_tx *tx, struct span token)
+{
+    return tx_feedback_settle(tx, token, h->wall_ms(), false);
+}
