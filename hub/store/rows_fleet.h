@@ -87,6 +87,8 @@ MUST_USE enum err tx_report_get(struct store_tx *t, struct span device, struct r
 MUST_USE enum err tx_report_put(struct store_tx *t, const struct report_row *r);
 MUST_USE enum err tx_report_set_connected(struct store_tx *t, struct span device, bool connected,
                                           uint64_t at_ms);
+/* Devices (modules are not counted) that are connected. */
+MUST_USE enum err tx_report_count_connected(struct store_tx *t, uint64_t *nr);
 MUST_USE enum err tx_report_clear_connected(struct store_tx *t); /* at start: nobody is connected yet */
 
 MUST_USE enum err tx_trust_get(struct store_tx *t, uint32_t version, struct span *envelope); /* 0: newest */

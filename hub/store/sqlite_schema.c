@@ -108,13 +108,13 @@ static const struct migration {
       " FROM device ORDER BY seq;"
       "INSERT INTO twin SELECT seq, device || '/' || id, device, id, 2, 1, 1, 1, '', NULL, '{}', '{}', '{}',"
       " NULL, NULL FROM module ORDER BY seq;" },
-    { "feedback as a queue",
-      "ALTER TABLE feedback ADD COLUMN generation TEXT NOT NULL DEFAULT '';"
-      "ALTER TABLE feedback ADD COLUMN done INTEGER NOT NULL DEFAULT 0;"
-      "ALTER TABLE feedback ADD COLUMN lock TEXT NOT NULL DEFAULT '';"
-      "ALTER TABLE feedback ADD COLUMN locked_until_ms INTEGER NOT NULL DEFAULT 0;"
-      "CREATE INDEX feedback_open ON feedback(seq) WHERE done = 0;"
-      "CREATE INDEX feedback_lock ON feedback(lock) WHERE done = 0 AND lock <> '';" },
+    { "feedback as a queue", "ALTER TABLE feedback ADD COLUMN generation TEXT NOT NULL DEFAULT '';"
+                             "ALTER TABLE feedback ADD COLUMN done INTEGER NOT NULL DEFAULT 0;"
+                             "ALTER TABLE feedback ADD COLUMN lock TEXT NOT NULL DEFAULT '';"
+                             "ALTER TABLE feedback ADD COLUMN locked_until_ms INTEGER NOT NULL DEFAULT 0;"
+                             "CREATE INDEX feedback_open ON feedback(seq) WHERE done = 0;"
+                             "CREATE INDEX feedback_lock ON feedback(lock) WHERE done = 0 AND lock <> '';" },
+    { "who is connected", "CREATE INDEX report_connected ON report(connected, device) WHERE connected > 0;" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -60,6 +60,19 @@ enum err tx_report_set_connected(struct store_tx *t, struct span device, bool co
     return tx_exec(t, &q, ARGS(V_TEXT(device), V_INT(connected), V_MS(at_ms)));
 }
 
+enum err tx_report_count_connected(struct store_tx *t, uint64_t *nr)
+{
+    static struct store_sql q = /* "connected > 0" is what the index is limited to */
+        STORE_SQL("SELECT count(*) FROM report WHERE connected > 0"
+                  " AND connected = (SELECT value FROM counter WHERE name = 'start')"
+                  " AND instr(device, '/') = 0");
+    int64_t n;
+    enum err e = tx_number(t, 0, &n, &q, ARGS_NONE);
+    if (!e)
+        *nr = (uint64_t)n;
+    return e;
+}
+
 /* Connections carry the number of the start they belong to, so one row clears a million. */
 enum err tx_report_clear_connected(struct store_tx *t)
 {

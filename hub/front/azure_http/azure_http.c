@@ -17,9 +17,35 @@ struct azure_http {
         0, top "/**", NULL, 0                                                                                \
     }
 
+#define IDENTITY_MAX (64u * 1024u)
+#define BULK_MAX     (1024u * 1024u)
+#define IGNORED_MAX  4096u /* some clients send a body where none is meant */
+
 static const struct http_route routes[] = {
-    OURS("/devices"),  OURS("/twins"),      OURS("/jobs"),         OURS("/configurations"),
-    OURS("/messages"), OURS("/statistics"), OURS("/digitaltwins"), { 0 },
+    { HTTP_GET_, "/devices", azure_devices_list, IGNORED_MAX },
+    { HTTP_POST_, "/devices", azure_devices_post, BULK_MAX },
+    { HTTP_POST_, "/devices/keys/regenerate", azure_keys_regenerate, IDENTITY_MAX },
+    { HTTP_GET_, "/devices/{}", azure_device_get, IGNORED_MAX },
+    { HTTP_PUT_, "/devices/{}", azure_device_put, IDENTITY_MAX },
+    { HTTP_DELETE_, "/devices/{}", azure_device_delete, IGNORED_MAX },
+    { HTTP_DELETE_, "/devices/{}/commands", azure_commands_delete, IGNORED_MAX },
+    { HTTP_GET_, "/devices/{}/modules", azure_modules_list, IGNORED_MAX },
+    { HTTP_GET_, "/devices/{}/modules/{}", azure_module_get, IGNORED_MAX },
+    { HTTP_PUT_, "/devices/{}/modules/{}", azure_module_put, IDENTITY_MAX },
+    { HTTP_DELETE_, "/devices/{}/modules/{}", azure_module_delete, IGNORED_MAX },
+    { HTTP_GET_, "/statistics/devices", azure_statistics_devices, IGNORED_MAX },
+    { HTTP_GET_, "/statistics/service", azure_statistics_service, IGNORED_MAX },
+    { HTTP_GET_, "/messages/servicebound/feedback", azure_feedback_get, IGNORED_MAX },
+    { HTTP_DELETE_, "/messages/servicebound/feedback/{}", azure_feedback_delete, IGNORED_MAX },
+    { HTTP_POST_, "/messages/servicebound/feedback/{}/abandon", azure_feedback_abandon, IGNORED_MAX },
+    OURS("/devices"),
+    OURS("/twins"),
+    OURS("/jobs"),
+    OURS("/configurations"),
+    OURS("/messages"),
+    OURS("/statistics"),
+    OURS("/digitaltwins"),
+    { 0 },
 };
 
 enum err azure_http_new(struct azure_http **out, struct hub *hub, struct pool *pool)

@@ -5,4 +5,11 @@
 
 #include "hub/conn/http_conn.h"
 
+http_handler azure_devices_list, azure_device_get, azure_device_put, azure_device_delete; /* devices.c */
+http_handler azure_commands_delete;
+http_handler azure_modules_list, azure_module_get, azure_module_put, azure_module_delete; /* modules.c */
+http_handler azure_devices_post, azure_keys_regenerate;                                   /* bulk.c */
+http_handler azure_statistics_devices, azure_statistics_service;                          /* service.c */
+http_handler azure_feedback_get, azure_feedback_delete, azure_feedback_abandon;
+
 #endif

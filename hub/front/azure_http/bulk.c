@@ -1,0 +1,331 @@
+/* hub/front/azure_http/bulk.c - up to a hundred identities in one request: written, deleted, given new keys.
+ * What is not well formed refuses the request before anything is written; what a rule refuses is told beside
+ * the entry, and the others are done. */
+#include "hub/domain/audit.h"
+#include "hub/front/azure_http/batch.h"
+#include "hub/front/azure_http/identity_json.h"
+#include "hub/front/azure_http/routes.h"
+
+#define ENTRIES_MAX 100u
+
+struct entry {
+    struct batch_item item; /* first */
+    const struct mode *mode;
+    struct span device, module; /* module empty: the device */
+    struct span name;           /* "device/module" */
+    struct identity_spec spec;
+    struct module_spec module_spec;
+    uint64_t if_etag;
+    /* out */
+    enum identity_fault fault;
+    struct identity_names names;
+    struct span key1, key2; /* of new keys */
+};
+struct bulk {
+    struct batch batch;
+    struct entry *entries;
+    size_t nr;
+    bool key1, key2; /* which keys are made anew */
+};
+
+/* ---- what is asked for -------------------------------------------------------------------------------- */
+
+enum kind { KIND_WRITE, KIND_DELETE };
+static const struct mode {
+    const char *name;
+    enum kind kind;
+    enum identity_mode write;
+    bool if_match;
+} modes[] = {
+    { "createOrUpdate", KIND_WRITE, IDENTITY_CREATE_OR_REPLACE, false }, /* the default */
+    { "createOrUpdateIfMatchETag", KIND_WRITE, IDENTITY_CREATE_OR_REPLACE, true },
+    { "create", KIND_WRITE, IDENTITY_CREATE, false },
+    { "update", KIND_WRITE, IDENTITY_REPLACE, false },
+    { "updateIfMatchETag", KIND_WRITE, IDENTITY_REPLACE, true },
+    { "delete", KIND_DELETE, IDENTITY_REPLACE, false },
+    { "deleteIfMatchETag", KIND_DELETE, IDENTITY_REPLACE, true },
+};
+
+static bool read_mode(struct job *j, const json_t *o, struct entry *e)
+{
+    struct span s = span_str(modes[0].name);
+    if (!in_text(j, o, "importMode", IN_OPTIONAL, 64, &s))
+        return false;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+        if (span_ieq(s, span_str(modes[i].name))) {
+            e->mode = &modes[i];
+            return true;
+        }
+    return azure_fail(j, AZ_ArgumentInvalid, "member \"importMode\" is not known: \"%.*s\"", (int)s.n,
+                      (const char *)s.p);
+}
+
+static bool read_name(struct job *j, const json_t *o, struct entry *e)
+{
+    if (!json_is_object(o))
+        return azure_fail(j, AZ_ArgumentInvalid, "each entry has to be an object");
+    if (!in_text(j, o, "id", IN_REQUIRED, 4096, &e->device) ||
+        !in_text(j, o, "moduleId", IN_OPTIONAL, 4096, &e->module))
+        return false;
+    size_t cap = e->device.n + e->module.n + 1;
+    struct wr w = { arena_alloc(&j->a, cap), cap, 0 };
+    if (!w.p)
+        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    wr_put(&w, e->device);
+    if (e->module.n)
+        wr_u8(&w, '/');
+    wr_put(&w, e->module);
+    e->name = wr_span(&w);
+    return true;
+}
+
+static bool read_entry(struct job *j, const json_t *o, struct entry *e)
+{
+    struct span etag = SPAN_NONE;
+    if (!read_name(j, o, e) || !read_mode(j, o, e) || !in_text(j, o, "eTag", IN_OPTIONAL, 4096, &etag))
+        return false;
+    struct azure_match m = azure_match_parse(etag);
+    if (e->mode->if_match)
+        e->if_etag = m.kind == AZURE_MATCH_NONE ? UINT64_MAX : azure_match_counter(&m);
+    if (e->mode->kind == KIND_DELETE)
+        return true;
+    e->spec.id = e->module_spec.device = e->device;
+    e->module_spec.id = e->module;
+    if (!e->module.n)
+        return azure_in_device(j, o, &e->spec);
+    return in_text(j, o, "managedBy", IN_OPTIONAL, 4096, &e->module_spec.managed_by) &&
+           azure_in_proof(j, o, &e->module_spec.proof);
+}
+
+/* The entries of the list, into j->state. */
+static struct bulk *read_list(struct job *j, const json_t *list,
+                              bool (*read)(struct job *j, const json_t *o, struct entry *e))
+{
+    size_t nr = json_array_size(list);
+    struct bulk *b = arena_alloc(&j->a, sizeof *b);
+    j->state = b;
+    if (!json_is_array(list))
+        (void)azure_fail(j, AZ_ArgumentInvalid, "a list of identities is wanted");
+    else if (nr > ENTRIES_MAX)
+        (void)azure_fail(j, AZ_TooManyDevices, "a request may have %u entries", ENTRIES_MAX);
+    if (b && !j->code)
+        b->entries = arena_alloc(&j->a, (nr + 1) * sizeof *b->entries);
+    if (!j->code && (!b || !b->entries))
+        (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    for (size_t i = 0; !j->code && i < nr; i++) {
+        struct entry *e = &b->entries[b->nr++];
+        if (!read(j, json_array_get(list, i), e))
+            break;
+        for (size_t k = 0; k < i; k++)
+            if (span_eq(b->entries[k].name, e->name)) {
+                (void)azure_fail(j, AZ_DeviceDefinedMultipleTimes, "the request names it twice: %.*s",
+                                 (int)e->name.n, (const char *)e->name.p);
+                break;
+            }
+    }
+    if (!j->code)
+        return b;
+    job_end(j);
+    return NULL;
+}
+
+/* ---- writing and deleting ------------------------------------------------------------------------------ */
+
+static enum err note_names(struct store_tx *tx, struct entry *e)
+{
+    if (!e->module.n)
+        return identity_names(tx, &e->item.a, e->device, &e->names);
+    e->names.nr = 1;
+    e->names.names[0] = e->name;
+    return ERR_OK;
+}
+
+static enum err write_one(struct hub *h, struct store_tx *tx, struct entry *e)
+{
+    struct device_row d;
+    struct module_row m;
+    return e->module.n
+               ? module_write(h, tx, &e->item.a, &e->module_spec, e->mode->write, e->if_etag, &m, &e->fault)
+               : identity_write(h, tx, &e->item.a, &e->spec, e->mode->write, e->if_etag, &d, &e->fault);
+}
+
+static enum err delete_one(struct store_tx *tx, struct entry *e)
+{
+    return e->module.n ? module_delete(tx, e->device, e->module, e->if_etag, &e->fault)
+                       : identity_delete(tx, e->device, e->if_etag, &e->fault);
+}
+
+static bool is_system(const struct entry *e)
+{
+    return span_starts(e->module, SPAN("$"));
+}
+
+static enum err run(struct store_tx *tx, struct store_op *self)
+{
+    struct entry *e = (struct entry *)(void *)self;
+    struct job *j = e->item.batch->j;
+    bool drop = e->mode->kind == KIND_DELETE;
+    e->fault = IDENTITY_FINE;
+    if (is_system(e)) {
+        e->fault = IDENTITY_BAD_ID;
+        return ERR_DENIED;
+    }
+    enum err err = drop ? note_names(tx, e) : ERR_OK;
+    if (!err)
+        err = drop ? delete_one(tx, e) : write_one(j->h, tx, e);
+    if (!err && !drop)
+        err = note_names(tx, e);
+    if (!err)
+        err = audit_push(j->h, tx, j->who,
+                         drop          ? e->module.n ? "module.delete" : "device.delete"
+                         : e->module.n ? "module.update"
+                                       : "device.update",
+                         e->name, "bulk %s", e->mode->name);
+    return err ? err : arena_err(&e->item.a);
+}
+
+static json_t *error_json(const struct entry *e, const char *operation)
+{
+    json_t *o = json_object();
+    enum azure_error code = e->fault                           ? azure_fault_error(e->fault)
+                            : e->item.store.op.err == ERR_FULL ? AZ_ServerBusy
+                                                               : AZ_ServerError;
+    json_put(o, "deviceId", json_span(e->device));
+    json_put(o, "moduleId", e->module.n ? json_span(e->module) : json_null());
+    json_put_u64(o, "errorCode", code);
+    json_put_str(o, "errorStatus",
+                 e->fault ? identity_fault_text(e->fault) : "the hub could not store it: try again");
+    if (operation)
+        json_put_str(o, "operation", operation);
+    return o;
+}
+
+/* Announces what was done. Returns how many entries failed. */
+static size_t settle(struct job *j, struct bulk *b)
+{
+    size_t failed = 0;
+    for (size_t i = 0; i < b->nr; i++)
+        if (b->entries[i].item.store.op.err)
+            failed++;
+        else
+            identity_announce_all(j->h, &b->entries[i].names);
+    return failed;
+}
+
+static void written(struct job *j)
+{
+    struct bulk *b = j->state;
+    size_t failed = settle(j, b);
+    json_t *errors = json_array();
+    for (size_t i = 0; i < b->nr; i++)
+        if (b->entries[i].item.store.op.err)
+            (void)json_array_append_new(errors, error_json(&b->entries[i], b->entries[i].mode->name));
+    batch_free(b->entries, b->nr, sizeof *b->entries);
+    j->out = json_object();
+    json_put(j->out, "isSuccessful", json_boolean(!failed));
+    json_put(j->out, "errors", errors);
+    json_put(j->out, "warnings", json_array());
+    if (failed) {
+        j->status = 400;
+        job_field(j, "iothub-errorcode", "%s", azure_error_name(AZ_BulkRegistryOperationFailure));
+    }
+    job_end(j);
+}
+
+static void start_bulk(struct job *j)
+{
+    struct bulk *b = read_list(j, j->in, read_entry);
+    if (b)
+        batch_start(&b->batch, j, b->entries, b->nr, sizeof *b->entries, run, written);
+}
+
+/* ---- new keys ------------------------------------------------------------------------------------------ */
+
+static enum err run_keys(struct store_tx *tx, struct store_op *self)
+{
+    struct entry *e = (struct entry *)(void *)self;
+    struct job *j = e->item.batch->j;
+    struct bulk *b = j->state;
+    struct device_row d = { 0 };
+    struct module_row m = { 0 };
+    enum err err =
+        identity_rekey(j->h, tx, &e->item.a, e->device, e->module, b->key1, b->key2, &d, &m, &e->fault);
+    if (err)
+        return err;
+    e->key1 = e->module.n ? m.key1 : d.key1;
+    e->key2 = e->module.n ? m.key2 : d.key2;
+    err = note_names(tx, e);
+    return err ? err
+               : audit_push(j->h, tx, j->who, e->module.n ? "module.keys" : "device.keys", e->name, "%s",
+                            b->key1 && b->key2 ? "both"
+                            : b->key1          ? "primaryKey"
+                                               : "secondaryKey");
+}
+
+static void rekeyed(struct job *j)
+{
+    struct bulk *b = j->state;
+    size_t failed = settle(j, b);
+    json_t *keys = json_array(), *errors = json_array();
+    for (size_t i = 0; i < b->nr; i++) {
+        struct entry *e = &b->entries[i];
+        json_t *o = json_object();
+        json_put(o, "id", json_span(e->device));
+        json_put(o, "moduleId", e->module.n ? json_span(e->module) : json_null());
+        if (e->item.store.op.err) {
+            json_t *why = error_json(e, NULL);
+            json_put(o, "errorCode", json_incref(json_object_get(why, "errorCode")));
+            json_put(o, "errorStatus", json_incref(json_object_get(why, "errorStatus")));
+            json_decref(why);
+            (void)json_array_append_new(errors, o);
+        } else {
+            json_put(o, "primaryKey", json_base64(e->key1));
+            json_put(o, "secondaryKey", json_base64(e->key2));
+            (void)json_array_append_new(keys, o);
+        }
+    }
+    j->status = !failed ? 200 : failed < b->nr ? 207 : 400;
+    if (failed && failed == b->nr)
+        job_field(j, "iothub-errorcode", "%s", azure_error_name(AZ_BulkRegenerateDeviceKeyOperationFailure));
+    batch_free(b->entries, b->nr, sizeof *b->entries);
+    j->out = json_object();
+    json_put(j->out, "policyKey", json_incref(json_object_get(j->in, "policyKey")));
+    json_put(j->out, "rotatedKeys", keys);
+    json_put(j->out, "errors", errors);
+    job_end(j);
+}
+
+static void start_keys(struct job *j)
+{
+    struct span which = SPAN_NONE;
+    bool both = false, first = false, second = false;
+    if (in_text(j, j->in, "policyKey", IN_REQUIRED, 64, &which)) {
+        both = span_ieq(which, SPAN("both"));
+        first = both || span_ieq(which, SPAN("primaryKey"));
+        second = both || span_ieq(which, SPAN("secondaryKey"));
+        if (!first && !second)
+            (void)azure_fail(j, AZ_InvalidPolicyKey,
+                             "member \"policyKey\" has to be primaryKey, secondaryKey or both");
+    }
+    if (j->code) {
+        job_end(j);
+        return;
+    }
+    struct bulk *b = read_list(j, json_object_get(j->in, "devices"), read_name);
+    if (!b)
+        return;
+    b->key1 = first;
+    b->key2 = second;
+    batch_start(&b->batch, j, b->entries, b->nr, sizeof *b->entries, run_keys, rekeyed);
+}
+
+void azure_devices_post(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_JSON, start_bulk };
+    job_start(r, &call);
+}
+void azure_keys_regenerate(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_keys };
+    job_start(r, &call);
+}

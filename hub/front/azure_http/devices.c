@@ -1,0 +1,221 @@
+/* hub/front/azure_http/devices.c - the registry of devices: one by one, the first thousand, the queue of one.
+ */
+#include "base/text.h"
+#include "hub/domain/audit.h"
+#include "hub/domain/c2d.h"
+#include "hub/front/azure_http/identity_json.h"
+#include "hub/front/azure_http/routes.h"
+
+#define LIST_MAX 1000u
+
+/* ---- one device --------------------------------------------------------------------------------------- */
+
+struct one {
+    struct identity_spec spec;
+    struct azure_match match;
+    struct identity_names names; /* to announce after the commit */
+};
+
+static struct one *one_new(struct job *j)
+{
+    struct one *o = arena_alloc(&j->a, sizeof *o);
+    j->state = o;
+    if (!o) {
+        job_end_err(j, ERR_NOMEM);
+        return NULL;
+    }
+    o->spec.id = j->r->params[0];
+    o->match = azure_if_match(j);
+    return o;
+}
+
+static enum err answer_device(struct job *j, struct store_tx *tx, const struct device_row *d)
+{
+    char etag[AZURE_ETAG_MAX];
+    azure_answer_etag(j, azure_etag_decimal(d->etag, etag));
+    return azure_device_json(tx, d, &j->out);
+}
+
+static void announce(struct job *j)
+{
+    struct one *o = j->state;
+    identity_announce_all(j->h, &o->names);
+    job_end(j);
+}
+
+static enum err get(struct job *j, struct store_tx *tx)
+{
+    struct one *o = j->state;
+    struct device_row d;
+    enum err e = identity_get(tx, &j->a, o->spec.id, &d);
+    if (e)
+        return azure_refuse_fault(j, e, e == ERR_NOTFOUND ? IDENTITY_NO_DEVICE : IDENTITY_FINE, o->spec.id,
+                                  SPAN_NONE);
+    return answer_device(j, tx, &d);
+}
+
+static void start_get(struct job *j)
+{
+    if (one_new(j))
+        job_read(j, get, NULL);
+}
+
+static enum err put(struct job *j, struct store_tx *tx)
+{
+    struct one *o = j->state;
+    struct device_row d;
+    enum identity_fault fault;
+    bool create = o->match.kind == AZURE_MATCH_NONE;
+    enum err e = identity_write(j->h, tx, &j->a, &o->spec, create ? IDENTITY_CREATE : IDENTITY_REPLACE,
+                                azure_match_counter(&o->match), &d, &fault);
+    if (e)
+        return azure_refuse_fault(j, e, fault, o->spec.id, SPAN_NONE);
+    e = identity_names(tx, &j->a, d.id, &o->names);
+    if (!e)
+        e = audit_push(j->h, tx, j->who, create ? "device.create" : "device.update", d.id, "%s",
+                       device_status_name(d.status));
+    return e ? e : answer_device(j, tx, &d);
+}
+
+static void start_put(struct job *j)
+{
+    struct one *o = one_new(j);
+    if (!o)
+        return;
+    if (azure_in_same(j, j->in, "deviceId", o->spec.id) && azure_in_device(j, j->in, &o->spec))
+        job_write(j, put, announce);
+    else
+        job_end(j);
+}
+
+static enum err drop(struct job *j, struct store_tx *tx)
+{
+    struct one *o = j->state;
+    enum identity_fault fault;
+    enum err e = identity_names(tx, &j->a, o->spec.id, &o->names);
+    if (e)
+        return e;
+    e = identity_delete(tx, o->spec.id, azure_match_counter(&o->match), &fault);
+    if (e)
+        return azure_refuse_fault(j, e, fault, o->spec.id, SPAN_NONE);
+    return audit_push(j->h, tx, j->who, "device.delete", o->spec.id, "%s", "");
+}
+
+static void start_delete(struct job *j)
+{
+    struct one *o = one_new(j);
+    if (!o)
+        return;
+    if (o->match.kind == AZURE_MATCH_NONE) {
+        (void)azure_fail(j, AZ_PreconditionFailed, "the header If-Match is missing: an etag, or *");
+        job_end(j);
+        return;
+    }
+    job_write(j, drop, announce);
+}
+
+/* ---- the list ----------------------------------------------------------------------------------------- */
+
+struct list {
+    struct arena *a;
+    struct device_row *rows;
+    size_t nr, max;
+};
+
+static enum err keep(void *ctx, const struct device_row *r)
+{
+    struct list *l = ctx;
+    return identity_copy(l->a, r, &l->rows[l->nr++]);
+}
+
+static enum err list(struct job *j, struct store_tx *tx)
+{
+    struct list *l = j->state;
+    l->nr = 0;
+    enum err e = tx_device_list_by_seq(tx, 0, l->max, keep, l);
+    j->out = json_array();
+    for (size_t i = 0; !e && i < l->nr; i++) {
+        json_t *o = NULL;
+        e = azure_device_json(tx, &l->rows[i], &o);
+        if (!e && json_array_append_new(j->out, o))
+            e = ERR_NOMEM;
+    }
+    return e;
+}
+
+static void start_list(struct job *j)
+{
+    struct list *l = arena_alloc(&j->a, sizeof *l);
+    struct span top;
+    uint64_t n = LIST_MAX;
+    j->state = l;
+    if (!l) {
+        job_end_err(j, ERR_NOMEM);
+        return;
+    }
+    if (http_query(j->r, "top", &top) && top.n && u64_parse(top, UINT64_MAX, &n) == ERR_PROTO) {
+        (void)azure_fail(j, AZ_ArgumentInvalid, "the query parameter top has to be a number");
+        job_end(j);
+        return;
+    }
+    l->a = &j->a;
+    l->max = n && n < LIST_MAX ? (size_t)n : LIST_MAX;
+    l->rows = arena_alloc(&j->a, l->max * sizeof *l->rows);
+    if (l->rows)
+        job_read(j, list, NULL);
+    else
+        job_end_err(j, ERR_NOMEM);
+}
+
+/* ---- the queue ---------------------------------------------------------------------------------------- */
+
+static enum err purge(struct job *j, struct store_tx *tx)
+{
+    uint64_t nr;
+    struct span id = j->r->params[0];
+    enum err e = tx_c2d_count(tx, id, &nr);
+    if (e)
+        return azure_refuse_fault(j, e, e == ERR_NOTFOUND ? IDENTITY_NO_DEVICE : IDENTITY_FINE, id,
+                                  SPAN_NONE);
+    e = c2d_purge(j->h, tx, id);
+    if (!e)
+        e = audit_push(j->h, tx, j->who, "device.purge", id, "%llu", (unsigned long long)nr);
+    j->out = json_object();
+    json_put(j->out, "deviceId", json_span(id));
+    json_put(j->out, "moduleId", json_null());
+    json_put_u64(j->out, "totalMessagesPurged", nr);
+    return e;
+}
+
+static void start_purge(struct job *j)
+{
+    job_write(j, purge, NULL);
+}
+
+/* ---- routes ------------------------------------------------------------------------------------------- */
+
+void azure_devices_list(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
+    job_start(r, &call);
+}
+void azure_device_get(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
+    job_start(r, &call);
+}
+void azure_device_put(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put };
+    job_start(r, &call);
+}
+void azure_device_delete(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
+    job_start(r, &call);
+}
+void azure_commands_delete(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_purge };
+    job_start(r, &call);
+}

@@ -1,0 +1,160 @@
+/* hub/front/azure_http/modules.c - the modules of a device. A device may manage its own with its credential.
+ */
+#include "hub/domain/audit.h"
+#include "hub/front/azure_http/identity_json.h"
+#include "hub/front/azure_http/routes.h"
+
+struct one {
+    struct module_spec spec;
+    struct azure_match match;
+    struct span name; /* "device/module" */
+};
+
+static struct one *one_new(struct job *j)
+{
+    struct one *o = arena_alloc(&j->a, sizeof *o);
+    size_t cap = j->r->params[0].n + j->r->params[1].n + 1;
+    uint8_t *name = arena_alloc(&j->a, cap);
+    j->state = o;
+    if (!o || !name) {
+        job_end_err(j, ERR_NOMEM);
+        return NULL;
+    }
+    struct wr w = { name, cap, 0 };
+    wr_put(&w, j->r->params[0]);
+    wr_u8(&w, '/');
+    wr_put(&w, j->r->params[1]);
+    *o = (struct one){ .spec = { .device = j->r->params[0], .id = j->r->params[1] },
+                       .match = azure_if_match(j),
+                       .name = wr_span(&w) };
+    return o;
+}
+
+static enum err answer_module(struct job *j, struct store_tx *tx, const struct module_row *m)
+{
+    char etag[AZURE_ETAG_MAX];
+    azure_answer_etag(j, azure_etag_decimal(m->etag, etag));
+    return azure_module_json(tx, m, &j->out);
+}
+
+static void announce(struct job *j)
+{
+    struct one *o = j->state;
+    identity_announce(j->h, o->name);
+    job_end(j);
+}
+
+static enum err get(struct job *j, struct store_tx *tx)
+{
+    struct one *o = j->state;
+    struct module_row m;
+    enum identity_fault fault;
+    enum err e = module_get(tx, &j->a, o->spec.device, o->spec.id, &m, &fault);
+    return e ? azure_refuse_fault(j, e, fault, o->spec.device, o->spec.id) : answer_module(j, tx, &m);
+}
+
+static void start_get(struct job *j)
+{
+    if (one_new(j))
+        job_read(j, get, NULL);
+}
+
+static enum err put(struct job *j, struct store_tx *tx)
+{
+    struct one *o = j->state;
+    struct module_row m;
+    enum identity_fault fault;
+    bool create = o->match.kind == AZURE_MATCH_NONE;
+    enum err e = module_write(j->h, tx, &j->a, &o->spec, create ? IDENTITY_CREATE : IDENTITY_REPLACE,
+                              azure_match_counter(&o->match), &m, &fault);
+    if (e)
+        return azure_refuse_fault(j, e, fault, o->spec.device, o->spec.id);
+    e = audit_push(j->h, tx, j->who, create ? "module.create" : "module.update", o->name, "%s", "");
+    return e ? e : answer_module(j, tx, &m);
+}
+
+static void start_put(struct job *j)
+{
+    struct one *o = one_new(j);
+    if (!o)
+        return;
+    if (o->match.kind == AZURE_MATCH_NONE && span_starts(o->spec.id, SPAN("$")))
+        (void)azure_fail(j, AZ_ArgumentInvalid, "ids of modules that begin with $ are the system's");
+    if (!j->code && azure_in_same(j, j->in, "deviceId", o->spec.device) &&
+        azure_in_same(j, j->in, "moduleId", o->spec.id) &&
+        in_text(j, j->in, "managedBy", IN_OPTIONAL, 4096, &o->spec.managed_by) &&
+        azure_in_proof(j, j->in, &o->spec.proof))
+        job_write(j, put, announce);
+    else
+        job_end(j);
+}
+
+static enum err drop(struct job *j, struct store_tx *tx)
+{
+    struct one *o = j->state;
+    enum identity_fault fault;
+    enum err e = module_delete(tx, o->spec.device, o->spec.id, azure_match_counter(&o->match), &fault);
+    if (e)
+        return azure_refuse_fault(j, e, fault, o->spec.device, o->spec.id);
+    return audit_push(j->h, tx, j->who, "module.delete", o->name, "%s", "");
+}
+
+static void start_delete(struct job *j)
+{
+    struct one *o = one_new(j);
+    if (!o)
+        return;
+    if (span_starts(o->spec.id, SPAN("$")))
+        (void)azure_fail(j, AZ_SystemModuleModifyUnauthorizedAccess,
+                         "a module of the system cannot be deleted");
+    else if (o->match.kind == AZURE_MATCH_NONE)
+        (void)azure_fail(j, AZ_PreconditionFailed, "the header If-Match is missing: an etag, or *");
+    if (j->code)
+        job_end(j);
+    else
+        job_write(j, drop, announce);
+}
+
+static enum err list(struct job *j, struct store_tx *tx)
+{
+    struct module_row *rows;
+    size_t nr;
+    enum identity_fault fault;
+    enum err e = module_list(tx, &j->a, j->r->params[0], &rows, &nr, &fault);
+    if (e)
+        return azure_refuse_fault(j, e, fault, j->r->params[0], SPAN_NONE);
+    j->out = json_array();
+    for (size_t i = 0; !e && i < nr; i++) {
+        json_t *o = NULL;
+        e = azure_module_json(tx, &rows[i], &o);
+        if (!e && json_array_append_new(j->out, o))
+            e = ERR_NOMEM;
+    }
+    return e;
+}
+
+static void start_list(struct job *j)
+{
+    job_read(j, list, NULL);
+}
+
+void azure_modules_list(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
+    job_start(r, &call);
+}
+void azure_module_get(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
+    job_start(r, &call);
+}
+void azure_module_put(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put };
+    job_start(r, &call);
+}
+void azure_module_delete(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
+    job_start(r, &call);
+}

@@ -1,0 +1,122 @@
+/* hub/front/azure_http/service.c - numbers of the registry, and what became of messages. */
+#include "hub/domain/feedback.h"
+#include "hub/front/azure_http/azure.h"
+#include "hub/front/azure_http/routes.h"
+
+/* ---- statistics --------------------------------------------------------------------------------------- */
+
+static enum err count_devices(struct job *j, struct store_tx *tx)
+{
+    uint64_t nr[3] = { 0 };
+    enum err e = tx_device_count(tx, nr);
+    j->out = json_object();
+    json_put_u64(j->out, "totalDeviceCount", nr[DEVICE_ENABLED] + nr[DEVICE_DISABLED] + nr[DEVICE_PENDING]);
+    json_put_u64(j->out, "enabledDeviceCount", nr[DEVICE_ENABLED]);
+    json_put_u64(j->out, "disabledDeviceCount", nr[DEVICE_DISABLED] + nr[DEVICE_PENDING]);
+    return e;
+}
+
+static enum err count_connected(struct job *j, struct store_tx *tx)
+{
+    uint64_t nr = 0;
+    enum err e = tx_report_count_connected(tx, &nr);
+    j->out = json_object();
+    json_put_u64(j->out, "connectedDeviceCount", nr);
+    return e;
+}
+
+static void start_devices(struct job *j)
+{
+    job_read(j, count_devices, NULL);
+}
+static void start_connected(struct job *j)
+{
+    job_read(j, count_connected, NULL);
+}
+
+void azure_statistics_devices(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_devices };
+    job_start(r, &call);
+}
+void azure_statistics_service(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_connected };
+    job_start(r, &call);
+}
+
+/* ---- feedback ----------------------------------------------------------------------------------------- */
+
+static json_t *record_json(const struct feedback_row *r)
+{
+    json_t *o = json_object();
+    json_put(o, "originalMessageId", json_span(r->message_id));
+    json_put(o, "enqueuedTimeUtc", azure_time(r->at_ms));
+    json_put(o, "statusCode", json_span(r->outcome));
+    json_put(o, "description", json_span(r->outcome));
+    json_put(o, "deviceId", json_span(r->device));
+    json_put(o, "deviceGenerationId", json_span(r->generation));
+    return o;
+}
+
+static enum err take(struct job *j, struct store_tx *tx)
+{
+    struct feedback_batch *b = j->state;
+    enum err e = feedback_take(j->h, tx, &j->a, b);
+    if (e)
+        return e == ERR_NOTFOUND ? ERR_OK : e;
+    j->out = json_array();
+    for (size_t i = 0; i < b->nr; i++)
+        if (json_array_append_new(j->out, record_json(&b->rows[i])))
+            return ERR_NOMEM;
+    azure_answer_etag(j, span_str(b->token));
+    return ERR_OK;
+}
+
+static void start_take(struct job *j)
+{
+    j->state = arena_alloc(&j->a, sizeof(struct feedback_batch));
+    if (j->state)
+        job_write(j, take, NULL);
+    else
+        job_end_err(j, ERR_NOMEM);
+}
+
+static enum err settled(struct job *j, enum err e)
+{
+    return e == ERR_NOTFOUND
+               ? AZURE_REFUSE(j, AZ_DeviceMessageLockLost, "the lock is unknown, or its time is over")
+               : e;
+}
+static enum err complete(struct job *j, struct store_tx *tx)
+{
+    return settled(j, feedback_complete(j->h, tx, azure_etag_bare(j->r->params[0])));
+}
+static enum err abandon(struct job *j, struct store_tx *tx)
+{
+    return settled(j, feedback_abandon(j->h, tx, azure_etag_bare(j->r->params[0])));
+}
+static void start_complete(struct job *j)
+{
+    job_write(j, complete, NULL);
+}
+static void start_abandon(struct job *j)
+{
+    job_write(j, abandon, NULL);
+}
+
+void azure_feedback_get(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_take };
+    job_start(r, &call);
+}
+void azure_feedback_delete(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_complete };
+    job_start(r, &call);
+}
+void azure_feedback_abandon(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_abandon };
+    job_start(r, &call);
+}
