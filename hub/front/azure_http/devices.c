@@ -116,7 +116,7 @@ static void start_delete(struct job *j)
 
 /* ---- the list ----------------------------------------------------------------------------------------- */
 
-struct list {
+struct listing {
     struct arena *a;
     struct device_row *rows;
     size_t nr, max;
@@ -124,13 +124,13 @@ struct list {
 
 static enum err keep(void *ctx, const struct device_row *r)
 {
-    struct list *l = ctx;
+    struct listing *l = ctx;
     return identity_copy(l->a, r, &l->rows[l->nr++]);
 }
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    struct list *l = j->state;
+    struct listing *l = j->state;
     l->nr = 0;
     enum err e = tx_device_list_by_seq(tx, 0, l->max, keep, l);
     j->out = json_array();
@@ -145,7 +145,7 @@ static enum err list(struct job *j, struct store_tx *tx)
 
 static void start_list(struct job *j)
 {
-    struct list *l = arena_alloc(&j->a, sizeof *l);
+    struct listing *l = arena_alloc(&j->a, sizeof *l);
     struct span top;
     uint64_t n = LIST_MAX;
     j->state = l;
