@@ -20,6 +20,14 @@ struct azure_http {
 #define IDENTITY_MAX (64u * 1024u)
 #define BULK_MAX     (1024u * 1024u)
 #define IGNORED_MAX  4096u /* some clients send a body where none is meant */
+/* A whole twin may be sent back: what is allowed in it, and as much again several times for its $metadata. */
+#define TWIN_BODY_MAX (1024u * 1024u)
+#define TWIN_ROUTES(path)                                                                                    \
+    { HTTP_GET_, path, azure_twin_get, IGNORED_MAX },                                                        \
+        { HTTP_PATCH_, path, azure_twin_patch, TWIN_BODY_MAX },                                              \
+    {                                                                                                        \
+        HTTP_PUT_, path, azure_twin_put, TWIN_BODY_MAX                                                       \
+    }
 
 static const struct http_route routes[] = {
     { HTTP_GET_, "/devices", azure_devices_list, IGNORED_MAX },
@@ -38,6 +46,8 @@ static const struct http_route routes[] = {
     { HTTP_GET_, "/messages/servicebound/feedback", azure_feedback_get, IGNORED_MAX },
     { HTTP_DELETE_, "/messages/servicebound/feedback/{}", azure_feedback_delete, IGNORED_MAX },
     { HTTP_POST_, "/messages/servicebound/feedback/{}/abandon", azure_feedback_abandon, IGNORED_MAX },
+    TWIN_ROUTES("/twins/{}"),
+    TWIN_ROUTES("/twins/{}/modules/{}"),
     OURS("/devices"),
     OURS("/twins"),
     OURS("/jobs"),

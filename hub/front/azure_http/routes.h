@@ -11,5 +11,6 @@ http_handler azure_modules_list, azure_module_get, azure_module_put, azure_modul
 http_handler azure_devices_post, azure_keys_regenerate;                                   /* bulk.c */
 http_handler azure_statistics_devices, azure_statistics_service;                          /* service.c */
 http_handler azure_feedback_get, azure_feedback_delete, azure_feedback_abandon;
+http_handler azure_twin_get, azure_twin_patch, azure_twin_put; /* twins.c */
 
 #endif
