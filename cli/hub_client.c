@@ -265,7 +265,7 @@ static int perform(struct cli *c, const struct hub_request *r, struct receiver *
         curl_easy_setopt(h, CURLOPT_CONNECT_TO, c->client->connect_to);
     if (!to->on_line) { /* a stream may well be silent for hours */
         curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
-        curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, 60L);
+        curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, r->silent_s ? (long)r->silent_s : 60L);
     }
     if (strcmp(r->method, "HEAD") == 0) {
         curl_easy_setopt(h, CURLOPT_NOBODY, 1L);

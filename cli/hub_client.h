@@ -19,6 +19,7 @@ struct hub_request {
     const char *content_type;  /* NULL: no body */
     struct span body;
     const char *header; /* one more field, or NULL */
+    unsigned silent_s;  /* the hub may say nothing for this long; 0: a minute */
 };
 struct hub_answer {
     long status; /* 0: none came */

@@ -85,6 +85,7 @@ void method_answer_encode(struct wr *w, int32_t status, struct span body);
 /* What a device answered, as one JSON value whatever it is: JSON as it stands, nothing as null, other text as
  * a string, other bytes as a string in base64. Into the arena where it is not the body itself. */
 struct span method_body_json(struct arena *a, struct span body);
+bool method_is_json(struct span text); /* one JSON value */
 /* The text of a member of a JSON object, as it stands there. `object` is known to be JSON. False: none of
  * that name, spelled without escapes. */
 bool method_member_text(struct span object, const char *name, struct span *out);

@@ -5,7 +5,7 @@
 #include <jansson.h>
 #include <stdlib.h>
 
-static bool is_json(struct span s)
+bool method_is_json(struct span s)
 {
     /* Numbers of any length are JSON; as what they are read does not matter here. */
     json_t *v =
@@ -25,7 +25,7 @@ struct span method_body_json(struct arena *a, struct span body)
         body = span_skip(body, 1);
     if (!body.n)
         return SPAN("null");
-    if (is_json(body))
+    if (method_is_json(body))
         return body;
     json_t *text = json_stringn((const char *)body.p, body.n); /* NULL: not UTF-8 */
     char *quoted = text ? json_dumps(text, JSON_ENCODE_ANY | JSON_COMPACT) : NULL;

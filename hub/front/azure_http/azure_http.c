@@ -3,6 +3,7 @@
 
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
+#include "hub/front/http/method_step.h"
 
 #include <stdlib.h>
 
@@ -48,6 +49,10 @@ static const struct http_route routes[] = {
     { HTTP_POST_, "/messages/servicebound/feedback/{}/abandon", azure_feedback_abandon, IGNORED_MAX },
     TWIN_ROUTES("/twins/{}"),
     TWIN_ROUTES("/twins/{}/modules/{}"),
+    { HTTP_POST_, "/twins/{}/methods", azure_device_method, METHOD_BODY_MAX },
+    { HTTP_POST_, "/twins/{}/modules/{}/methods", azure_module_method, METHOD_BODY_MAX },
+    { HTTP_POST_, "/digitaltwins/{}/commands/{}", azure_root_command, METHOD_PAYLOAD_MAX },
+    { HTTP_POST_, "/digitaltwins/{}/components/{}/commands/{}", azure_component_command, METHOD_PAYLOAD_MAX },
     OURS("/devices"),
     OURS("/twins"),
     OURS("/jobs"),

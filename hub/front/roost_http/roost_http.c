@@ -4,6 +4,7 @@
 #include "hub/domain/c2d.h"
 #include "hub/domain/campaign.h"
 #include "hub/domain/rate.h"
+#include "hub/front/http/method_step.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
@@ -31,6 +32,8 @@ static const struct http_route routes[] = {
     { HTTP_DELETE_, "/roost/v1/devices/{}", device_delete, NO_BODY },
     { HTTP_POST_, "/roost/v1/devices/{}/approve", device_approve, SMALL_BODY_MAX },
     { HTTP_POST_, "/roost/v1/devices/{}/messages", message_post, JOB_JSON_MAX },
+    { HTTP_POST_, "/roost/v1/devices/{}/methods/{}", method_post, METHOD_BODY_MAX },
+    { HTTP_POST_, "/roost/v1/devices/{}/modules/{}/methods/{}", module_method_post, METHOD_BODY_MAX },
     { HTTP_POST_, "/roost/v1/broadcast", broadcast_post, JOB_JSON_MAX },
     { HTTP_GET_, "/roost/v1/feedback", feedback_list, NO_BODY },
     { HTTP_GET_, "/roost/v1/tokens", tokens_list, NO_BODY },

@@ -10,6 +10,7 @@ http_handler bootstrap_post, checkin_post;                                      
 http_handler devices_list, device_put, device_get, device_delete, device_approve; /* devices.c */
 http_handler tokens_list, token_post, token_delete;                               /* tokens.c */
 http_handler message_post, broadcast_post, feedback_list;                         /* messages.c */
+http_handler method_post, module_method_post;                                     /* methods.c */
 http_handler telemetry_get;                                                       /* telemetry.c */
 http_handler trust_get, trust_post;                                               /* trust_record.c */
 http_handler upload_put, upload_head, artifact_post;                              /* uploads.c */
