@@ -128,6 +128,19 @@ test('[mqtt 99] [http 28] [http 71] a device that is not there: 404103 at once, 
   assert.equal(unknown.error.name, 'DeviceNotFound');
 });
 
+test('a module is an identity of its own: unknown, and not there', async () => {
+  const d = await newDevice(hub);
+  const c = await listening(d);
+  const path = (m) => ({ path: `/twins/${d.id}/modules/${m}/methods` });
+  assert.equal((await invoke(d, {}, path('m1'))).headers['iothub-errorcode'], 'DeviceNotFound');
+  assert.equal((await hub.request('PUT', `/devices/${d.id}/modules/m1?api-version=2021-04-12`, { body: { deviceId: d.id, moduleId: 'm1' } })).status, 200);
+  assert.equal((await invoke(d, {}, path('m1'))).error.errorCode, 404103);
+  assert.equal((await hub.request('POST', `/roost/v1/devices/${d.id}/modules/m2/methods/x`, { body: {} })).json?.error?.code, 'module-not-found');
+  assert.equal((await hub.roost('method', `${d.id}/m1`, 'x', { ok: false })).code, 3);
+  await c.quiet(); // its device hears nothing of it
+  await c.disconnect();
+});
+
 test('[mqtt 100] [http 71] a device that connects and subscribes in time gets the call', async () => {
   const d = await newDevice(hub);
   const before = await metric('methods_called_total');

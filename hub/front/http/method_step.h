@@ -6,8 +6,8 @@
 #include "hub/domain/method.h"
 #include "hub/front/http/job.h"
 
-#define METHOD_BODY_MAX (METHOD_PAYLOAD_MAX + 8192u) /* of a request: the payload and what stands around it  \
-                                                      */
+/* The longest body of a request: the payload and what stands around it. */
+#define METHOD_BODY_MAX (METHOD_PAYLOAD_MAX + 8192u)
 
 struct method_step {
     struct method_call call; /* by the caller: device, module, name, payload, connect_ms, response_ms */
