@@ -210,13 +210,9 @@ static enum err rows_of(struct store_conn *c, struct store_sql *q, struct store_
     return ERR_OK;
 }
 
-static enum err sqlite_start(struct store_conn *c, struct store_sql *q, const struct store_val *v,
-                             unsigned nr, struct store_rows **out)
+/* Binds the values of a statement that is about to run; ends it when that fails. */
+static enum err bind(struct store_conn *c, struct store_rows *r, const struct store_val *v, unsigned nr)
 {
-    struct store_rows *r = NULL;
-    enum err e = rows_of(c, q, &r);
-    if (e)
-        return e;
     int rc = SQLITE_OK;
     for (unsigned i = 0; i < nr && !rc; i++) {
         int at = (int)i + 1, n = (int)v[i].s.n;
@@ -225,6 +221,8 @@ static enum err sqlite_start(struct store_conn *c, struct store_sql *q, const st
             rc = SQLITE_TOOBIG;
         else if (v[i].kind == STORE_INT)
             rc = sqlite3_bind_int64(r->st, at, v[i].i);
+        else if (v[i].kind == STORE_REAL)
+            rc = sqlite3_bind_double(r->st, at, v[i].real);
         else if (v[i].kind == STORE_TEXT)
             rc = sqlite3_bind_text(r->st, at, p, n, SQLITE_STATIC);
         else if (v[i].kind == STORE_BYTES)
@@ -232,14 +230,41 @@ static enum err sqlite_start(struct store_conn *c, struct store_sql *q, const st
         else
             rc = sqlite3_bind_null(r->st, at);
     }
-    if (rc) {
-        e = sqlite_err(c->h, rc, q->text);
-        sqlite_end(r);
-        return e;
-    }
+    enum err e = rc ? sqlite_err(c->h, rc, sqlite3_sql(r->st)) : ERR_OK;
     r->running = true;
-    *out = r;
-    return ERR_OK;
+    if (e)
+        sqlite_end(r);
+    return e;
+}
+
+static enum err sqlite_start(struct store_conn *c, struct store_sql *q, const struct store_val *v,
+                             unsigned nr, struct store_rows **out)
+{
+    struct store_rows *r = NULL;
+    enum err e = rows_of(c, q, &r);
+    if (!e)
+        e = bind(c, r, v, nr);
+    if (!e)
+        *out = r;
+    return e;
+}
+
+static enum err sqlite_start_text(struct store_conn *c, struct span text, const struct store_val *v,
+                                  unsigned nr, struct store_rows **out)
+{
+    struct store_rows *r = calloc(1, sizeof *r);
+    if (!r)
+        return ERR_NOMEM;
+    *r = (struct store_rows){ .conn = c, .extra = true };
+    int rc = sqlite3_prepare_v3(c->h, (const char *)text.p, (int)text.n, 0, &r->st, NULL);
+    enum err e = sqlite_err(c->h, rc, "prepare");
+    if (e)
+        rows_free(r);
+    else
+        e = bind(c, r, v, nr);
+    if (!e)
+        *out = r;
+    return e;
 }
 
 static enum err sqlite_next(struct store_rows *r)
@@ -353,6 +378,7 @@ static const struct store_backend sqlite_backend = {
     .step = sqlite_step,
     .in_tx = sqlite_in_tx,
     .start = sqlite_start,
+    .start_text = sqlite_start_text,
     .next = sqlite_next,
     .col_int = sqlite_col_int,
     .col_bytes = sqlite_col_bytes,

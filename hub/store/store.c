@@ -1,6 +1,7 @@
 /* hub/store/store.c - the threads of the store. One writer: it takes everything that is waiting, runs it in
  * one transaction and commits once, so that the cost of a flush is shared by as many as came meanwhile.
- * Some readers, each with a connection of its own. One that tends the database beside them. */
+ * Some readers, each with a connection of its own, one of them for long walks alone. One that tends the
+ * database beside them. */
 #include "base/log.h"
 #include "hub/store/store_backend.h"
 
@@ -13,8 +14,16 @@
 #define READ_BATCH_MAX 16u   /* ops that share a snapshot */
 #define TEND_EVERY_MS  250
 
+struct queue { /* reads that wait, oldest first */
+    struct op *first, **last;
+    size_t waiting;
+    pthread_cond_t wake;
+    unsigned readers_nr; /* that take from it */
+};
+
 struct reader {
     struct store *store;
+    struct queue *queue;
     pthread_t thread;
     bool started;
     struct store_tx tx;
@@ -31,12 +40,11 @@ struct store {
     bool mail_ready, writer_started;
     struct store_tx tx;
 
-    pthread_mutex_t lock; /* of the queue below; never held over a call of the backend */
-    pthread_cond_t wake, tend_wake;
-    struct op *first, **last; /* reads waiting, oldest first */
-    size_t waiting;
+    pthread_mutex_t lock; /* of the queues below; never held over a call of the backend */
+    pthread_cond_t tend_wake;
+    struct queue reads, scans;
     bool ended;
-    struct reader *readers;
+    struct reader *readers; /* the last of them takes the scans */
     unsigned readers_nr;
 
     pthread_t tender;
@@ -181,21 +189,21 @@ void store_write(struct store *s, struct store_op *op)
 
 /* ---- readers --------------------------------------------------------------------------------------- */
 
-/* Some ops off the queue, as many as leave work for the other readers; NULL: the end. */
-static struct op *read_take(struct store *s)
+/* Some ops off the queue, as many as leave work for its other readers; NULL: the end. */
+static struct op *read_take(struct store *s, struct queue *q)
 {
     pthread_mutex_lock(&s->lock);
-    while (!s->first && !s->ended)
-        pthread_cond_wait(&s->wake, &s->lock);
-    struct op *head = s->first, *op = head;
+    while (!q->first && !s->ended)
+        pthread_cond_wait(&q->wake, &s->lock);
+    struct op *head = q->first, *op = head;
     if (op) {
-        size_t nr = 1 + s->waiting / s->readers_nr;
-        for (s->waiting--; op->next && --nr; s->waiting--)
+        size_t nr = q == &s->scans ? 1 : 1 + q->waiting / q->readers_nr;
+        for (q->waiting--; op->next && --nr; q->waiting--)
             op = op->next;
-        s->first = op->next;
+        q->first = op->next;
         op->next = NULL;
-        if (!s->first)
-            s->last = &s->first;
+        if (!q->first)
+            q->last = &q->first;
     }
     pthread_mutex_unlock(&s->lock);
     return head;
@@ -225,12 +233,12 @@ static void *reader_main(void *arg)
 {
     struct reader *r = arg;
     struct op *op;
-    while ((op = read_take(r->store)))
+    while ((op = read_take(r->store, r->queue)))
         read_batch(r->store, &r->tx, op);
     return NULL;
 }
 
-void store_read(struct store *s, struct store_op *op)
+static void read_put(struct store *s, struct queue *q, struct store_op *op)
 {
     if (atomic_load(&s->stopping)) {
         op_complete(&op->op, ERR_STOPPED);
@@ -238,11 +246,21 @@ void store_read(struct store *s, struct store_op *op)
     }
     op->op.next = NULL;
     pthread_mutex_lock(&s->lock);
-    *s->last = &op->op;
-    s->last = &op->op.next;
-    s->waiting++;
-    pthread_cond_signal(&s->wake);
+    *q->last = &op->op;
+    q->last = &op->op.next;
+    q->waiting++;
+    pthread_cond_signal(&q->wake);
     pthread_mutex_unlock(&s->lock);
+}
+
+void store_read(struct store *s, struct store_op *op)
+{
+    read_put(s, &s->reads, op);
+}
+
+void store_scan(struct store *s, struct store_op *op)
+{
+    read_put(s, &s->scans, op);
 }
 
 /* ---- housekeeping, start and end ------------------------------------------------------------------- */
@@ -272,6 +290,22 @@ static enum err tx_open(struct store *s, struct store_tx *t, bool writable)
     return s->be->connect(s->db, writable, &t->conn);
 }
 
+static void queue_init(struct queue *q, unsigned readers)
+{
+    q->last = &q->first;
+    q->readers_nr = readers;
+    pthread_cond_init(&q->wake, NULL);
+}
+
+static void queue_stop(struct queue *q)
+{
+    for (struct op *op = q->first, *next; op; op = next) {
+        next = op->next;
+        op_complete(op, ERR_STOPPED);
+    }
+    pthread_cond_destroy(&q->wake);
+}
+
 enum err store_start(struct store **out, const struct store_backend *be, void *db, unsigned readers)
 {
     struct store *s = calloc(1, sizeof *s);
@@ -282,21 +316,23 @@ enum err store_start(struct store **out, const struct store_backend *be, void *d
     pthread_condattr_t attr;
     s->be = be;
     s->db = db;
-    s->last = &s->first;
     s->mail.wake_fd = -1;
     pthread_mutex_init(&s->lock, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->wake, NULL);
+    queue_init(&s->reads, readers ? readers : 1);
+    queue_init(&s->scans, 1);
     pthread_cond_init(&s->tend_wake, &attr);
     pthread_condattr_destroy(&attr);
     enum err e = mailbox_init(&s->mail);
     if (!e)
         e = tx_open(s, &s->tx, true);
-    if (!e && !(s->readers = calloc(readers ? readers : 1, sizeof *s->readers)))
+    const unsigned all = s->reads.readers_nr + s->scans.readers_nr;
+    if (!e && !(s->readers = calloc(all, sizeof *s->readers)))
         e = ERR_NOMEM;
-    for (unsigned i = 0; !e && i < (readers ? readers : 1); i++) {
+    for (unsigned i = 0; !e && i < all; i++) {
         s->readers[i].store = s;
+        s->readers[i].queue = i < s->reads.readers_nr ? &s->reads : &s->scans;
         s->readers_nr = i + 1;
         e = tx_open(s, &s->readers[i].tx, false);
     }
@@ -333,7 +369,8 @@ void store_close(struct store *s)
     }
     pthread_mutex_lock(&s->lock);
     s->ended = true;
-    pthread_cond_broadcast(&s->wake);
+    pthread_cond_broadcast(&s->reads.wake);
+    pthread_cond_broadcast(&s->scans.wake);
     pthread_cond_broadcast(&s->tend_wake);
     pthread_mutex_unlock(&s->lock);
     for (unsigned i = 0; i < s->readers_nr; i++)
@@ -341,17 +378,14 @@ void store_close(struct store *s)
             pthread_join(s->readers[i].thread, NULL);
     if (s->tender_started)
         pthread_join(s->tender, NULL);
-    for (struct op *op = s->first, *next; op; op = next) {
-        next = op->next;
-        op_complete(op, ERR_STOPPED);
-    }
+    queue_stop(&s->reads);
+    queue_stop(&s->scans);
     for (unsigned i = 0; i < s->readers_nr; i++)
         s->be->disconnect(s->readers[i].tx.conn);
     s->be->disconnect(s->tx.conn);
     s->be->close(s->db);
     mailbox_fini(&s->mail);
     pthread_cond_destroy(&s->tend_wake);
-    pthread_cond_destroy(&s->wake);
     pthread_mutex_destroy(&s->lock);
     free(s->readers);
     free(s);

@@ -27,6 +27,10 @@ struct store_op {
 };
 void store_write(struct store *s, struct store_op *op); /* any thread */
 void store_read(struct store *s, struct store_op *op);  /* any thread */
+/* As store_read, on a thread that does nothing else: for ops that look at many rows. It keeps a run() short
+ * (some milliseconds) and hands the op over again, so that several take turns; those of store_read never wait
+ * for it. */
+void store_scan(struct store *s, struct store_op *op); /* any thread */
 
 /* In a run() that writes: fn is called once, on the writer's thread: after the commit (committed), in the
  * order of these calls and before any op of the transaction comes home; or when the op was undone. So what
@@ -56,6 +60,7 @@ void store_get_stats(struct store *s, struct store_stats *out); /* any thread */
 #include "hub/store/rows_c2d.h"
 #include "hub/store/rows_fleet.h"
 #include "hub/store/rows_identity.h"
+#include "hub/store/rows_query.h"
 #include "hub/store/rows_twin.h"
 
 #endif

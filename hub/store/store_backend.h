@@ -29,10 +29,11 @@ struct store_sql {
 /* The id of q, 1..STORE_SQL_MAX; given on first use. */
 unsigned store_sql_id(struct store_sql *q);
 
-enum store_val_kind { STORE_INT, STORE_TEXT, STORE_BYTES, STORE_NULL };
+enum store_val_kind { STORE_INT, STORE_TEXT, STORE_BYTES, STORE_NULL, STORE_REAL };
 struct store_val {
     enum store_val_kind kind;
     int64_t i;
+    double real;
     struct span s;
 };
 /* The values of a statement: ARGS(V_TEXT(id), V_INT(n)). 64-bit counts beyond the signed range keep their
@@ -58,6 +59,10 @@ struct store_backend {
     /* Starts q. A statement that is still running for an outer listing is run a second time beside it. */
     MUST_USE enum err (*start)(struct store_conn *c, struct store_sql *q, const struct store_val *v,
                                unsigned nr, struct store_rows **out);
+    /* The same for a text that was put together; it is prepared for this one run. Parameters are written ?.
+     */
+    MUST_USE enum err (*start_text)(struct store_conn *c, struct span text, const struct store_val *v,
+                                    unsigned nr, struct store_rows **out);
     /* ERR_OK: at a row; ERR_NOTFOUND: there is none left. */
     MUST_USE enum err (*next)(struct store_rows *r);
     int64_t (*col_int)(struct store_rows *r, int col);
@@ -104,6 +109,11 @@ MUST_USE enum err tx_query(struct store_tx *t, struct store_rows **r, struct sto
                            const struct store_val *v, unsigned nr);
 bool tx_next(struct store_tx *t, struct store_rows *r, enum err *e);
 enum err tx_end(struct store_tx *t, struct store_rows *r, enum err e);
+/* tx_exec and tx_query for a text that was put together. Nothing that came from outside may be part of it:
+ * values are bound, names are checked against a table or letter by letter. */
+MUST_USE enum err tx_exec_text(struct store_tx *t, struct span text, const struct store_val *v, unsigned nr);
+MUST_USE enum err tx_query_text(struct store_tx *t, struct store_rows **r, struct span text,
+                                const struct store_val *v, unsigned nr);
 /* The first column of the first row as a number; `none` when there is no row. */
 MUST_USE enum err tx_number(struct store_tx *t, int64_t none, int64_t *out, struct store_sql *q,
                             const struct store_val *v, unsigned nr);

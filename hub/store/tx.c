@@ -26,24 +26,50 @@ static enum err note(struct store_tx *t, enum err e)
     return e;
 }
 
-enum err tx_exec(struct store_tx *t, struct store_sql *q, const struct store_val *v, unsigned nr)
+/* Before an op's first write. */
+static enum err begin_write(struct store_tx *t)
 {
     assert(t->writable);
-    enum err e = ERR_OK;
     if (!t->saved && !t->sole) {
-        e = note(t, t->be->step(t->conn, STORE_SAVE));
+        enum err e = note(t, t->be->step(t->conn, STORE_SAVE));
         if (e)
             return e;
         t->saved = true;
     }
-    struct store_rows *r;
     t->wrote = true;
-    e = note(t, t->be->start(t->conn, q, v, nr, &r));
-    if (e)
-        return e;
-    e = note(t, t->be->next(r));
+    return ERR_OK;
+}
+
+static enum err run_to_end(struct store_tx *t, struct store_rows *r)
+{
+    enum err e = note(t, t->be->next(r));
     t->be->end(r);
     return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+enum err tx_exec(struct store_tx *t, struct store_sql *q, const struct store_val *v, unsigned nr)
+{
+    struct store_rows *r;
+    enum err e = begin_write(t);
+    if (!e)
+        e = note(t, t->be->start(t->conn, q, v, nr, &r));
+    return e ? e : run_to_end(t, r);
+}
+
+enum err tx_exec_text(struct store_tx *t, struct span text, const struct store_val *v, unsigned nr)
+{
+    struct store_rows *r;
+    enum err e = begin_write(t);
+    if (!e)
+        e = note(t, t->be->start_text(t->conn, text, v, nr, &r));
+    return e ? e : run_to_end(t, r);
+}
+
+enum err tx_query_text(struct store_tx *t, struct store_rows **r, struct span text, const struct store_val *v,
+                       unsigned nr)
+{
+    *r = NULL;
+    return note(t, t->be->start_text(t->conn, text, v, nr, r));
 }
 
 enum err tx_query(struct store_tx *t, struct store_rows **r, struct store_sql *q, const struct store_val *v,

@@ -1,0 +1,61 @@
+/* hub/store/rows_query.h - walks over twins for queries, and the indexes that shorten them. Part of store.h.
+ */
+#ifndef ROOST_HUB_STORE_ROWS_QUERY_H
+#define ROOST_HUB_STORE_ROWS_QUERY_H
+
+#include "hub/store/rows_twin.h"
+
+#define TWIN_INDEX_MAX      16u  /* indexes there may be */
+#define TWIN_INDEX_PATH_MAX 128u /* bytes of a path */
+
+/* "tags.a.b", "properties.desired.a", "properties.reported.a": names of ASCII letters, digits, _ and -, so
+ * that they can stand in the text of a statement. */
+bool twin_index_path_ok(struct span path);
+/* Makes the indexes on these paths that are missing and drops the others that were made here. A new one reads
+ * every twin once. On the writer's thread. */
+MUST_USE enum err tx_twin_index_set(struct store_tx *t, const struct span *paths, size_t nr);
+
+/* Part of a condition that the database looks up: it finds every row for which the condition can be true, and
+ * maybe others. Numbers are what JSON numbers are; true and false are 1 and 0. */
+struct twin_value {
+    enum { TWIN_VALUE_NONE = 0, TWIN_VALUE_NUMBER, TWIN_VALUE_TEXT } kind;
+    double number;
+    struct span text;
+};
+struct twin_pick {
+    struct span path;                /* one that has an index; empty: the identity, as twin_row.id */
+    struct twin_value low, high;     /* both included; none: open; the same twice: that one */
+    const struct twin_value *one_of; /* instead of them */
+    size_t one_of_nr;
+};
+#define TWIN_PICK_VALUES_MAX 1000u
+
+/* A twin that a walk is at; columns are read when they are asked for. Spans live until the callback returns.
+ */
+struct twin_view;
+void twin_view_row(struct twin_view *v, struct twin_row *out); /* all of them */
+uint64_t twin_view_seq(struct twin_view *v);
+enum twin_text {
+    TWIN_ID,
+    TWIN_DEVICE,
+    TWIN_MODULE,
+    TWIN_TAGS,
+    TWIN_DESIRED,
+    TWIN_REPORTED,
+    TWIN_CONFIGURATIONS,
+    TWIN_MODEL_ID
+};
+struct span twin_view_text(struct twin_view *v, enum twin_text what);
+typedef enum err twin_view_each(void *ctx, struct twin_view *v);
+
+/* In order of seq, after after_seq: twins of devices, or of modules; those that `pick` finds, unless it is
+ * NULL. The walk ends when the callback says something other than ERR_OK, which is returned. */
+MUST_USE enum err tx_twin_walk(struct store_tx *t, bool modules, const struct twin_pick *pick,
+                               uint64_t after_seq, twin_view_each *each, void *ctx);
+/* One twin, by its identity. ERR_NOTFOUND. */
+MUST_USE enum err tx_twin_visit(struct store_tx *t, struct span id, twin_view_each *each, void *ctx);
+/* How many rows `pick` finds, counted up to limit. */
+MUST_USE enum err tx_twin_pick_count(struct store_tx *t, bool modules, const struct twin_pick *pick,
+                                     size_t limit, size_t *nr);
+
+#endif
