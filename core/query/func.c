@@ -272,6 +272,11 @@ const struct query_func *query_func_at(unsigned sub)
     return &funcs[sub];
 }
 
+bool query_is_prefix_test(const struct query_node *n)
+{
+    return n->op == QUERY_CALL && funcs[n->sub].run == starts_with;
+}
+
 int query_func_find(struct span name, enum query_dialect dialect, const char **other)
 {
     *other = NULL;

@@ -167,6 +167,8 @@ void query_eval(const struct query_node *n, struct query_row *row, struct wr *me
 /* Is it selected? NULL: yes. */
 bool query_match(const struct query_node *n, struct query_row *row, struct wr *mem);
 
+/* Is the node a call that asks whether one string begins with another? */
+bool query_is_prefix_test(const struct query_node *n);
 /* Calls `each` for every path in a condition, until it says false; false then. */
 bool query_each_path(const struct query_node *n, bool (*each)(void *ctx, const struct query_path *p),
                      void *ctx);

@@ -40,6 +40,7 @@ struct hub {
     uint8_t director_seed[ED25519_KEY_LEN], director_pub[ED25519_KEY_LEN];
     uint8_t ca_pin[SHA256_LEN];
     struct hub_settings settings;
+    const struct query_sources *queries; /* hub/domain/query.h; NULL: no indexes, no jobs */
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
     struct access *access;       /* hub/domain/access.h */

@@ -82,11 +82,11 @@ struct found {
 static enum err each(void *ctx, struct twin_view *v)
 {
     struct found *f = ctx;
-    struct span id = twin_view_text(v, TWIN_ID);
+    struct span id = twin_view_text(v, TWIN_COL_ID);
     struct twin_row row;
     twin_view_row(v, &row);
     assert_true(span_eq(row.id, id) && row.seq == twin_view_seq(v) && row.version == 2 &&
-                span_eq(row.tags, twin_view_text(v, TWIN_TAGS)));
+                span_eq(row.tags, twin_view_text(v, TWIN_COL_TAGS)));
     f->n += (size_t)snprintf(f->p + f->n, sizeof f->p - f->n, "%.*s,", (int)id.n, (const char *)id.p);
     return ERR_OK;
 }

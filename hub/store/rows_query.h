@@ -35,17 +35,17 @@ struct twin_pick {
 struct twin_view;
 void twin_view_row(struct twin_view *v, struct twin_row *out); /* all of them */
 uint64_t twin_view_seq(struct twin_view *v);
-enum twin_text {
-    TWIN_ID,
-    TWIN_DEVICE,
-    TWIN_MODULE,
-    TWIN_TAGS,
-    TWIN_DESIRED,
-    TWIN_REPORTED,
-    TWIN_CONFIGURATIONS,
-    TWIN_MODEL_ID
+enum twin_col {
+    TWIN_COL_ID,
+    TWIN_COL_DEVICE,
+    TWIN_COL_MODULE,
+    TWIN_COL_TAGS,
+    TWIN_COL_DESIRED,
+    TWIN_COL_REPORTED,
+    TWIN_COL_CONFIGURATIONS,
+    TWIN_COL_MODEL_ID
 };
-struct span twin_view_text(struct twin_view *v, enum twin_text what);
+struct span twin_view_text(struct twin_view *v, enum twin_col what);
 typedef enum err twin_view_each(void *ctx, struct twin_view *v);
 
 /* In order of seq, after after_seq: twins of devices, or of modules; those that `pick` finds, unless it is

@@ -199,17 +199,17 @@ uint64_t twin_view_seq(struct twin_view *v)
     return col_u64(v->t, v->r, COL_SEQ);
 }
 
-struct span twin_view_text(struct twin_view *v, enum twin_text what)
+struct span twin_view_text(struct twin_view *v, enum twin_col what)
 {
     static const uint8_t cols[] = {
-        [TWIN_ID] = COL_ID,
-        [TWIN_DEVICE] = COL_DEVICE,
-        [TWIN_MODULE] = COL_MODULE,
-        [TWIN_TAGS] = COL_TAGS,
-        [TWIN_DESIRED] = COL_DESIRED,
-        [TWIN_REPORTED] = COL_REPORTED,
-        [TWIN_MODEL_ID] = COL_MODEL_ID,
-        [TWIN_CONFIGURATIONS] = COL_CONFIGURATIONS,
+        [TWIN_COL_ID] = COL_ID,
+        [TWIN_COL_DEVICE] = COL_DEVICE,
+        [TWIN_COL_MODULE] = COL_MODULE,
+        [TWIN_COL_TAGS] = COL_TAGS,
+        [TWIN_COL_DESIRED] = COL_DESIRED,
+        [TWIN_COL_REPORTED] = COL_REPORTED,
+        [TWIN_COL_MODEL_ID] = COL_MODEL_ID,
+        [TWIN_COL_CONFIGURATIONS] = COL_CONFIGURATIONS,
     };
     return col_span(v->t, v->r, cols[what]);
 }

@@ -1,0 +1,117 @@
+/* hub/domain/query_row.c - a twin as a row of a query. What most conditions ask for is a column, or known of
+ * the identity; the rest is looked for in the document, which is made once a row. */
+#include "hub/domain/query_impl.h"
+
+#define ROW_ARENA_MAX (8u * 1024u * 1024u) /* the largest twin as a tree, and its document */
+
+void query_twin_init(struct query_twin *t, struct hub *h, struct store_tx *tx)
+{
+    *t = (struct query_twin){ .row.get = query_twin_get, .h = h, .tx = tx };
+    arena_init(&t->a, ROW_ARENA_MAX);
+}
+
+void query_twin_fini(struct query_twin *t)
+{
+    arena_fini(&t->a);
+}
+
+void query_twin_set(struct query_twin *t, struct twin_view *view)
+{
+    if (t->facts) {
+        arena_fini(&t->a);
+        arena_init(&t->a, ROW_ARENA_MAX);
+    }
+    t->view = view;
+    t->facts = NULL;
+    t->doc = SPAN_NONE;
+}
+
+static enum err need_facts(struct query_twin *t)
+{
+    if (t->facts)
+        return ERR_OK;
+    t->facts = arena_alloc(&t->a, sizeof *t->facts);
+    if (!t->facts)
+        return ERR_NOMEM;
+    twin_view_row(t->view, &t->r);
+    return twin_facts_get(t->tx, &t->a, &t->r, t->facts);
+}
+
+enum err query_twin_document(struct query_twin *t, struct span *json)
+{
+    struct twin twin;
+    struct wr w = { NULL, 0, 0 };
+    enum err e = t->doc.n ? ERR_OK : need_facts(t);
+    if (!e && !t->doc.n) {
+        e = twin_load(&t->a, &t->r, &twin);
+        if (!e)
+            twin_doc_write(&w, &twin, t->facts);
+        w = (struct wr){ e ? NULL : arena_alloc(&t->a, w.len), w.len, 0 };
+        if (!e && !w.p)
+            e = ERR_NOMEM;
+        if (!e)
+            twin_doc_write(&w, &twin, t->facts);
+        if (!e)
+            t->doc = wr_span(&w);
+    }
+    if (!e)
+        *json = t->doc;
+    return e;
+}
+
+static void put_text(struct span s, struct query_value *out)
+{
+    *out = (struct query_value){ .kind = QUERY_STRING, .s = s };
+}
+
+/* Of the identity; false: it is none of these. */
+static bool from_facts(struct query_twin *t, const struct query_path *p, struct query_value *out)
+{
+    if (p->nr != 1 || (p->field != QUERY_STATUS && p->field != QUERY_CONNECTION_STATE))
+        return false;
+    enum err e = need_facts(t);
+    if (e)
+        t->e = e;
+    else if (p->field == QUERY_STATUS)
+        put_text(t->facts->enabled ? SPAN("enabled") : SPAN("disabled"), out);
+    else
+        put_text(t->facts->connected ? SPAN("Connected") : SPAN("Disconnected"), out);
+    return true;
+}
+
+/* A section of the row's own text; false: what is asked for is not in it. */
+static bool section(const struct query_path *p, enum twin_col *col)
+{
+    const struct span next = p->nr > p->field_steps ? p->step[p->field_steps].name : SPAN_NONE;
+    *col = p->field == QUERY_DESIRED    ? TWIN_COL_DESIRED
+           : p->field == QUERY_REPORTED ? TWIN_COL_REPORTED
+                                        : TWIN_COL_TAGS;
+    if (p->field == QUERY_TAGS)
+        return true;
+    return (p->field == QUERY_DESIRED || p->field == QUERY_REPORTED) && next.n && next.p[0] != '$';
+}
+
+void query_twin_get(struct query_row *row, const struct query_path *p, struct wr *mem,
+                    struct query_value *out)
+{
+    struct query_twin *t = (struct query_twin *)row;
+    const bool nocase = p->root == QUERY_TWIN;
+    enum twin_col col;
+    struct span text;
+    if (p->field == QUERY_DEVICE_ID && p->nr == 1) {
+        put_text(twin_view_text(t->view, TWIN_COL_DEVICE), out);
+    } else if (p->field == QUERY_MODULE_ID && p->nr == 1) {
+        text = twin_view_text(t->view, TWIN_COL_MODULE);
+        if (text.n)
+            put_text(text, out);
+    } else if (section(p, &col)) {
+        query_json_get(twin_view_text(t->view, col), p->step + p->field_steps, (size_t)p->nr - p->field_steps,
+                       nocase, mem, out);
+    } else if (p->field != QUERY_OTHER && !from_facts(t, p, out)) {
+        enum err e = query_twin_document(t, &text);
+        if (e)
+            t->e = e;
+        else
+            query_json_get(text, p->step, p->nr, nocase, mem, out);
+    }
+}
