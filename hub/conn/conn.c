@@ -88,6 +88,11 @@ bool conn_peer_certificate(struct conn *c, struct span *out)
     return c->tls && c->phase != CONN_PHASE_HANDSHAKE && c->tls->ops->peer_certificate(c->tls, out);
 }
 
+bool conn_peer_chain(struct conn *c, struct span *out)
+{
+    return c->tls && c->phase != CONN_PHASE_HANDSHAKE && c->tls->ops->peer_chain(c->tls, out);
+}
+
 unsigned conn_max_fragment(const struct conn *c)
 {
     return c->tls && c->phase != CONN_PHASE_HANDSHAKE ? c->tls->ops->max_fragment(c->tls) : 0;

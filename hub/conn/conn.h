@@ -85,6 +85,8 @@ void conn_send_file(struct conn *c, int fd, uint64_t offset, uint64_t len);
 
 /* The peer's certificate (DER), when it sent one: into *out, valid as long as the connection. */
 bool conn_peer_certificate(struct conn *c, struct span *out);
+/* What it sent behind its own, DER after DER; also in a resumed session. False: nothing. */
+bool conn_peer_chain(struct conn *c, struct span *out);
 /* The maximum fragment length agreed in TLS (512..4096), or 0: none asked for. */
 unsigned conn_max_fragment(const struct conn *c);
 

@@ -16,7 +16,12 @@ static const char ciphers_12[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES2
                                  "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:"
                                  "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305:"
                                  "ECDHE-RSA-AES128-SHA:@SECLEVEL=2";
-enum { TICKET_KEYS_LEN = 80, SESSION_TIMEOUT_S = 12 * 3600, SESSION_CACHE_NR = 20000 };
+enum {
+    TICKET_KEYS_LEN = 80,
+    SESSION_TIMEOUT_S = 12 * 3600,
+    SESSION_CACHE_NR = 20000,
+    PEER_CHAIN_MAX = 16384
+};
 
 struct tls_ctx {
     SSL_CTX *ssl;
@@ -27,6 +32,7 @@ struct tls_ossl {
     SSL *ssl;
     uint8_t *cert; /* the peer's, DER; made when it is first asked for */
     int cert_len;
+    struct wr chain; /* what it sent behind it, DER after DER; as well */
 };
 
 static const struct tls_ops handshake_ops, record_ops;
@@ -41,6 +47,47 @@ static int accept_any(X509_STORE_CTX *x, void *arg)
     (void)x;
     (void)arg;
     return 1; /* who it is and what it may do is decided by the identity it claims */
+}
+
+/* A ticket holds the peer's certificate but not what it sent behind it, which is needed to prove the former:
+ * that goes into the ticket as well. False: there is none, or more than anybody needs. */
+static bool chain_put(SSL *ssl, struct wr *w)
+{
+    STACK_OF(X509) *chain = SSL_get_peer_cert_chain(ssl); /* of a server: without the peer's own */
+    uint8_t *p;
+    int nr = chain ? sk_X509_num(chain) : 0;
+    for (int i = 0; i < nr; i++) {
+        int n = i2d_X509(sk_X509_value(chain, i), NULL);
+        if (n <= 0 || (size_t)n > PEER_CHAIN_MAX - w->len)
+            return false;
+        p = realloc(w->p, w->len + (size_t)n);
+        if (!p)
+            return false;
+        w->p = p;
+        p += w->len;
+        w->cap = w->len += (size_t)i2d_X509(sk_X509_value(chain, i), &p);
+    }
+    return nr > 0;
+}
+
+static int on_ticket(SSL *ssl, void *arg)
+{
+    struct wr chain = { 0 };
+    int ok = 1;
+    (void)arg;
+    if (chain_put(ssl, &chain))
+        ok = SSL_SESSION_set1_ticket_appdata(SSL_get_session(ssl), chain.p, chain.len);
+    free(chain.p);
+    return ok;
+}
+
+static SSL_TICKET_RETURN on_ticket_back(SSL *ssl, SSL_SESSION *session, const unsigned char *name,
+                                        size_t name_len, SSL_TICKET_STATUS status, void *arg)
+{
+    (void)ssl, (void)session, (void)name, (void)name_len, (void)arg;
+    if (status == SSL_TICKET_SUCCESS)
+        return SSL_TICKET_RETURN_USE;
+    return status == SSL_TICKET_SUCCESS_RENEW ? SSL_TICKET_RETURN_USE_RENEW : SSL_TICKET_RETURN_IGNORE_RENEW;
 }
 
 static void log_ssl(const char *event, const char *file)
@@ -97,6 +144,7 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
     if (cfg->ask_client_certificate) {
         SSL_CTX_set_verify(ssl, SSL_VERIFY_PEER, NULL); /* no CA names are sent: any client may answer */
         SSL_CTX_set_cert_verify_callback(ssl, accept_any, NULL);
+        SSL_CTX_set_session_ticket_cb(ssl, on_ticket, on_ticket_back, NULL);
     }
     unsigned loaded = 0;
     for (int i = 0; i < 2; i++) {
@@ -232,6 +280,7 @@ static void record_free(struct tls *t)
     SSL_set_shutdown(o->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(o->ssl);
     OPENSSL_free(o->cert);
+    free(o->chain.p);
     free(o);
 }
 
@@ -256,6 +305,24 @@ static bool record_peer_certificate(struct tls *t, struct span *der)
     return true;
 }
 
+static bool record_peer_chain(struct tls *t, struct span *ders)
+{
+    struct tls_ossl *o = ossl(t);
+    void *kept;
+    size_t n;
+    if (!o->chain.p && !chain_put(o->ssl, &o->chain)) {
+        const SSL_SESSION *s = SSL_get0_session(o->ssl);
+        free(o->chain.p);
+        o->chain = (struct wr){ 0 };
+        if (!s || SSL_SESSION_get0_ticket_appdata((SSL_SESSION *)(uintptr_t)s, &kept, &n) != 1 || !n)
+            return false;
+        *ders = span_of(kept, n);
+        return true;
+    }
+    *ders = wr_span(&o->chain);
+    return true;
+}
+
 static unsigned record_max_fragment(const struct tls *t)
 {
     const SSL_SESSION *s = SSL_get0_session(ossl(t)->ssl);
@@ -271,5 +338,6 @@ static const struct tls_ops record_ops = {
     .bye = record_bye,
     .free = record_free,
     .peer_certificate = record_peer_certificate,
+    .peer_chain = record_peer_chain,
     .max_fragment = record_max_fragment,
 };

@@ -35,6 +35,7 @@ struct tls_ops {
     void (*bye)(struct tls *t);            /* close_notify, if the socket takes it */
     void (*free)(struct tls *t);
     bool (*peer_certificate)(struct tls *t, struct span *der);
+    bool (*peer_chain)(struct tls *t, struct span *ders); /* what it sent behind that, DER after DER */
     unsigned (*max_fragment)(const struct tls *t);
 };
 struct tls_outcome {

@@ -298,7 +298,7 @@ static void resume(int version, bool tickets, bool with_certificate, bool reload
     if (!tickets)
         SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
     if (with_certificate) {
-        assert_int_equal(SSL_CTX_use_certificate_file(ctx, chain[0], SSL_FILETYPE_PEM), 1);
+        assert_int_equal(SSL_CTX_use_certificate_chain_file(ctx, chain[0]), 1);
         assert_int_equal(SSL_CTX_use_PrivateKey_file(ctx, key[0], SSL_FILETYPE_PEM), 1);
     }
     newest = NULL;
@@ -307,6 +307,13 @@ static void resume(int version, bool tickets, bool with_certificate, bool reload
     assert_non_null(ssl);
     say(ssl, 10);
     assert_false(SSL_session_reused(ssl));
+    struct span der, behind = SPAN_NONE, again = SPAN_NONE;
+    uint8_t first[4096];
+    assert_int_equal(conn_peer_chain(last, &behind), with_certificate);
+    size_t first_len = behind.n;
+    assert_in_range(first_len, with_certificate ? 100 : 0, sizeof first);
+    if (first_len)
+        memcpy(first, behind.p, first_len);
     hang_up(ssl);
     assert_non_null(newest);
     if (reload) {
@@ -323,8 +330,9 @@ static void resume(int version, bool tickets, bool with_certificate, bool reload
     say(ssl, 10);
     assert_true(SSL_session_reused(ssl));
     assert_int_equal(net_stats(&f).resumed, before + 1);
-    struct span der;
     assert_int_equal(conn_peer_certificate(last, &der), with_certificate); /* also in a resumed session */
+    assert_int_equal(conn_peer_chain(last, &again), with_certificate);
+    assert_true(span_eq(again, span_of(first, first_len)));
     hang_up(ssl);
     SSL_SESSION_free(newest);
     newest = NULL;
