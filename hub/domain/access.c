@@ -6,6 +6,7 @@
 #include "base/map.h"
 #include "base/text.h"
 #include "core/topic/username.h"
+#include "hub/domain/certificate.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 
@@ -13,24 +14,50 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-#define SHARDS  16u
-#define KEY_CAP (2 * DEVICE_ID_MAX + 2) /* 'd' or 'p', then an identity or a policy name */
+#define SHARDS    16u
+#define KEY_CAP   (2 * DEVICE_ID_MAX + 2) /* 'd' or 'p', then an identity or a policy name */
+#define THUMB_MAX 32u                     /* bytes of a thumbprint: SHA-1 or SHA-256 */
 
-/* What a check needs of an identity or a policy. */
-struct cred {
-    uint8_t status; /* enum device_status */
-    bool unused;    /* its key was handed out and has not been seen since */
+/* What a check needs of an identity or a policy, as lengths and as bytes. */
+enum cred_field { KEY1, KEY2, THUMB1, THUMB2, GENERATION, CRED_FIELDS };
+static const uint8_t field_at[CRED_FIELDS] = { 0, DEVICE_KEY_MAX, 2 * DEVICE_KEY_MAX,
+                                               2 * DEVICE_KEY_MAX + THUMB_MAX,
+                                               2 * DEVICE_KEY_MAX + 2 * THUMB_MAX };
+static const uint8_t field_cap[CRED_FIELDS] = { DEVICE_KEY_MAX, DEVICE_KEY_MAX, THUMB_MAX, THUMB_MAX,
+                                                ACCESS_GENERATION_MAX };
+#define CRED_BYTES (2 * DEVICE_KEY_MAX + 2 * THUMB_MAX + ACCESS_GENERATION_MAX)
+struct cred_head {
     uint32_t rights;
-    uint8_t key1_len, key2_len, generation_len;
-    uint8_t key1[DEVICE_KEY_MAX], key2[DEVICE_KEY_MAX];
-    uint8_t generation[ACCESS_GENERATION_MAX];
+    uint8_t status; /* enum device_status; of a module always enabled */
+    uint8_t auth;   /* enum identity_auth */
+    uint8_t len[CRED_FIELDS];
 };
+struct cred {
+    struct cred_head head;
+    bool unused; /* its key was handed out and has not been seen since */
+    uint8_t bytes[CRED_BYTES];
+};
+static_assert(CRED_BYTES <= UINT8_MAX + 1, "field_at");
 
-struct entry { /* on shard.lru; text: name, key1, key2, generation */
+static struct span cred_field(const struct cred *c, enum cred_field f)
+{
+    return span_of(c->bytes + field_at[f], c->head.len[f]);
+}
+
+static bool cred_set(struct cred *c, enum cred_field f, struct span s)
+{
+    if (s.n > field_cap[f])
+        return false;
+    if (s.n)
+        memcpy(c->bytes + field_at[f], s.p, s.n);
+    c->head.len[f] = (uint8_t)s.n;
+    return true;
+}
+
+struct entry { /* on shard.lru; text: name, then the fields of its credentials */
     struct list node;
-    uint32_t rights;
+    struct cred_head head;
     uint16_t name_len;
-    uint8_t key1_len, key2_len, generation_len, status;
     uint8_t text[];
 };
 struct shard {
@@ -43,13 +70,17 @@ struct access {
     size_t shard_max;
     uint64_t key[2];
     struct shard shards[SHARDS];
+    pthread_mutex_t roots_lock;
+    struct certificate_roots *roots; /* NULL: not read yet, or forgotten */
+    uint64_t roots_epoch;            /* as shard.epoch */
 };
 
 const char *access_why_name(enum access_why why)
 {
-    static const char *const names[] = { "ok",        "no-token", "bad-token",  "expired",
-                                         "audience",  "unknown",  "disabled",   "no-key",
-                                         "signature", "rights",   "unavailable" };
+    static const char *const names[] = { "ok",          "no-token",         "bad-token",   "expired",
+                                         "audience",    "unknown",          "disabled",    "no-key",
+                                         "signature",   "rights",           "unavailable", "proof",
+                                         "certificate", "certificate-dates" };
     return names[why];
 }
 
@@ -63,7 +94,10 @@ static struct span entry_name(const void *val)
 
 static size_t entry_text_len(const struct entry *e)
 {
-    return (size_t)e->name_len + e->key1_len + e->key2_len + e->generation_len;
+    size_t n = e->name_len;
+    for (unsigned f = 0; f < CRED_FIELDS; f++)
+        n += e->head.len[f];
+    return n;
 }
 
 static void entry_free(struct entry *e)
@@ -84,6 +118,7 @@ enum err access_new(struct access **out, const struct crypto_ops *crypto, size_t
         map_init(&a->shards[i].map, a->key, entry_name);
         list_init(&a->shards[i].lru);
     }
+    pthread_mutex_init(&a->roots_lock, NULL);
     *out = a;
     return ERR_OK;
 }
@@ -99,6 +134,8 @@ void access_free(struct access *a)
         map_fini(&a->shards[i].map);
         pthread_mutex_destroy(&a->shards[i].lock);
     }
+    certificate_roots_unref(a->roots);
+    pthread_mutex_destroy(&a->roots_lock);
     free(a);
 }
 
@@ -115,15 +152,10 @@ static bool cache_get(struct access *a, struct span name, struct cred *out, uint
     struct entry *e = map_get(&s->map, name);
     *epoch = s->epoch;
     if (e) {
-        const uint8_t *p = e->text + e->name_len;
-        *out = (struct cred){ .status = e->status,
-                              .rights = e->rights,
-                              .key1_len = e->key1_len,
-                              .key2_len = e->key2_len,
-                              .generation_len = e->generation_len };
-        memcpy(out->key1, p, e->key1_len);
-        memcpy(out->key2, p + e->key1_len, e->key2_len);
-        memcpy(out->generation, p + e->key1_len + e->key2_len, e->generation_len);
+        struct rd r = rd_of(span_of(e->text + e->name_len, entry_text_len(e) - e->name_len));
+        *out = (struct cred){ .head = e->head };
+        for (unsigned f = 0; f < CRED_FIELDS; f++)
+            (void)cred_set(out, f, rd_take(&r, e->head.len[f]));
         list_move(&e->node, &s->lru);
     }
     pthread_mutex_unlock(&s->lock);
@@ -141,20 +173,17 @@ static void shard_drop(struct shard *s, struct span name)
 
 static void cache_put(struct access *a, struct span name, const struct cred *c, uint64_t epoch)
 {
-    struct entry *e = malloc(sizeof *e + name.n + c->key1_len + c->key2_len + c->generation_len);
+    struct entry *e = malloc(sizeof *e + name.n + CRED_BYTES);
     if (!e) /* then it is read again next time */
         return;
-    *e = (struct entry){ .rights = c->rights,
-                         .name_len = (uint16_t)name.n,
-                         .key1_len = c->key1_len,
-                         .key2_len = c->key2_len,
-                         .generation_len = c->generation_len,
-                         .status = c->status };
+    *e = (struct entry){ .head = c->head, .name_len = (uint16_t)name.n };
     struct wr w = { e->text, entry_text_len(e), 0 };
     wr_put(&w, name);
-    wr_put(&w, span_of(c->key1, c->key1_len));
-    wr_put(&w, span_of(c->key2, c->key2_len));
-    wr_put(&w, span_of(c->generation, c->generation_len));
+    for (unsigned f = 0; f < CRED_FIELDS; f++)
+        wr_put(&w, cred_field(c, f));
+    struct entry *cut = realloc(e, sizeof *e + entry_text_len(e)); /* most have few of them */
+    if (cut)
+        e = cut;
     list_init(&e->node);
 
     struct shard *s = shard_of(a, name);
@@ -199,6 +228,54 @@ void access_forget(struct access *a, struct span identity)
 void access_forget_policy(struct access *a, struct span name)
 {
     forget(a, 'p', name);
+}
+
+/* ---- authorities ------------------------------------------------------------------------------------- */
+
+void access_forget_authorities(struct access *a)
+{
+    pthread_mutex_lock(&a->roots_lock);
+    struct certificate_roots *old = a->roots;
+    a->roots = NULL;
+    a->roots_epoch++;
+    pthread_mutex_unlock(&a->roots_lock);
+    certificate_roots_unref(old);
+}
+
+static enum err root_add(void *ctx, const struct ca_row *r)
+{
+    enum err e = certificate_roots_add(ctx, r->der);
+    if (e == ERR_PROTO) { /* was checked when it was registered */
+        log_error("access.ca", "name=%.*s: cannot be parsed", (int)r->name.n, (const char *)r->name.p);
+        e = ERR_OK;
+    }
+    return e;
+}
+
+/* On a reader thread. The caller's reference. */
+static enum err roots_get(struct access *a, struct store_tx *tx, struct certificate_roots **out)
+{
+    pthread_mutex_lock(&a->roots_lock);
+    struct certificate_roots *r = a->roots ? certificate_roots_ref(a->roots) : NULL;
+    uint64_t epoch = a->roots_epoch;
+    pthread_mutex_unlock(&a->roots_lock);
+    *out = r;
+    if (r)
+        return ERR_OK;
+    enum err e = certificate_roots_new(&r);
+    if (!e)
+        e = tx_ca_list(tx, root_add, r);
+    if (e) {
+        certificate_roots_unref(r);
+        return e;
+    }
+    /* This snapshot may be older than the last forget, of which it then knows nothing: it is not kept. */
+    pthread_mutex_lock(&a->roots_lock);
+    if (a->roots_epoch == epoch && !a->roots)
+        a->roots = certificate_roots_ref(r);
+    pthread_mutex_unlock(&a->roots_lock);
+    *out = r;
+    return ERR_OK;
 }
 
 /* ---- first use of a handed-out key ------------------------------------------------------------------ */
@@ -256,56 +333,131 @@ static struct span identity_of(const struct access_check *c)
 static bool signed_by(const struct access_check *c, const struct cred *k)
 {
     /* Both are always computed, so that the time tells nothing about which one it was. */
-    bool first = sas_verify(&c->parsed, c->hub->crypto, span_of(k->key1, k->key1_len));
-    bool second = sas_verify(&c->parsed, c->hub->crypto, span_of(k->key2, k->key2_len));
+    bool first = sas_verify(&c->parsed, c->hub->crypto, cred_field(k, KEY1));
+    bool second = sas_verify(&c->parsed, c->hub->crypto, cred_field(k, KEY2));
     return first || second;
 }
 
-/* All is known: the token, whose key should have signed it, and the identity (NULL: none is claimed). */
-static enum access_why judge(struct access_check *c, const struct cred *signer, const struct cred *who)
+/* What a check knows of, and where it looks: which are needed depends on what is claimed. */
+enum subject { POLICY, IDENTITY, PARENT /* the device of a module */, SUBJECTS };
+struct known {
+    struct cred creds[SUBJECTS];
+};
+
+static bool needs(const struct access_check *c, enum subject s)
 {
-    assert(signer); /* a token without a policy names an identity */
-    if (!signer->key1_len && !signer->key2_len)
+    if (s == POLICY)
+        return c->token.n && c->parsed.policy_len;
+    return !c->policy_only && (s == IDENTITY || c->module.n);
+}
+
+static struct span subject_name(const struct access_check *c, enum subject s, uint8_t buf[KEY_CAP])
+{
+    return s == POLICY     ? name_make(buf, 'p', sas_policy(&c->parsed))
+           : s == IDENTITY ? name_make(buf, 'd', identity_of(c))
+                           : name_make(buf, 'd', c->device);
+}
+
+static enum access_why judge_token(struct access_check *c, const struct known *k)
+{
+    const struct cred *signer = needs(c, POLICY) ? &k->creds[POLICY] : &k->creds[IDENTITY];
+    const struct cred *who = needs(c, IDENTITY) ? &k->creds[IDENTITY] : NULL;
+    if (who && who->head.auth != AUTH_SAS) /* a policy does not stand in for its certificate either */
+        return ACCESS_PROOF;
+    if (!signer->head.len[KEY1] && !signer->head.len[KEY2])
         return ACCESS_NO_KEY;
     if (!signed_by(c, signer))
         return ACCESS_SIGNATURE;
-    if (c->parsed.policy_len) {
+    if (signer != who) {
         uint32_t need = c->policy_only ? c->rights : (uint32_t)ACCESS_DEVICE_CONNECT;
-        if ((signer->rights & need) != need)
+        if ((signer->head.rights & need) != need)
             return ACCESS_RIGHTS;
-        c->granted = signer->rights;
-    }
-    if (who) {
-        if (who->status != DEVICE_ENABLED)
-            return ACCESS_DISABLED;
-        c->generation_len = who->generation_len;
-        memcpy(c->generation, who->generation, who->generation_len);
-        if (who->unused && signer == who)
-            mark_used(c->hub, identity_of(c));
+        c->granted = signer->head.rights;
     }
     return ACCESS_OK;
 }
 
-static bool copy_key(uint8_t *to, uint8_t *len, struct span from, size_t cap)
+/* roots: NULL when the authorities have not been read; then *again is set when they are needed. */
+static enum access_why judge_certificate(struct access_check *c, const struct known *k,
+                                         struct certificate_roots *roots, bool *again)
 {
-    if (from.n > cap)
-        return false;
-    if (from.n)
-        memcpy(to, from.p, from.n);
-    *len = (uint8_t)from.n;
-    return true;
+    const struct cred *who = &k->creds[IDENTITY];
+    c->certificate = true;
+    if (who->head.auth == AUTH_SELF_SIGNED) {
+        bool first = certificate_has_thumbprint(c->leaf, cred_field(who, THUMB1));
+        bool second = certificate_has_thumbprint(c->leaf, cred_field(who, THUMB2));
+        c->expires_ms = UINT64_MAX;
+        return first || second ? ACCESS_OK : ACCESS_CERTIFICATE;
+    }
+    if (who->head.auth != AUTH_CA)
+        return ACCESS_PROOF;
+    *again = !roots;
+    if (*again)
+        return ACCESS_UNAVAILABLE;
+    switch (certificate_check(roots, c->leaf, c->chain, identity_of(c), c->hub->wall_ms() / 1000,
+                              &c->expires_ms)) {
+    case CERTIFICATE_OK:
+        return ACCESS_OK;
+    case CERTIFICATE_DATES:
+        return ACCESS_CERTIFICATE_DATES;
+    default:
+        return ACCESS_CERTIFICATE;
+    }
 }
 
-static enum err identity_read(struct store_tx *tx, struct span id, struct cred *out)
+/* All that is needed is known; writes the outcome. */
+static enum err check_judge(struct access_check *c, const struct known *k, struct certificate_roots *roots,
+                            bool *again)
+{
+    const struct cred *who = &k->creds[IDENTITY];
+    *again = false;
+    c->why = c->token.n ? judge_token(c, k) : judge_certificate(c, k, roots, again);
+    if (c->why == ACCESS_OK && needs(c, IDENTITY)) {
+        if (who->head.status != DEVICE_ENABLED ||
+            (needs(c, PARENT) && k->creds[PARENT].head.status != DEVICE_ENABLED))
+            c->why = ACCESS_DISABLED;
+    }
+    if (c->why != ACCESS_OK)
+        return ERR_DENIED;
+    if (needs(c, IDENTITY)) {
+        struct span generation = cred_field(who, GENERATION);
+        c->generation_len = (uint8_t)generation.n;
+        memcpy(c->generation, generation.p, generation.n);
+        if (who->unused && c->token.n && !needs(c, POLICY))
+            mark_used(c->hub, identity_of(c));
+    }
+    return ERR_OK;
+}
+
+static bool thumb_set(struct cred *out, enum cred_field f, struct span hex)
+{
+    uint8_t bytes[THUMB_MAX];
+    return hex.n <= 2 * THUMB_MAX && !hex_decode(hex, bytes, hex.n / 2) &&
+           cred_set(out, f, span_of(bytes, hex.n / 2));
+}
+
+static enum err device_read(struct store_tx *tx, struct span id, struct cred *out)
 {
     struct device_row r;
     enum err e = tx_device_get(tx, id, &r);
     if (e)
         return e;
-    *out = (struct cred){ .status = r.status, .unused = r.issued_unused };
-    return copy_key(out->key1, &out->key1_len, r.key1, DEVICE_KEY_MAX) &&
-                   copy_key(out->key2, &out->key2_len, r.key2, DEVICE_KEY_MAX) &&
-                   copy_key(out->generation, &out->generation_len, r.generation, ACCESS_GENERATION_MAX)
+    *out = (struct cred){ .head = { .status = r.status, .auth = r.auth }, .unused = r.issued_unused };
+    return cred_set(out, KEY1, r.key1) && cred_set(out, KEY2, r.key2) && thumb_set(out, THUMB1, r.thumb1) &&
+                   thumb_set(out, THUMB2, r.thumb2) && cred_set(out, GENERATION, r.generation)
+               ? ERR_OK
+               : ERR_LIMIT;
+}
+
+static enum err module_read(struct store_tx *tx, const struct access_check *c, struct cred *out)
+{
+    struct module_row r;
+    enum err e = tx_module_get(tx, c->device, c->module, &r);
+    if (e)
+        return e;
+    *out = (struct cred){ .head = { .status = DEVICE_ENABLED, .auth = r.auth } };
+    return cred_set(out, KEY1, r.key1) && cred_set(out, KEY2, r.key2) && thumb_set(out, THUMB1, r.thumb1) &&
+                   thumb_set(out, THUMB2, r.thumb2) && cred_set(out, GENERATION, r.generation)
                ? ERR_OK
                : ERR_LIMIT;
 }
@@ -316,17 +468,16 @@ static enum err policy_read(struct store_tx *tx, struct span name, struct cred *
     enum err e = tx_policy_get(tx, name, &r);
     if (e)
         return e;
-    *out = (struct cred){ .rights = r.rights };
-    return copy_key(out->key1, &out->key1_len, r.key1, DEVICE_KEY_MAX) &&
-                   copy_key(out->key2, &out->key2_len, r.key2, DEVICE_KEY_MAX)
-               ? ERR_OK
-               : ERR_LIMIT;
+    *out = (struct cred){ .head.rights = r.rights };
+    return cred_set(out, KEY1, r.key1) && cred_set(out, KEY2, r.key2) ? ERR_OK : ERR_LIMIT;
 }
 
-static enum err check_judge(struct access_check *c, const struct cred *policy, const struct cred *who)
+static enum err subject_read(struct store_tx *tx, const struct access_check *c, enum subject s,
+                             struct cred *out)
 {
-    c->why = judge(c, policy ? policy : who, who);
-    return c->why == ACCESS_OK ? ERR_OK : ERR_DENIED;
+    if (s == POLICY)
+        return policy_read(tx, sas_policy(&c->parsed), out);
+    return s == IDENTITY && c->module.n ? module_read(tx, c, out) : device_read(tx, c->device, out);
 }
 
 /* On a reader thread: what the cache did not have. */
@@ -334,29 +485,30 @@ static enum err check_run(struct store_tx *tx, struct store_op *self)
 {
     struct access_check *c = (struct access_check *)(void *)self;
     struct access *a = c->hub->access;
-    struct cred policy, who;
+    struct certificate_roots *roots = NULL;
+    struct known k;
     uint8_t buf[KEY_CAP];
+    bool again;
     enum err e = ERR_OK;
     METRIC_ADD(c->hub, access_reads_total, 1);
     c->why = ACCESS_UNAVAILABLE;
-    if (c->parsed.policy_len) {
-        e = policy_read(tx, sas_policy(&c->parsed), &policy);
-        if (!e)
-            cache_put(a, name_make(buf, 'p', sas_policy(&c->parsed)), &policy, c->epochs[0]);
-    }
-    if (!e && !c->policy_only) {
-        e = identity_read(tx, identity_of(c), &who);
-        if (!e && !who.unused) /* unused: read again until it has been written as used */
-            cache_put(a, name_make(buf, 'd', identity_of(c)), &who, c->epochs[1]);
+    for (enum subject s = 0; !e && s < SUBJECTS; s++) {
+        if (!needs(c, s))
+            continue;
+        e = subject_read(tx, c, s, &k.creds[s]);
+        if (!e && !k.creds[s].unused) /* unused: read again until it has been written as used */
+            cache_put(a, subject_name(c, s, buf), &k.creds[s], c->epochs[s]);
     }
     if (e == ERR_NOTFOUND)
         c->why = ACCESS_UNKNOWN;
+    else if (!e && !c->token.n && k.creds[IDENTITY].head.auth == AUTH_CA)
+        e = roots_get(a, tx, &roots);
     if (e)
         e = e == ERR_NOTFOUND ? ERR_DENIED : e;
     else
-        e = check_judge(c, c->parsed.policy_len ? &policy : NULL, c->policy_only ? NULL : &who);
-    explicit_bzero(&policy, sizeof policy);
-    explicit_bzero(&who, sizeof who);
+        e = check_judge(c, &k, roots, &again);
+    certificate_roots_unref(roots);
+    explicit_bzero(&k, sizeof k);
     return e;
 }
 
@@ -388,7 +540,7 @@ static bool device_of_audience(struct access_check *c)
 static bool identity_make(struct access_check *c)
 {
     if (!c->device.n)
-        return device_of_audience(c);
+        return c->token.n && device_of_audience(c);
     struct wr w = { (uint8_t *)c->identity, sizeof c->identity, 0 };
     wr_put(&w, c->device);
     if (c->module.n) {
@@ -404,8 +556,10 @@ static enum access_why token_check(struct access_check *c)
 {
     const struct hub *h = c->hub;
     struct sas_scope scope = { h->names, c->host };
-    if (!c->token.n)
+    if (!c->token.n && (!c->leaf.n || c->policy_only || !identity_make(c)))
         return ACCESS_NO_TOKEN;
+    if (!c->token.n)
+        return ACCESS_OK;
     if (sas_parse(c->token, &c->parsed))
         return ACCESS_BAD_TOKEN;
     c->expires_ms = c->parsed.expiry_s > UINT64_MAX / 1000 ? UINT64_MAX : c->parsed.expiry_s * 1000;
@@ -427,27 +581,27 @@ static enum access_why token_check(struct access_check *c)
 void access_start(struct access_check *c)
 {
     struct access *a = c->hub->access;
-    struct cred policy, who;
+    struct known k;
     uint8_t buf[KEY_CAP];
     c->granted = 0;
+    c->certificate = false;
     c->identity_len = c->generation_len = 0;
     c->why = token_check(c);
     enum err e = ERR_DENIED;
     if (c->why == ACCESS_OK) {
-        bool known = true;
-        if (c->parsed.policy_len)
-            known = cache_get(a, name_make(buf, 'p', sas_policy(&c->parsed)), &policy, &c->epochs[0]);
-        if (!c->policy_only)
-            known &= cache_get(a, name_make(buf, 'd', identity_of(c)), &who, &c->epochs[1]);
-        if (!known) {
+        bool known = true, again = false;
+        for (enum subject s = 0; s < SUBJECTS; s++)
+            if (needs(c, s))
+                known &= cache_get(a, subject_name(c, s, buf), &k.creds[s], &c->epochs[s]);
+        if (known)
+            e = check_judge(c, &k, NULL, &again);
+        explicit_bzero(&k, sizeof k);
+        if (!known || again) { /* a chain of certificates is checked where there is time for it */
             c->why = ACCESS_UNAVAILABLE;
             c->store.run = check_run;
             store_read(c->hub->store, &c->store);
             return;
         }
-        e = check_judge(c, c->parsed.policy_len ? &policy : NULL, c->policy_only ? NULL : &who);
-        explicit_bzero(&policy, sizeof policy);
-        explicit_bzero(&who, sizeof who);
     }
     c->store.op.err = e;
     c->store.op.done(&c->store.op);
@@ -456,21 +610,32 @@ void access_start(struct access_check *c)
 bool access_is_stale(const struct access_check *c)
 {
     uint8_t buf[KEY_CAP];
-    struct shard *s = shard_of(c->hub->access, name_make(buf, 'd', identity_of(c)));
-    pthread_mutex_lock(&s->lock);
-    bool stale = s->epoch != c->epochs[1];
-    pthread_mutex_unlock(&s->lock);
+    bool stale = false;
+    for (enum subject which = IDENTITY; which < SUBJECTS; which++) {
+        if (!needs(c, which))
+            continue;
+        struct shard *s = shard_of(c->hub->access, subject_name(c, which, buf));
+        pthread_mutex_lock(&s->lock);
+        stale |= s->epoch != c->epochs[which];
+        pthread_mutex_unlock(&s->lock);
+    }
     return stale;
 }
 
 static enum err status_run(struct store_tx *tx, struct store_op *self)
 {
     struct access_status *s = (struct access_status *)(void *)self;
+    const uint8_t *mark = s->identity.n ? memchr(s->identity.p, '/', s->identity.n) : NULL;
+    struct span device = mark ? span_of(s->identity.p, (size_t)(mark - s->identity.p)) : s->identity;
     struct device_row r;
-    enum err e = tx_device_get(tx, s->identity, &r);
+    struct module_row m;
+    enum err e = tx_device_get(tx, device, &r);
+    if (!e && mark)
+        e = tx_module_get(tx, device, span_skip(s->identity, device.n + 1), &m);
     if (e)
         return e == ERR_NOTFOUND ? ERR_DENIED : e;
-    return r.status == DEVICE_ENABLED && span_eq(r.generation, s->generation) ? ERR_OK : ERR_DENIED;
+    struct span generation = mark ? m.generation : r.generation;
+    return r.status == DEVICE_ENABLED && span_eq(generation, s->generation) ? ERR_OK : ERR_DENIED;
 }
 
 void access_status_start(struct access_status *s)

@@ -54,6 +54,16 @@ enum err tx_device_put(struct store_tx *t, const struct device_row *r, uint64_t 
     (void)t, (void)r, (void)if_etag, (void)etag;
     return ERR_OK;
 }
+enum err tx_module_get(struct store_tx *t, struct span device, struct span id, struct module_row *out)
+{
+    (void)t, (void)device, (void)id, (void)out;
+    return ERR_NOTFOUND;
+}
+enum err tx_ca_list(struct store_tx *t, ca_each *each, void *ctx)
+{
+    (void)t, (void)each, (void)ctx;
+    return ERR_OK;
+}
 enum err tx_policy_get(struct store_tx *t, struct span name, struct policy_row *out)
 {
     (void)t, (void)name, (void)out;

@@ -130,7 +130,8 @@ void job_start(struct http_req *r, const struct job_call *call)
 const char *job_refused_why(const struct job *j)
 {
     enum access_why why = j->check.why;
-    return access_why_name(why == ACCESS_UNKNOWN || why == ACCESS_NO_KEY ? ACCESS_SIGNATURE : why);
+    return access_why_name(
+        why == ACCESS_UNKNOWN || why == ACCESS_NO_KEY || why == ACCESS_PROOF ? ACCESS_SIGNATURE : why);
 }
 
 static void refuse(struct job *j)
