@@ -49,6 +49,11 @@ static bool fits_topic(const struct c2d_message *m, struct span props)
     uint8_t longest[DEVICE_ID_MAX];
     memset(longest, '#', sizeof longest);
     struct topic_identity who = { m->device.n ? m->device : span_of(longest, sizeof longest), SPAN_NONE };
+    const uint8_t *mark = m->device.n ? memchr(m->device.p, '/', m->device.n) : NULL;
+    if (mark) {
+        who.device.n = (size_t)(mark - m->device.p);
+        who.module = span_skip(m->device, who.device.n + 1);
+    }
     struct wr w = { 0 };
     topic_c2d_encode(&w, &who, props);
     return w.len <= MQTT_STRING_MAX;
@@ -64,7 +69,7 @@ static enum err message_check(const struct hub *h, const struct c2d_message *m, 
             return ERR_PROTO;
         size += p->name.n + p->value.n;
     }
-    if (m->ack > C2D_ACK_FULL || m->device.n > DEVICE_ID_MAX ||
+    if (m->ack > C2D_ACK_FULL || m->device.n > 2 * DEVICE_ID_MAX + 1 ||
         (m->expires_ms && m->expires_ms > now + 1000ull * h->settings.c2d_ttl_max_s))
         return ERR_PROTO;
     return size > C2D_SIZE_MAX ? ERR_LIMIT : ERR_OK;

@@ -1,7 +1,8 @@
-/* hub/domain/c2d.h - cloud-to-device messages: a durable queue for each device, and broadcasts that are one
- * row for the whole fleet. Senders enqueue; a session lists, marks what it delivered, and settles what its
- * device acknowledged. All state is in the store, so that a crash or a takeover needs no special case: what
- * is not settled is listed again. Delivery is at least once. See docs/mqtt.md, "Cloud to device". */
+/* hub/domain/c2d.h - cloud-to-device messages: a durable queue for each device and module, and broadcasts
+ * that are one row for the whole fleet. Senders enqueue; a session lists, marks what it delivered, and
+ * settles what its device acknowledged. All state is in the store, so that a crash or a takeover needs no
+ * special case: what is not settled is listed again. Delivery is at least once. See docs/mqtt.md, "Cloud to
+ * device". */
 #ifndef ROOST_HUB_DOMAIN_C2D_H
 #define ROOST_HUB_DOMAIN_C2D_H
 
@@ -18,7 +19,7 @@ struct c2d_prop {
 };
 /* What a sender gives; empty spans are absent. */
 struct c2d_message {
-    struct span device; /* empty: broadcast */
+    struct span device; /* or "device/module"; empty: broadcast */
     struct span message_id, correlation_id, user_id, to, content_type, content_encoding;
     uint64_t expires_ms; /* wall; 0: the default time to live */
     uint8_t ack;         /* enum c2d_ack */
@@ -58,7 +59,7 @@ struct c2d_item {
 struct c2d_list {
     struct store_op store; /* first */
     struct hub *hub;
-    struct span device;              /* borrowed until done */
+    struct span device;              /* or "device/module"; borrowed until done */
     uint64_t after_seq, after_bcast; /* in; out: where the next list goes on */
     size_t items_max;                /* in: 1..C2D_BATCH_MAX */
     bool ordered; /* in: after everything that was handed to the store before, delivery counts and settled

@@ -1,4 +1,5 @@
-/* hub/domain/presence.c - see presence.h. A batch is a run of entries: wall_ms, id length, id. */
+/* hub/domain/presence.c - see presence.h. A batch is a run of entries: wall_ms, length of the identity (two
+ * bytes), identity. */
 #include "hub/domain/presence.h"
 
 #include "base/log.h"
@@ -7,7 +8,7 @@
 
 #include <stdlib.h>
 
-#define ENTRY_MAX   (9u + DEVICE_ID_MAX)
+#define ENTRY_MAX   (10u + 2 * DEVICE_ID_MAX + 1)
 #define BATCH_FIRST 1024u
 
 struct presence_batch {
@@ -33,6 +34,17 @@ void presence_fini(struct presence *p)
     }
 }
 
+static enum err still_there(struct store_tx *tx, struct span id)
+{
+    const uint8_t *mark = id.n ? memchr(id.p, '/', id.n) : NULL;
+    struct device_row device;
+    struct module_row module;
+    if (!mark)
+        return tx_device_get(tx, id, &device);
+    size_t head = (size_t)(mark - id.p);
+    return tx_module_get(tx, span_of(id.p, head), span_skip(id, head + 1), &module);
+}
+
 static enum err batch_run(struct store_tx *tx, struct store_op *self)
 {
     struct presence_batch *b = (struct presence_batch *)(void *)self;
@@ -40,9 +52,8 @@ static enum err batch_run(struct store_tx *tx, struct store_op *self)
     enum err e = ERR_OK;
     while (!e && r.n) {
         uint64_t at = rd_le64(&r);
-        struct span id = rd_take(&r, rd_u8(&r));
-        struct device_row row;
-        e = tx_device_get(tx, id, &row);
+        struct span id = rd_take(&r, rd_le16(&r));
+        e = still_there(tx, id);
         if (!e)
             e = tx_report_set_connected(tx, id, bus_is_attached(b->owner->hub->bus, id), at);
         if (e == ERR_NOTFOUND) /* deleted meanwhile: no row may stay behind */
@@ -78,7 +89,7 @@ void presence_flush(struct presence *p)
         store_write(p->hub->store, &b->store);
 }
 
-bool presence_note(struct presence *p, struct span device, uint64_t wall_ms)
+bool presence_note(struct presence *p, struct span identity, uint64_t wall_ms)
 {
     if (p->open && p->open->w.len + ENTRY_MAX > PRESENCE_BATCH_BYTES)
         presence_flush(p);
@@ -100,8 +111,8 @@ bool presence_note(struct presence *p, struct span device, uint64_t wall_ms)
         b->w.cap = cap;
     }
     wr_le64(&b->w, wall_ms);
-    wr_u8(&b->w, (uint8_t)device.n);
-    wr_put(&b->w, device);
+    wr_le16(&b->w, (uint16_t)identity.n);
+    wr_put(&b->w, identity);
     b->entries++;
     return first;
 lost:

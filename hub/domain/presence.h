@@ -23,10 +23,10 @@ void presence_init(struct presence *p, struct hub *h);
  * the next start of the hub clears the connection state anyway. */
 void presence_fini(struct presence *p);
 
-/* The device attached to, or left, the bus. What gets written is whether it is attached when the batch runs,
- * so that a change of worker within one interval cannot leave the wrong answer. True: the first entry of a
- * batch, the caller arms its timer and calls presence_flush then. */
-bool presence_note(struct presence *p, struct span device, uint64_t wall_ms);
+/* A device or module attached to, or left, the bus. What gets written is whether it is attached when the
+ * batch runs, so that a change of worker within one interval cannot leave the wrong answer. True: the first
+ * entry of a batch, the caller arms its timer and calls presence_flush then. */
+bool presence_note(struct presence *p, struct span identity, uint64_t wall_ms);
 void presence_flush(struct presence *p);
 
 #endif

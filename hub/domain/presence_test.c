@@ -69,6 +69,35 @@ static void test_what_is_written_is_whether_it_is_attached(void **state)
     presence_fini(&p);
 }
 
+static enum err put_module(struct store_tx *tx, void *ctx)
+{
+    struct module_row r = { .device = SPAN("d1"), .id = span_str(ctx), .generation = SPAN("1") };
+    return tx_module_put(tx, &r, 0, NULL);
+}
+
+static void test_a_module_has_a_connection_of_its_own(void **state)
+{
+    struct presence p;
+    struct report_row r;
+    struct bus_addr a = { 0, 0, 1, 1 };
+    char m[] = "m";
+    (void)state;
+    fixture_device(&fx, "d1", DEVICE_ENABLED);
+    assert_int_equal(fixture_tx(&fx, put_module, m), ERR_OK);
+    presence_init(&p, &fx.hub);
+    assert_int_equal(bus_attach(fx.hub.bus, SPAN("d1/m"), a), ERR_OK);
+    (void)presence_note(&p, SPAN("d1/m"), 1000);
+    (void)presence_note(&p, SPAN("d1/gone"), 1000);
+    presence_flush(&p);
+    assert_int_equal(read_presence("d1/m", &r), ERR_OK);
+    assert_true(r.connected);
+    assert_int_equal(r.connected_changed_ms, 1000);
+    assert_int_equal(read_presence("d1", &r), ERR_NOTFOUND);
+    assert_int_equal(read_presence("d1/gone", &r), ERR_NOTFOUND);
+    bus_detach(fx.hub.bus, SPAN("d1/m"), a);
+    presence_fini(&p);
+}
+
 static void test_a_deleted_device_leaves_nothing(void **state)
 {
     struct presence p;
@@ -91,7 +120,7 @@ static void test_a_full_batch_leaves_by_itself(void **state)
     id[128] = 0;
     fixture_device(&fx, id, DEVICE_ENABLED);
     presence_init(&p, &fx.hub);
-    for (size_t i = 0; i < PRESENCE_BATCH_BYTES / 137 + 2; i++)
+    for (size_t i = 0; i < PRESENCE_BATCH_BYTES / 138 + 2; i++)
         (void)presence_note(&p, span_str(id), 1000 + i);
     assert_int_equal(read_presence(id, &r), ERR_OK);
     assert_false(r.connected);
@@ -106,6 +135,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_what_is_written_is_whether_it_is_attached),
+        T(test_a_module_has_a_connection_of_its_own),
         T(test_a_deleted_device_leaves_nothing),
         T(test_a_full_batch_leaves_by_itself),
     };

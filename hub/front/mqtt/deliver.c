@@ -12,7 +12,7 @@ struct list_task {        /* owned by itself */
     struct mqtt_worker *mw;
     struct bus_addr addr;
     uint64_t from_seq, from_bcast; /* where the session stood when it asked */
-    uint8_t device[DEVICE_ID_MAX];
+    uint8_t identity[2 * DEVICE_ID_MAX + 1];
 };
 
 static uint16_t packet_id_next(struct session *s)
@@ -121,8 +121,8 @@ static void listed(struct op *op)
 void session_deliver(struct conn *c)
 {
     struct session *s = session_of(c);
-    struct topic_identity who = session_who(s);
-    if (channels_qos(s->channels, CHANNEL_C2D) < 0 || who.module.n || (s->flags & SESSION_F_STOPPING)) {
+    struct span identity = session_identity(s);
+    if (channels_qos(s->channels, CHANNEL_C2D) < 0 || (s->flags & SESSION_F_STOPPING)) {
         s->flags &= (uint8_t)~SESSION_F_MORE;
         return;
     }
@@ -138,9 +138,9 @@ void session_deliver(struct conn *c)
     }
     t->mw = session_worker(c);
     t->addr = conn_addr(c);
-    memcpy(t->device, who.device.p, who.device.n);
+    memcpy(t->identity, identity.p, identity.n);
     t->list.hub = session_hub(c);
-    t->list.device = span_of(t->device, who.device.n);
+    t->list.device = span_of(t->identity, identity.n);
     t->list.after_seq = t->from_seq = s->c2d_seq;
     t->list.after_bcast = t->from_bcast = s->c2d_bcast;
     t->list.items_max = room;
@@ -160,7 +160,7 @@ void session_puback(struct conn *c, uint16_t packet_id)
         i++;
     if (!f || i == f->nr)
         return; /* of an earlier delivery of the same message */
-    c2d_complete(session_hub(c), session_who(s).device, &f->refs[i], 1);
+    c2d_complete(session_hub(c), session_identity(s), &f->refs[i], 1);
     f->nr--;
     memmove(&f->refs[i], &f->refs[i + 1], (f->nr - i) * sizeof f->refs[0]);
     memmove(&f->packet_ids[i], &f->packet_ids[i + 1], (f->nr - i) * sizeof f->packet_ids[0]);

@@ -74,8 +74,10 @@ static struct session_name *name_new(const struct login *l)
     n->device_len = (uint8_t)l->user.who.device.n;
     n->generation_len = l->check.generation_len;
     n->model_len = (uint8_t)model_len;
+    bool module = l->user.who.module.n > 0;
     n->auth = l->check.granted       ? MESSAGE_AUTH_HUB_SAS
-              : l->user.who.module.n ? MESSAGE_AUTH_MODULE_SAS
+              : l->check.certificate ? (module ? MESSAGE_AUTH_MODULE_X509 : MESSAGE_AUTH_DEVICE_X509)
+              : module               ? MESSAGE_AUTH_MODULE_SAS
                                      : MESSAGE_AUTH_DEVICE_SAS;
     memcpy(n->text, l->check.identity, n->identity_len);
     memcpy(n->text + n->identity_len, l->check.generation, n->generation_len);
@@ -257,7 +259,10 @@ void session_login(struct conn *c, const struct mqtt_packet *p)
         refuse(c, m.client_id, m.has_username ? "names" : "no-user-name");
         return;
     }
-    size_t text_len = m.client_id.n + m.username.n + m.password.n;
+    struct span leaf = SPAN_NONE, chain = SPAN_NONE;
+    if (!m.password.n && conn_peer_certificate(c, &leaf) && !conn_peer_chain(c, &chain))
+        chain = SPAN_NONE;
+    size_t text_len = m.client_id.n + m.username.n + m.password.n + leaf.n + chain.n;
     struct login *l = malloc(sizeof *l + text_len);
     if (!l) {
         conn_close(c, CONN_CLOSE_INTERNAL);
@@ -281,6 +286,8 @@ void session_login(struct conn *c, const struct mqtt_packet *p)
     s->phase = SESSION_LOGIN;
     l->check.hub = session_hub(c);
     l->check.token = l->connect.password;
+    l->check.leaf = leaf.n ? keep(&w, leaf) : SPAN_NONE;
+    l->check.chain = chain.n ? keep(&w, chain) : SPAN_NONE;
     l->check.host = l->user.host;
     l->check.device = l->user.who.device;
     l->check.module = l->user.who.module;

@@ -344,8 +344,6 @@ void session_note_presence(struct conn *c)
 {
     struct session *s = session_of(c);
     struct mqtt_worker *mw = session_worker(c);
-    if (s->name->device_len != s->name->identity_len)
-        return; /* modules have no report */
     if (presence_note(&mw->presence, session_identity(s), worker_wall_ms(mw->w))) {
         mw->presence_timer.on_timer = on_presence_timer;
         timer_arm(mw->w, &mw->presence_timer, worker_now_ms(mw->w) + MQTT_PRESENCE_MS);
