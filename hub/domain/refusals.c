@@ -9,14 +9,15 @@
 
 #include <stdlib.h>
 
-#define AUDIT_PER_SOURCE 6u /* lines a minute */
-#define AUDIT_IN_ALL     60u
-#define NAME_KEPT        200u
-#define MINUTE_MS        60000u /* after a minute without failures every bucket is full again */
+#define AUDIT_PER_SOURCE   6u /* lines a minute */
+#define LIMITED_PER_SOURCE 2u /* of them, that it has to wait now */
+#define AUDIT_IN_ALL       60u
+#define NAME_KEPT          200u
+#define MINUTE_MS          60000u /* after a minute without failures every bucket is full again */
 
 struct refusals {
     struct hub *hub;
-    struct rate *named, *sources, *audits, *all_audits;
+    struct rate *named, *sources, *audits, *limits, *all_audits;
     uint64_t key[2];
     _Atomic uint64_t last_ms; /* of the newest failure; 0: none yet */
 };
@@ -35,6 +36,8 @@ enum err refusals_new(struct refusals **out, struct hub *hub)
     if (!e)
         e = rate_new(&r->audits, AUDIT_PER_SOURCE, AUDIT_PER_SOURCE, RATE_SOURCES_DEFAULT, r->key);
     if (!e)
+        e = rate_new(&r->limits, LIMITED_PER_SOURCE, LIMITED_PER_SOURCE, RATE_SOURCES_DEFAULT, r->key);
+    if (!e)
         e = rate_new(&r->all_audits, AUDIT_IN_ALL, AUDIT_IN_ALL, 1, r->key);
     if (e)
         refusals_free(r);
@@ -50,6 +53,7 @@ void refusals_free(struct refusals *r)
     rate_free(r->named);
     rate_free(r->sources);
     rate_free(r->audits);
+    rate_free(r->limits);
     rate_free(r->all_audits);
     free(r);
 }
@@ -132,6 +136,12 @@ static void audit(struct refusals *r, const char *front, struct span source, str
     store_write(r->hub->store, &l->store);
 }
 
+/* Takes one; was it the last there is for now? */
+static bool took_the_last(struct rate *rate, struct span key, uint64_t now_ms)
+{
+    return rate_take(rate, key, now_ms).allowed && !rate_look(rate, key, now_ms).allowed;
+}
+
 void refusals_note(struct refusals *r, const char *front, struct span source, struct span name,
                    const char *why, uint64_t now_ms)
 {
@@ -140,10 +150,10 @@ void refusals_note(struct refusals *r, const char *front, struct span source, st
     if (!source.n)
         return;
     atomic_store_explicit(&r->last_ms, now_ms ? now_ms : 1, memory_order_relaxed);
-    struct rate_verdict all = rate_take(r->sources, source, now_ms), one = { .allowed = true };
+    bool limited = took_the_last(r->sources, source, now_ms);
     if (name.n)
-        one = rate_take(r->named, named_key(r, source, name, buf), now_ms);
-    bool limited = all.first || one.first;
-    if (rate_take(r->audits, source, now_ms).allowed && rate_take(r->all_audits, SPAN("*"), now_ms).allowed)
+        limited |= took_the_last(r->named, named_key(r, source, name, buf), now_ms);
+    if (rate_take(limited ? r->limits : r->audits, source, now_ms).allowed &&
+        rate_take(r->all_audits, SPAN("*"), now_ms).allowed)
         audit(r, front, source, name, why, limited);
 }

@@ -1,6 +1,7 @@
 // A hub for conformance tests, reached by clients that insist on its public name and on ports 8883 and 443: this
 // process maps them to the hub's own free ports on loopback, as a router would. TLS still sees the name.
 import dns from 'node:dns';
+import https from 'node:https';
 import net from 'node:net';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -29,6 +30,11 @@ net.Socket.prototype.connect = function (...args) {
   }
   return connect.call(this, there, ...args.slice(1));
 };
+let authority; // of the hub opened last: clients with agents of their own cannot be given it in another way
+const createConnection = https.Agent.prototype.createConnection;
+https.Agent.prototype.createConnection = function (options, done) {
+  return createConnection.call(this, options.host === NAME ? { ...options, ca: options.ca ?? authority } : options, done);
+};
 const lookup = dns.lookup; // *.localhost is loopback (RFC 6761), also where the resolver does not know it
 dns.lookup = (name, ...rest) => lookup(name === NAME ? '127.0.0.1' : name, ...rest);
 
@@ -42,6 +48,7 @@ export async function openHub({ settings = {}, ...options } = {}) {
   const hub = await Hub.create({ name: NAME, ...options });
   configure(hub, settings);
   routes.set(`${NAME}:8883`, { host: hub.address, port: hub.mqtt });
+  authority = hub.ca;
   routes.set(`${NAME}:443`, { host: hub.address, port: hub.https });
   await hub.start();
   return hub;
