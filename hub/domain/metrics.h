@@ -29,6 +29,8 @@
     X(methods_offline_total, "direct methods to a device that was not there in time")                        \
     X(methods_timeout_total, "direct methods without an answer in time")                                     \
     X(methods_failed_total, "direct methods that failed otherwise: unknown, closed, too many, no room")      \
+    X(twin_device_requests_total, "twins read and patched by their devices")                                 \
+    X(twin_notes_total, "changes of desired properties sent to devices")                                     \
     X(bootstrap_issued_total, "identities handed out to blank devices")                                      \
     X(bootstrap_pending_total, "bootstrap requests told to wait for approval")                               \
     X(bootstrap_refused_total, "bootstrap requests refused")                                                 \

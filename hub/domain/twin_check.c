@@ -169,7 +169,7 @@ enum err twin_check(struct arena *a, enum twin_section s, const struct jnode *pa
     struct jnode *kept = jtree_new(a, JOBJECT);
     struct jtree_list l = jtree_list(kept);
     for (const struct jnode *m = patch->first; m; m = m->next)
-        if (!dollar || !m->key.n || m->key.p[0] != '$')
+        if (!dollar || (!span_eq(m->key, SPAN("$version")) && !span_eq(m->key, SPAN("$metadata"))))
             jtree_add(&l, jtree_copy(a, m));
     if (!kept || a->failed)
         return ERR_NOMEM;

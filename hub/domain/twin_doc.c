@@ -196,3 +196,22 @@ enum err twin_doc_get(struct store_tx *tx, struct arena *a, const struct twin *t
     *out = wr_span(&w);
     return ERR_OK;
 }
+
+void twin_view_write(struct wr *w, const struct twin *t, bool meta)
+{
+    wr_str(w, "{\"id\":");
+    json_put_string(w, t->row.id);
+    wr_str(w, ",\"etag\":\"");
+    twin_etag_write(w, t->row.etag);
+    wr_str(w, "\",\"version\":");
+    json_put_uint(w, t->row.version);
+    wr_str(w, ",\"model\":");
+    json_put_string(w, t->row.model_id);
+    wr_str(w, ",\"tags\":");
+    jtree_write(w, t->tags);
+    wr_str(w, ",\"desired\":");
+    twin_section_write(w, TWIN_DESIRED, t->desired, t->row.desired_version, meta);
+    wr_str(w, ",\"reported\":");
+    twin_section_write(w, TWIN_REPORTED, t->reported, t->row.reported_version, meta);
+    wr_u8(w, '}');
+}

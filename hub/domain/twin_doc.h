@@ -24,4 +24,8 @@ void twin_doc_write(struct wr *w, const struct twin *t, const struct twin_facts 
 /* Reads both, writes into the arena. */
 MUST_USE enum err twin_doc_get(struct store_tx *tx, struct arena *a, const struct twin *t, struct span *out);
 
+/* The short form of the own interface: {"id":...,"etag":...,"version":...,"model":...,"tags":{},"desired":{},
+ * "reported":{}}; meta: with "$metadata". */
+void twin_view_write(struct wr *w, const struct twin *t, bool meta);
+
 #endif

@@ -42,8 +42,8 @@ struct twin_fault {
 enum err twin_fail(struct twin_fault *f, enum twin_wrong wrong, const char *text, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* May this patch be merged into the section? Members beginning with $ at its top: with `dollar` they are left
- * out of *out, else refused. ERR_PROTO: the fault says why; ERR_NOMEM. */
+/* May this patch be merged into the section? With `dollar`, "$version" and "$metadata" at its top are left
+ * out of *out: tools send back what they read. ERR_PROTO: the fault says why; ERR_NOMEM. */
 MUST_USE enum err twin_check(struct arena *a, enum twin_section s, const struct jnode *patch, bool dollar,
                              struct jnode **out, struct twin_fault *f);
 /* Bytes of keys, bytes of strings that are no control characters, 8 a number, 4 a boolean. */

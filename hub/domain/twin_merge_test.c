@@ -73,6 +73,7 @@ static void test_keys(void **state)
     /* at the top, tools send back what they read; further down nothing begins with a dollar */
     assert_int_equal(check(*state, "{\"$version\":\"x\",\"$metadata\":{\"a b\":null},\"a\":1}", NULL),
                      TWIN_FINE);
+    assert_int_equal(check(*state, "{\"$other\":1}", "properties.desired.$other"), TWIN_BAD_KEY);
     assert_int_equal(check(*state, "{\"a\":{\"$version\":1}}", "properties.desired.a.$version"),
                      TWIN_BAD_KEY);
     struct jnode *out;

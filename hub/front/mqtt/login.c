@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "core/bag/bag.h"
 #include "core/topic/username.h"
+#include "hub/domain/twin.h"
 #include "hub/front/mqtt/session.h"
 
 #include <stdlib.h>
@@ -18,6 +19,7 @@ struct login {
     struct username user;        /* as well */
     struct will *will;           /* owned; handed to the session */
     bool found;                  /* a stored session */
+    bool model_new;              /* its twin has another model */
     uint32_t channels;
     uint8_t text[];
 };
@@ -61,12 +63,18 @@ static void unavailable(struct conn *c, struct login *l, enum err e)
 /* ---- the last step: everything is known and stored ------------------------------------------------------
  */
 
+/* The model it announces; empty: none, or one that is longer than any real one. */
+static struct span login_model(const struct login *l, uint8_t mem[MQTT_MODEL_MAX])
+{
+    struct wr m = { mem, MQTT_MODEL_MAX, 0 };
+    percent_decode(&m, l->user.model_id);
+    return wr_span(&m);
+}
+
 static struct session_name *name_new(const struct login *l)
 {
     uint8_t model[MQTT_MODEL_MAX];
-    struct wr m = { model, sizeof model, 0 };
-    percent_decode(&m, l->user.model_id);
-    size_t model_len = wr_span(&m).n; /* one that is longer than any real one is left out */
+    size_t model_len = login_model(l, model).n;
     struct session_name *n = malloc(sizeof *n + l->check.identity_len + l->check.generation_len + model_len);
     if (!n)
         return NULL;
@@ -149,8 +157,16 @@ static void stored_done(struct op *op)
 static enum err stored_run(struct store_tx *tx, struct store_op *self)
 {
     struct login *l = login_of(&self->op);
-    enum err e = l->connect.clean ? tx_session_delete(tx, login_identity(l))
-                                  : tx_session_put(tx, &(struct session_row){ .id = login_identity(l) });
+    uint8_t model[MQTT_MODEL_MAX];
+    enum err e = ERR_OK;
+    if (l->connect.clean && l->found)
+        e = tx_session_delete(tx, login_identity(l));
+    else if (!l->connect.clean && !l->found)
+        e = tx_session_put(tx, &(struct session_row){ .id = login_identity(l) });
+    if (e == ERR_NOTFOUND)
+        e = ERR_OK;
+    if (!e && l->model_new)
+        e = twin_set_model(tx, login_identity(l), login_model(l, model));
     return e == ERR_NOTFOUND ? ERR_OK : e;
 }
 
@@ -162,8 +178,9 @@ static void session_read_done(struct op *op)
         login_free(l);
     } else if (op->err) {
         unavailable(c, l, op->err);
-    } else if (l->found == l->connect.clean) { /* one to forget, or one to begin */
-        l->channels = 0;
+    } else if (l->found == l->connect.clean || l->model_new) { /* one to forget, or one to begin */
+        if (l->connect.clean)
+            l->channels = 0;
         l->store.run = stored_run;
         l->store.op.done = stored_done;
         store_write(session_hub(c)->store, &l->store);
@@ -177,8 +194,15 @@ static enum err session_read_run(struct store_tx *tx, struct store_op *self)
     struct login *l = login_of(&self->op);
     struct session_row r;
     enum err e = tx_session_get(tx, login_identity(l), &r);
+    uint8_t mem[MQTT_MODEL_MAX];
+    struct twin_row twin;
     l->found = e == ERR_OK;
     l->channels = e ? 0 : r.channels;
+    struct span model = login_model(l, mem);
+    if ((!e || e == ERR_NOTFOUND) && model.n) {
+        e = tx_twin_get(tx, login_identity(l), &twin);
+        l->model_new = !e && !span_eq(twin.model_id, model);
+    }
     return e == ERR_NOTFOUND ? ERR_OK : e;
 }
 

@@ -1,6 +1,5 @@
 /* hub/front/mqtt/publish.c - what a device publishes, and the answers that wait for the disk. */
 #include "base/log.h"
-#include "base/text.h"
 #include "hub/domain/hub.h"
 #include "hub/front/mqtt/session.h"
 
@@ -57,7 +56,9 @@ static void reply_send(struct conn *c, const struct reply *r)
 {
     uint8_t buf[MQTT_HEAD_MAX + 2 + MQTT_FILTERS_MAX];
     struct wr w = { buf, sizeof buf, 0 };
-    if (r->type == MQTT_SUBACK)
+    if (r->type == MQTT_PUBLISH)
+        conn_send(c, span_of(r + 1, r->bytes - sizeof *r));
+    else if (r->type == MQTT_SUBACK)
         mqtt_suback_encode(&w, r->packet_id, span_of(r->codes, r->codes_nr));
     else if (r->type)
         mqtt_id_encode(&w, (enum mqtt_type)r->type, r->packet_id);
@@ -125,8 +126,7 @@ void replies_drop(struct session *s)
     s->replies_nr = s->subs_nr = 0;
 }
 
-/* An answer without a wait of its own, behind those that wait. */
-static void puback_now(struct conn *c, const struct mqtt_publish *m)
+void session_puback_now(struct conn *c, const struct mqtt_publish *m)
 {
     if (m->qos == 0)
         return;
@@ -219,36 +219,6 @@ void session_publish_will(struct conn *c)
         reply_free(&r->reply);
 }
 
-/* ---- what is not served ----------------------------------------------------------------------------------
- */
-
-void session_answer_unserved(struct conn *c, const struct topic *t)
-{
-    bool credentials = t->kind == TOPIC_CRED_POST;
-    if (!t->has_rid ||
-        channels_qos(session_of(c)->channels, credentials ? CHANNEL_CRED_RES : CHANNEL_TWIN_RES) < 0)
-        return; /* nobody would hear it */
-    struct hub *h = session_hub(c);
-    uint8_t topic[MQTT_RID_MAX + 64], body[320], head[sizeof topic + 16], id[8];
-    struct wr tw = { topic, sizeof topic, 0 }, bw = { body, sizeof body, 0 }, hw = { head, sizeof head, 0 };
-    h->crypto->random(id, sizeof id);
-    wr_str(&bw, "{\"errorCode\":503001,\"trackingId\":\"");
-    hex_encode(&bw, span_of(id, sizeof id));
-    wr_str(&bw, "\",\"message\":\"this hub does not serve ");
-    wr_str(&bw, credentials ? "certificate requests" : "device twins");
-    wr_str(&bw, " yet; telemetry and cloud-to-device messages work\",\"timestampUtc\":\"");
-    iso8601_encode(&bw, h->wall_ms());
-    wr_str(&bw, "\"}");
-    if (credentials)
-        topic_cred_res_encode(&tw, 503, t->rid);
-    else
-        topic_twin_res_encode(&tw, 503, t->rid);
-    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = wr_span(&bw) };
-    mqtt_publish_head_encode(&hw, &m);
-    session_send(c, &hw);
-    session_send(c, &bw);
-}
-
 /* ---- PUBLISH ---------------------------------------------------------------------------------------------
  */
 
@@ -274,17 +244,20 @@ void session_publish(struct conn *c, const struct mqtt_packet *p)
         break;
     case TOPIC_TWIN_GET:
     case TOPIC_TWIN_PATCH:
+        session_twin(c, &m, &t);
+        break;
     case TOPIC_CRED_POST:
-        puback_now(c, &m);
+        session_puback_now(c, &m);
         if (!conn_is_closing(c))
-            session_answer_unserved(c, &t);
+            session_answer_error(c, &t, CHANNEL_CRED_RES, 503001,
+                                 "this hub does not serve certificate requests");
         break;
     case TOPIC_METHOD_RES:
         session_method_result(c, &t, m.payload);
-        puback_now(c, &m);
+        session_puback_now(c, &m);
         break;
     default:
-        puback_now(c, &m);
+        session_puback_now(c, &m);
         break;
     }
 }

@@ -305,6 +305,8 @@ static bool session_on_message(struct conn *c, const struct bus_message *m)
     switch (m->kind) {
     case BUS_METHOD:
         return session_method(c, m);
+    case BUS_TWIN:
+        return session_twin_note(c, m);
     default:
         return false;
     }

@@ -7,6 +7,7 @@
  *   subscribe.c  SUBSCRIBE and UNSUBSCRIBE: durable, then answered
  *   deliver.c    cloud-to-device messages out
  *   method.c     direct methods: calls out, answers in
+ *   twin.c       the device's twin: read, reported, desired properties told
  *
  * Everything runs on the connection's worker. What waits for the store or the stream holds the address of the
  * connection, never a pointer: when it comes home and the connection is gone, it frees itself. */
@@ -32,6 +33,7 @@ enum {
     MQTT_WINDOW_RESUME = 8,
     MQTT_WORKER_BYTES_MAX = 32 << 20, /* not yet durable, all connections of a worker: then one each */
     MQTT_FILTERS_MAX = 256,           /* of one SUBSCRIBE */
+    MQTT_NOTES_WAITING_MAX = 64,      /* notifications behind a SUBACK that is due */
     MQTT_RID_MAX = 1024,              /* request id of a twin or method topic */
     MQTT_MODEL_MAX = 255,
     MQTT_KEEP_ALIVE_CAP_MS = 1767000, /* longest silence, also with keep alive 0 */
@@ -101,6 +103,7 @@ struct session {               /* state of a connection; a million of these: not
     uint64_t expires_ms;         /* wall: the credentials with their grace */
     uint64_t c2d_seq, c2d_bcast; /* delivered on this connection so far */
     uint32_t channels;           /* core/topic/topic.h */
+    uint32_t desired_seen;       /* newest version of desired properties sent, its low bits; 0: none */
     uint16_t keep_alive_s, packet_id;
     uint8_t phase;      /* enum session_phase */
     uint8_t flags;      /* enum session_flag */
@@ -116,7 +119,9 @@ struct reply {
     struct bus_addr addr;
     uint32_t bytes; /* allocated */
     uint16_t packet_id;
-    uint8_t type;      /* enum mqtt_type: PUBACK, SUBACK, UNSUBACK; 0: none (QoS 0) */
+    /* enum mqtt_type: PUBACK, SUBACK, UNSUBACK; PUBLISH: the whole packet lies behind this struct, up to
+     * `bytes`; 0: none (QoS 0) */
+    uint8_t type;
     bool done, orphan; /* orphan: the connection is gone, nobody will ask for it */
     uint16_t codes_nr;
     uint8_t *codes; /* SUBACK; into the same memory */
@@ -207,7 +212,14 @@ static inline void session_announce(struct conn *c)
         bus_announce(session_hub(c)->bus, session_identity(session_of(c)));
 }
 
-/* Twin and credential requests that the hub does not serve yet: the one place that says so. */
-void session_answer_unserved(struct conn *c, const struct topic *t);
+/* An answer without a wait of its own, behind those that wait. */
+void session_puback_now(struct conn *c, const struct mqtt_publish *m);
+
+/* twin.c */
+void session_twin(struct conn *c, const struct mqtt_publish *m, const struct topic *t); /* GET or PATCH */
+bool session_twin_note(struct conn *c, const struct bus_message *m); /* false: no subscription for it */
+/* An error as twin and credential requests have it, on one of their channels. code: 400004 is status 400. */
+void session_answer_error(struct conn *c, const struct topic *t, enum channel channel, unsigned code,
+                          const char *message);
 
 #endif

@@ -21,6 +21,12 @@
         HTTP_GET_ | HTTP_HEAD_, "/artifacts/{}", artifact_get, NO_BODY                                       \
     }
 
+#define TWIN_ROUTES(path)                                                                                    \
+    { HTTP_GET_, path, twin_show, NO_BODY }, { HTTP_PATCH_, path, twin_patch, JOB_JSON_MAX },                \
+    {                                                                                                        \
+        HTTP_PUT_, path, twin_replace, JOB_JSON_MAX                                                          \
+    }
+
 static const struct http_route routes[] = {
     { HTTP_POST_, "/bootstrap", bootstrap_post, SMALL_BODY_MAX },
     { HTTP_POST_, "/roost/v1/checkin", checkin_post, SMALL_BODY_MAX },
@@ -31,6 +37,8 @@ static const struct http_route routes[] = {
     { HTTP_GET_, "/roost/v1/devices/{}", device_get, NO_BODY },
     { HTTP_DELETE_, "/roost/v1/devices/{}", device_delete, NO_BODY },
     { HTTP_POST_, "/roost/v1/devices/{}/approve", device_approve, SMALL_BODY_MAX },
+    TWIN_ROUTES("/roost/v1/devices/{}/twin"),
+    TWIN_ROUTES("/roost/v1/devices/{}/modules/{}/twin"),
     { HTTP_POST_, "/roost/v1/devices/{}/messages", message_post, JOB_JSON_MAX },
     { HTTP_POST_, "/roost/v1/devices/{}/methods/{}", method_post, METHOD_BODY_MAX },
     { HTTP_POST_, "/roost/v1/devices/{}/modules/{}/methods/{}", module_method_post, METHOD_BODY_MAX },

@@ -8,6 +8,7 @@ struct roost_http;
 
 http_handler bootstrap_post, checkin_post;                                        /* bootstrap.c, checkin.c */
 http_handler devices_list, device_put, device_get, device_delete, device_approve; /* devices.c */
+http_handler twin_show, twin_patch, twin_replace;                                 /* twins.c */
 http_handler tokens_list, token_post, token_delete;                               /* tokens.c */
 http_handler message_post, broadcast_post, feedback_list;                         /* messages.c */
 http_handler method_post, module_method_post;                                     /* methods.c */

@@ -1,0 +1,261 @@
+/* hub/front/mqtt/twin.c - a device's own twin on its session: read, reported properties patched, desired ones
+ * told. Nothing here is queued for a device that is not there: it reads its twin when it comes.
+ *
+ * A read is answered from a snapshot, a notification leaves after its commit; so a read may be older than a
+ * notification that has already been sent. The session knows the newest version it told: an answer with an
+ * older one is read again, behind all writes, and a notification that an answer had already in it is left
+ * out. What the device sees of its desired properties never goes backwards. */
+#include "hub/domain/twin.h"
+
+#include "base/text.h"
+#include "core/json/json.h"
+#include "hub/front/mqtt/session.h"
+
+#include <stdlib.h>
+
+#define TWIN_ARENA_MAX (16u << 20)
+#define TWIN_BODY_MAX  (TWIN_TEXT_FACTOR * TWIN_SECTION_MAX) /* no patch that could be accepted is longer */
+
+/* ---- errors ----------------------------------------------------------------------------------------- */
+
+void session_answer_error(struct conn *c, const struct topic *t, enum channel channel, unsigned code,
+                          const char *message)
+{
+    if (!t->has_rid || channels_qos(session_of(c)->channels, channel) < 0)
+        return; /* nobody would hear it */
+    struct hub *h = session_hub(c);
+    uint8_t topic[MQTT_RID_MAX + 64], body[1024], head[sizeof topic + 16], id[8];
+    struct wr tw = { topic, sizeof topic, 0 }, bw = { body, sizeof body, 0 }, hw = { head, sizeof head, 0 };
+    h->crypto->random(id, sizeof id);
+    wr_str(&bw, "{\"errorCode\":");
+    wr_u32(&bw, code);
+    wr_str(&bw, ",\"trackingId\":\"");
+    hex_encode(&bw, span_of(id, sizeof id));
+    wr_str(&bw, "\",\"message\":");
+    json_put_string(&bw, span_str(message));
+    wr_str(&bw, ",\"timestampUtc\":\"");
+    iso8601_encode(&bw, h->wall_ms());
+    wr_str(&bw, "\"}");
+    if (!wr_ok(&bw)) /* a message of quotes alone: the code says enough */
+        bw.len = 0;
+    if (channel == CHANNEL_CRED_RES)
+        topic_cred_res_encode(&tw, code / 1000, t->rid);
+    else
+        topic_twin_res_encode(&tw, code / 1000, t->rid);
+    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = wr_span(&bw) };
+    mqtt_publish_head_encode(&hw, &m);
+    session_send(c, &hw);
+    session_send(c, &bw);
+}
+
+/* ---- reading and reporting -------------------------------------------------------------------------- */
+
+struct twin_task {
+    struct reply reply; /* first */
+    struct store_op store;
+    struct arena a; /* of run(): until the answer has left */
+    struct twin_fault fault;
+    struct span view;                      /* of a read */
+    uint64_t desired_version, if_reported; /* if_reported 0: whatever is there */
+    uint64_t reported_version;             /* after a patch */
+    bool is_patch, has_rid, again;
+    uint16_t identity_len, rid_len;
+    uint32_t body_len;
+    uint8_t text[]; /* identity, request id, body */
+};
+
+static struct twin_task *task_of(struct store_op *op)
+{
+    return CONTAINER_OF(op, struct twin_task, store);
+}
+static struct span task_identity(const struct twin_task *t)
+{
+    return span_of(t->text, t->identity_len);
+}
+
+static enum err get_run(struct store_tx *tx, struct store_op *self)
+{
+    struct twin_task *t = task_of(self);
+    struct twin twin;
+    struct wr w = { 0 };
+    arena_fini(&t->a);
+    arena_init(&t->a, TWIN_ARENA_MAX);
+    enum err e = twin_get(tx, &t->a, task_identity(t), &twin);
+    if (e)
+        return e;
+    twin_device_view(&w, &twin);
+    w = (struct wr){ arena_alloc(&t->a, w.len), w.len, 0 };
+    if (!w.p)
+        return ERR_NOMEM;
+    twin_device_view(&w, &twin);
+    t->view = wr_span(&w);
+    t->desired_version = twin.row.desired_version;
+    return ERR_OK;
+}
+
+static enum err patch_run(struct store_tx *tx, struct store_op *self)
+{
+    struct twin_task *t = task_of(self);
+    struct span body = span_of(t->text + t->identity_len + t->rid_len, t->body_len);
+    struct twin_if cond = { .reported_version = t->if_reported };
+    struct twin_patch patch;
+    struct twin twin;
+    arena_init(&t->a, TWIN_ARENA_MAX);
+    enum err e = twin_reported_patch(&t->a, body, &patch, &t->fault);
+    if (!e)
+        e = twin_update(t->reply.mw->front->hub, tx, &t->a, task_identity(t), &patch, &cond, &twin,
+                        &t->fault);
+    if (!e)
+        t->reported_version = twin.row.reported_version;
+    arena_fini(&t->a);
+    return e;
+}
+
+static void answer_ok(struct conn *c, const struct twin_task *t, struct span rid)
+{
+    uint8_t topic[MQTT_RID_MAX + 96], head[sizeof topic + 16];
+    struct wr tw = { topic, sizeof topic, 0 }, hw = { head, sizeof head, 0 };
+    if (t->is_patch)
+        topic_twin_res_version_encode(&tw, 204, rid, t->reported_version);
+    else
+        topic_twin_res_encode(&tw, 200, rid);
+    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = t->is_patch ? SPAN_NONE : t->view };
+    mqtt_publish_head_encode(&hw, &m);
+    session_send(c, &hw);
+    conn_send(c, m.payload);
+}
+
+static void answer_err(struct conn *c, const struct twin_task *t, const struct topic *to, enum err e)
+{
+    unsigned code = 500001;
+    const char *text = "the hub could not do it: try again";
+    if (e == ERR_PROTO) {
+        code = t->fault.wrong == TWIN_NOT_JSON ? 400006 : 400004;
+        text = t->fault.text;
+    } else if (e == ERR_STALE) {
+        code = 412001;
+        text = t->fault.text;
+    } else if (e == ERR_NOTFOUND) {
+        code = 404001;
+        text = "there is no such identity any more";
+    } else if (e == ERR_FULL || e == ERR_STOPPED || e == ERR_NOMEM) {
+        code = 503001;
+        text =
+            e == ERR_STOPPED ? "the hub is stopping: connect again" : "the hub is short of room: try again";
+    }
+    session_answer_error(c, to, CHANNEL_TWIN_RES, code, text);
+}
+
+static bool is_newer(uint64_t version, uint32_t seen) /* counts past 2^32 as well */
+{
+    return (int32_t)((uint32_t)version - seen) > 0;
+}
+
+static void task_done(struct op *op)
+{
+    struct twin_task *t = task_of(CONTAINER_OF(op, struct store_op, op));
+    struct conn *c = t->reply.orphan ? NULL : session_find(t->reply.mw, t->reply.addr);
+    struct session *s = c ? session_of(c) : NULL;
+    if (c && !t->is_patch && !op->err && !t->again && s->desired_seen &&
+        is_newer(s->desired_seen, (uint32_t)t->desired_version)) {
+        t->again = true; /* through the writer: behind the change that was told already */
+        store_write(session_hub(c)->store, &t->store);
+        return;
+    }
+    struct topic to = { .has_rid = t->has_rid, .rid = span_of(t->text + t->identity_len, t->rid_len) };
+    if (c && op->err)
+        answer_err(c, t, &to, op->err);
+    else if (c && t->has_rid && channels_qos(s->channels, CHANNEL_TWIN_RES) >= 0) {
+        answer_ok(c, t, to.rid);
+        if (!t->is_patch)
+            s->desired_seen = (uint32_t)t->desired_version;
+    }
+    arena_fini(&t->a);
+    reply_finish(&t->reply, ERR_OK); /* what went wrong has been said */
+}
+
+void session_twin(struct conn *c, const struct mqtt_publish *m, const struct topic *t)
+{
+    struct session *s = session_of(c);
+    struct span id = session_identity(s), rid = t->has_rid ? t->rid : SPAN_NONE;
+    bool is_patch = t->kind == TOPIC_TWIN_PATCH;
+    struct span body = is_patch ? m->payload : SPAN_NONE; /* of a read, anything is ignored */
+    bool heard = t->has_rid && channels_qos(s->channels, CHANNEL_TWIN_RES) >= 0;
+    METRIC_ADD(session_hub(c), twin_device_requests_total, 1);
+    if (body.n > TWIN_BODY_MAX) {
+        session_puback_now(c, m);
+        if (!conn_is_closing(c))
+            session_answer_error(c, t, CHANNEL_TWIN_RES, 413001, "a patch has at most 131072 bytes");
+        return;
+    }
+    if (!is_patch && !heard) {
+        session_puback_now(c, m);
+        return;
+    }
+    struct twin_task *k = reply_new(c, sizeof *k + id.n + rid.n + body.n);
+    if (!k) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return;
+    }
+    struct reply r = k->reply;
+    memset(k, 0, sizeof *k);
+    k->reply = r;
+    k->reply.type = m->qos ? MQTT_PUBACK : 0;
+    k->reply.packet_id = m->packet_id;
+    k->is_patch = is_patch;
+    k->has_rid = t->has_rid;
+    k->if_reported = t->has_version ? t->version : 0;
+    k->identity_len = (uint16_t)id.n;
+    k->rid_len = (uint16_t)rid.n;
+    k->body_len = (uint32_t)body.n;
+    struct wr w = { k->text, id.n + rid.n + body.n, 0 };
+    wr_put(&w, id);
+    wr_put(&w, rid);
+    wr_put(&w, body);
+    k->store.run = is_patch ? patch_run : get_run;
+    k->store.op.home = worker_mailbox(conn_worker(c));
+    k->store.op.done = task_done;
+    reply_push(c, &k->reply);
+    if (is_patch)
+        store_write(session_hub(c)->store, &k->store);
+    else
+        store_read(session_hub(c)->store, &k->store);
+}
+
+/* ---- desired properties ----------------------------------------------------------------------------- */
+
+bool session_twin_note(struct conn *c, const struct bus_message *msg)
+{
+    struct session *s = session_of(c);
+    struct twin_note n;
+    uint8_t topic[96], head[sizeof topic + 16];
+    struct wr tw = { topic, sizeof topic, 0 }, hw = { head, sizeof head, 0 };
+    if (channels_qos(s->channels, CHANNEL_DESIRED) < 0 || twin_note_decode(msg->bytes, &n))
+        return false;
+    if (s->desired_seen && !is_newer(n.version, s->desired_seen))
+        return true; /* an answer had it already */
+    s->desired_seen = (uint32_t)n.version;
+    topic_desired_encode(&tw, n.version);
+    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = n.body };
+    mqtt_publish_head_encode(&hw, &m);
+    METRIC_ADD(session_hub(c), twin_notes_total, 1);
+    if (!s->subs_nr) {
+        session_send(c, &hw);
+        conn_send(c, n.body);
+        return true;
+    }
+    /* A SUBACK is due, maybe of this very subscription: it goes first. */
+    struct reply *r =
+        s->replies_nr < MQTT_NOTES_WAITING_MAX ? reply_new(c, sizeof *r + hw.len + n.body.n) : NULL;
+    if (!r) {
+        conn_close(c, CONN_CLOSE_LIMIT);
+        return true;
+    }
+    struct wr w = { (uint8_t *)(r + 1), hw.len + n.body.n, 0 };
+    wr_put(&w, wr_span(&hw));
+    wr_put(&w, n.body);
+    r->type = MQTT_PUBLISH;
+    reply_push(c, r);
+    reply_finish(r, ERR_OK);
+    return true;
+}
