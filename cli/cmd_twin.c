@@ -10,13 +10,17 @@
 
 #define FILE_MAX (1u << 20)
 
+/* Of "DEVICE" or "DEVICE/MODULE": no id has a '/'. */
 static char *twin_path(const struct args *a, const char *tail)
 {
-    const char *module = args_get(a, "module");
+    const char *module = strchr(a->pos[0], '/');
     if (!module)
         return hub_path("/roost/v1/devices/", a->pos[0], tail);
-    char *device = hub_path("/roost/v1/devices/", a->pos[0], "/modules/"),
-         *path = hub_path(device, module, tail);
+    char *id = strdup(a->pos[0]);
+    id[module - a->pos[0]] = 0;
+    char *device = hub_path("/roost/v1/devices/", id, "/modules/"),
+         *path = hub_path(device, module + 1, tail);
+    free(id);
     free(device);
     return path;
 }
@@ -305,29 +309,25 @@ static int twin_watch(struct cli *c, const struct args *a)
     return rc;
 }
 
-static const struct opt show_opts[] = { { "module", 'm', "MODULE", "the twin of this module of the device" },
-                                        { "metadata", 0, NULL, "with the time of every property" },
-                                        { 0 } };
-static const struct opt set_opts[] = { { "module", 'm', "MODULE", "the twin of this module of the device" },
-                                       { "tags", 0, NULL, "set tags" },
+static const struct opt show_opts[] = { { "metadata", 0, NULL, "with the time of every property" }, { 0 } };
+static const struct opt set_opts[] = { { "tags", 0, NULL, "set tags" },
                                        { "desired", 0, NULL, "set desired properties (as without)" },
                                        { "file", 'f', "FILE", "JSON from a file; - is standard input" },
                                        { "replace", 0, NULL,
                                          "what the file does not have is gone: tags and desired properties" },
                                        { "if-match", 0, "ETAG", "only if the twin still has this etag" },
                                        { 0 } };
-static const struct opt watch_opts[] = { { "module", 'm', "MODULE", "the twin of this module of the device" },
-                                         { "every", 0, "TIME", "how often to look (1s)" },
+static const struct opt watch_opts[] = { { "every", 0, "TIME", "how often to look (1s)" },
                                          { "count", 'n', "N", "end after N documents" },
                                          { 0 } };
 const struct command twin_commands[] = {
-    { "twin show", "DEVICE", "Shows a twin: tags, desired and reported properties", NULL, show_opts, 1, 1,
-      twin_show },
-    { "twin set", "DEVICE [PATH=VALUE]...", "Changes desired properties, or tags",
+    { "twin show", "DEVICE[/MODULE]", "Shows a twin: tags, desired and reported properties", NULL, show_opts,
+      1, 1, twin_show },
+    { "twin set", "DEVICE[/MODULE] [PATH=VALUE]...", "Changes desired properties, or tags",
       "PATH is fan.speed; VALUE is JSON, or else a text; null removes. With --file and neither --tags nor\n"
       "--desired the file holds {\"tags\":{...},\"desired\":{...}}. What is not named stays.",
       set_opts, 1, SIZE_MAX, twin_set },
-    { "twin watch", "DEVICE", "Shows a twin now, and again whenever it changed",
+    { "twin watch", "DEVICE[/MODULE]", "Shows a twin now, and again whenever it changed",
       "Off a terminal one JSON document a line.", watch_opts, 1, 1, twin_watch },
     { 0 }
 };
