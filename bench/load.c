@@ -1,6 +1,6 @@
 /* bench/load.c - load for an MQTT server, in many processes: idle connections, connection storms,
- * acknowledged publishing, and reading queues back to find what was acknowledged and then lost. Prints one
- * JSON object. The CPU time and memory are those of the server process given by --pid, over the measured
+ * acknowledged publishing, calls, and reading queues back to find what was acknowledged and then lost. Prints
+ * one JSON object. The CPU time and memory are those of the server process given by --pid, over the measured
  * window. */
 #include "bench/load.h"
 
@@ -60,20 +60,22 @@ static bool server_usage(long pid, double *cpu_s, double *rss)
 
 static void usage(void)
 {
-    fputs("load idle|connect|publish|subscribe|drain --port N [--host 127.0.0.1] [--tls --ca FILE] [--name "
+    fputs("load idle|connect|publish|subscribe|drain|call --port N [--host 127.0.0.1] [--tls --ca FILE] "
+          "[--name "
           "hub.localhost]\n"
           "     [--conns N] [--procs N] [--seconds S] [--warm S] [--login none|password|hub] [--key BASE64] "
           "[--policy NAME]\n"
           "     [--prefix d] [--sub none|one|hub] [--qos 0|1] [--window N] [--size BYTES] [--topics "
           "hub|queue] [--queues N]\n"
-          "     [--persistent] [--resume] [--spread] [--ack-log FILE] [--quiet S] [--pid SERVER]\n",
+          "     [--persistent] [--resume] [--spread] [--ack-log FILE] [--quiet S] [--pid SERVER] [--http "
+          "PORT]\n",
           stderr);
     exit(2);
 }
 
 static struct load_options parse(int argc, char **argv)
 {
-    static const char *const modes[] = { "idle", "connect", "publish", "subscribe", "drain" };
+    static const char *const modes[] = { "idle", "connect", "publish", "subscribe", "drain", "call" };
     static const struct option longs[] = {
         { "port", 1, NULL, 'p' },   { "host", 1, NULL, 'h' },       { "tls", 0, NULL, 't' },
         { "ca", 1, NULL, 'a' },     { "name", 1, NULL, 'n' },       { "conns", 1, NULL, 'c' },
@@ -83,7 +85,7 @@ static struct load_options parse(int argc, char **argv)
         { "window", 1, NULL, 'W' }, { "size", 1, NULL, 'z' },       { "topics", 1, NULL, 'T' },
         { "queues", 1, NULL, 'Q' }, { "persistent", 0, NULL, 'e' }, { "resume", 0, NULL, 'r' },
         { "spread", 0, NULL, 'S' }, { "ack-log", 1, NULL, 'L' },    { "quiet", 1, NULL, 'i' },
-        { "pid", 1, NULL, 'd' },    { NULL, 0, NULL, 0 },
+        { "pid", 1, NULL, 'd' },    { "http", 1, NULL, 'H' },       { NULL, 0, NULL, 0 },
     };
     struct load_options o = { .mode = -1,
                               .host = "127.0.0.1",
@@ -104,7 +106,7 @@ static struct load_options parse(int argc, char **argv)
                               .queues = 100 };
     if (argc < 2)
         usage();
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         if (!strcmp(argv[1], modes[i]))
             o.mode = i;
     optind = 2;
@@ -112,6 +114,9 @@ static struct load_options parse(int argc, char **argv)
         switch (c) {
         case 'p':
             o.port = atoi(optarg);
+            break;
+        case 'H':
+            o.http_port = atoi(optarg);
             break;
         case 'h':
             o.host = optarg;
@@ -191,7 +196,8 @@ static struct load_options parse(int argc, char **argv)
         }
     }
     if (o.mode < 0 || !o.port || o.conns < 1 || o.procs < 1 || o.procs > 64 || o.window < 1 ||
-        o.window > 1000 || o.size < 16 || o.size > 8192 || o.queues < 1 || (o.tls && !o.ca_file))
+        o.window > 1000 || o.size < 16 || o.size > 8192 || o.queues < 1 || (o.tls && !o.ca_file) ||
+        (o.tls && o.mode == LOAD_CALL))
         usage();
     return o;
 }
@@ -215,7 +221,10 @@ int main(int argc, char **argv)
             return 1;
         if (children[i] == 0) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
-            load_process(&o, s, i, first, nr);
+            if (o.mode == LOAD_CALL)
+                load_calls(&o, s, i, first, nr);
+            else
+                load_process(&o, s, i, first, nr);
             _exit(0);
         }
         first += nr;

@@ -9,12 +9,12 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
-enum load_mode { LOAD_IDLE, LOAD_CONNECT, LOAD_PUBLISH, LOAD_SUBSCRIBE, LOAD_DRAIN };
+enum load_mode { LOAD_IDLE, LOAD_CONNECT, LOAD_PUBLISH, LOAD_SUBSCRIBE, LOAD_DRAIN, LOAD_CALL };
 
 struct load_options {
     int mode; /* enum load_mode */
     const char *host, *name, *ca_file, *login, *policy, *prefix, *sub, *ack_log, *topics;
-    int port, conns, procs, window, qos, size, queues;
+    int port, http_port, conns, procs, window, qos, size, queues;
     double seconds, warm_s, quiet_s;
     long pid; /* of the server whose CPU time and memory are counted; 0: none */
     bool tls, resume, spread, persistent;
@@ -47,5 +47,10 @@ enum conn_state { CONN_IDLE, CONN_TCP, CONN_TLS, CONN_CONNACK, CONN_SUBACK, CONN
 /* One process of the generator: connections first, first + 1, ... nr of them. Ends the process's work; the
  * result is in `shared`. */
 void load_process(const struct load_options *o, struct load_shared *shared, int process, int first, int nr);
+/* The same for LOAD_CALL: pairs instead of connections. */
+void load_calls(const struct load_options *o, struct load_shared *shared, int process, int first, int nr);
+
+/* The CONNECT of a client, with the credentials that o->login asks for. */
+void load_connect_encode(const struct load_options *o, const char *id, struct wr *w);
 
 #endif

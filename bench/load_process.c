@@ -128,13 +128,11 @@ static void client_id(const struct load_options *o, const struct load_conn *c, c
     snprintf(buf, cap, "%s%d", o->prefix, c->index);
 }
 
-static void send_connect(struct process *p, struct load_conn *c)
+void load_connect_encode(const struct load_options *o, const char *id, struct wr *w)
 {
-    const struct load_options *o = p->o;
-    char id[64], user[256], resource[256];
+    char user[256], resource[256];
     uint8_t token[SAS_TOKEN_MAX];
     struct wr t = { token, sizeof token, 0 };
-    client_id(o, c, id, sizeof id);
     struct mqtt_connect m = { .client_id = span_str(id), .keep_alive_s = 1000, .clean = !o->persistent };
     if (!strcmp(o->login, "hub")) {
         snprintf(user, sizeof user, "%s/%s/?api-version=2021-04-12", o->name, id);
@@ -149,9 +147,16 @@ static void send_connect(struct process *p, struct load_conn *c)
         m.username = SPAN("bench");
         m.password = span_of(o->key, o->key_len);
     }
+    mqtt_connect_encode(w, &m);
+    assert(wr_ok(w));
+}
+
+static void send_connect(struct process *p, struct load_conn *c)
+{
+    char id[64];
+    client_id(p->o, c, id, sizeof id);
     struct wr w = out_room(c, 2048);
-    mqtt_connect_encode(&w, &m);
-    assert(wr_ok(&w));
+    load_connect_encode(p->o, id, &w);
     c->out_len += w.len;
     c->state = CONN_CONNACK;
     flush(p, c);

@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSyn
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { Hub, LOAD_CORE, Mosquitto, Rabbit, sleep } from './servers.mjs';
+import { Hub, LOAD_CORE, Mosquitto, Rabbit, ports, sleep } from './servers.mjs';
 
 const top = path.dirname(import.meta.dirname);
 const { values: opt } = parseArgs({ options: {
@@ -78,6 +78,17 @@ const publish = async (server) => {
   } finally { await server.stop(); server.clean(); }
 };
 
+// Pairs of a caller and a device that answers at once. Callers of the hub post method calls over plain HTTP; the peer has
+// two topics a pair.
+const calls = (pairs, alone) => async (server) => {
+  await server.start({ login: true, plainHttps: true });
+  try {
+    const r = await load(server, 'call', [...server.args(), '--conns', pairs, '--seconds', seconds, ...(server === hub ? ['--http', ports.https] : [])]);
+    if (r.refused || r.broken) r.note = `${r.refused} refused, ${r.broken} broken`;
+    return { ...r, value: alone ? r.p50_us : r.per_cpu_s };
+  } finally { await server.stop(); }
+};
+
 // The same with one reader of everything: a subscriber to all topics, or the hub's telemetry feed. What counts is what
 // the reader got for the server's time.
 const fanIn = async (server) => {
@@ -146,6 +157,8 @@ const metrics = [
   { nr: 9, what: 'QoS 1 acknowledged in memory, window 1, per server CPU second', unit: '/CPU-s', target: 1.4, better: 'more', peer: mosquitto, measure: publish },
   { nr: '9r', what: 'the same with one reader of everything, read messages per CPU second', unit: '/CPU-s', target: 1.3, better: 'more', peer: mosquitto, measure: fanIn },
   { nr: 10, what: 'QoS 1 durable, 100 publishers, window 16, kill -9', unit: '/s', target: 8, better: 'more', peer: rabbit, measure: durable },
+  { nr: 11, what: 'method calls over HTTP, 100 pairs, per CPU second (peer: topics)', unit: '/CPU-s', target: 0.66, better: 'more', peer: mosquitto, measure: calls(100, false) },
+  { nr: '11a', what: 'one pair alone, p50 (peer: topics)', unit: 'us', target: 1.5, better: 'less', peer: mosquitto, measure: calls(1, true) },
 ].filter((m) => !opt.only || opt.only.split(',').includes(String(m.nr)));
 
 // ---- the run -----------------------------------------------------------------------------------------------

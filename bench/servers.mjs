@@ -97,8 +97,9 @@ export class Hub {
     });
   }
 
-  async #launch(tls) {
-    writeFileSync(path.join(this.dir, 'roost.yaml'), this.config.replace(/^mqtts:\n/m, `mqtts:\n  tls: ${tls}\n`) +
+  async #launch(tls, plainHttps = false) {
+    const config = plainHttps ? this.config.replace(/^https:\n/m, 'https:\n  tls: false\n') : this.config;
+    writeFileSync(path.join(this.dir, 'roost.yaml'), config.replace(/^mqtts:\n/m, `mqtts:\n  tls: ${tls}\n`) +
       'hub:\n  workers: 1\n  log: warn\n');
     this.child = pinned(path.join(this.work, 'hub.log'), path.join(bin, 'roostd'), [this.dir]);
     await until('roostd', 20000, async () => {
@@ -109,13 +110,13 @@ export class Hub {
   }
 
   // memory: the data directory lies in memory (metric 9: a flush costs nothing).
-  async start({ tls = false, memory = false, keep = false } = {}) {
+  async start({ tls = false, memory = false, keep = false, plainHttps = false } = {}) {
     if (!keep) {
       this.dir = memory ? path.join('/dev/shm', `roost-bench-${process.pid}`) : path.join(this.work, 'hub');
       rmSync(this.dir, { recursive: true, force: true });
       cpSync(this.template, this.dir, { recursive: true });
     }
-    await this.#launch(tls);
+    await this.#launch(tls, plainHttps);
   }
 
   args({ tls = false } = {}) {
