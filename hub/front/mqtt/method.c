@@ -104,7 +104,7 @@ bool session_method(struct conn *c, const struct bus_message *msg)
     uint8_t rid_text[16], topic[64 + METHOD_NAME_MAX], head[sizeof topic + MQTT_HEAD_MAX + 4];
     struct wr rw = { rid_text, sizeof rid_text, 0 }, tw = { topic, sizeof topic, 0 },
               hw = { head, sizeof head, 0 };
-    if (channels_qos(s->channels, CHANNEL_METHODS) < 0)
+    if (channels_qos(s->channels, CHANNEL_METHODS) < 0 || s->methods_new)
         return false;
     enum err e = method_request_parse(msg->bytes, &q);
     if (!e)

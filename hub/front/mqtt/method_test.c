@@ -256,6 +256,24 @@ static void test_the_largest_answer(void **state)
     assert_false(c->closed);
 }
 
+static void test_no_call_before_the_suback(void **state)
+{
+    uint8_t mem[] = { 0x88, 0x13, 0, 0, 1, 'x', '1' };
+    struct bus_message m = { BUS_METHOD, SPAN("d1"), span_of(mem, sizeof mem), { 0, 0 } };
+    (void)state;
+    struct conn *c = online("d1");
+    say_subscribe(c, 5, TOPIC_FILTER_METHODS, 0); /* it has to become durable first */
+    assert_false(fake_on_bus_message(worker, conn_addr(c), &m));
+    assert_int_equal(c->out_len, 0);
+    expect(c, MQTT_SUBACK);
+    assert_true(fake_on_bus_message(worker, conn_addr(c), &m));
+    expect(c, MQTT_PUBLISH);
+    say_subscribe(c, 6, TOPIC_FILTER_TWIN_RES, 0); /* another one does not hold calls back */
+    assert_true(fake_on_bus_message(worker, conn_addr(c), &m));
+    expect(c, MQTT_PUBLISH);
+    expect(c, MQTT_SUBACK);
+}
+
 /* Two identities with one hash in the directory: the text decides. */
 static void test_a_call_for_somebody_else(void **state)
 {
@@ -281,6 +299,7 @@ int main(void)
                                         T(test_too_many_at_once),
                                         T(test_a_device_that_does_not_read),
                                         T(test_the_largest_answer),
+                                        T(test_no_call_before_the_suback),
                                         T(test_a_call_for_somebody_else) };
 #undef T
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -88,8 +88,11 @@ static void replies_flush(struct conn *c)
         return;
     }
     session_resume(c);
-    if (subscribed) {
+    if (subscribed && !s->subs_nr && s->methods_new) {
+        s->methods_new = 0;
         session_announce(c);
+    }
+    if (subscribed) {
         session_deliver(c);
     }
 }

@@ -105,10 +105,11 @@ struct session {               /* state of a connection; a million of these: not
     uint32_t channels;           /* core/topic/topic.h */
     uint32_t desired_seen;       /* newest version of desired properties sent, its low bits; 0: none */
     uint16_t keep_alive_s, packet_id;
-    uint8_t phase;      /* enum session_phase */
-    uint8_t flags;      /* enum session_flag */
-    uint8_t replies_nr; /* up to MQTT_WINDOW */
-    uint8_t subs_nr;    /* SUBSCRIBEs not yet answered: no message may overtake their SUBACK */
+    uint8_t phase;           /* enum session_phase */
+    uint8_t flags;           /* enum session_flag */
+    uint8_t replies_nr;      /* up to MQTT_WINDOW */
+    uint8_t subs_nr : 7;     /* SUBSCRIBEs not yet answered: no message may overtake their SUBACK */
+    uint8_t methods_new : 1; /* one of them is the first for methods: no call may overtake it either */
 };
 static_assert(sizeof(struct session) <= 96, "read docs/mqtt.md, \"Memory\", before a session grows");
 

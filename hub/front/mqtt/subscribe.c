@@ -62,6 +62,8 @@ static void change(struct conn *c, struct mqtt_filters *filters, enum mqtt_type 
     bool c2d_new = channels_qos(s->channels, CHANNEL_C2D) < 0 && channels_qos(u->channels, CHANNEL_C2D) >= 0;
     u->persist = !(s->flags & SESSION_F_CLEAN) && u->channels != s->channels;
     u->purge = (s->flags & SESSION_F_CLEAN) && c2d_new && session_hub(c)->settings.c2d_clean_discards;
+    if (channels_qos(s->channels, CHANNEL_METHODS) < 0 && channels_qos(u->channels, CHANNEL_METHODS) >= 0)
+        s->methods_new = 1;
     s->channels = u->channels;
     reply_push(c, &u->reply);
     if (!u->persist && !u->purge) {
