@@ -107,7 +107,7 @@ export const sections = [
   ['End to end', {
     105: { what: 'SDKs over TCP', part: 'the Node.js SDK with telemetry, cloud-to-device messages, twins and methods' },
     106: { what: 'SDKs over WebSocket', part: 'the Node.js SDK with telemetry, cloud-to-device messages, twins and methods' },
-    107: { what: 'renewed token without new subscriptions', part: 'cloud-to-device messages and methods' },
+    107: 'renewed token without new subscriptions',
     108: { what: 'Python client across a restart', why: 'needs the Python SDK; what it relies on is 58' },
     109: { what: 'C# client at the end of its token', why: 'needs the C# SDK; what it relies on is 45' },
   }],

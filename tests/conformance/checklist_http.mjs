@@ -97,7 +97,7 @@ export const httpSections = [
     73: 'payloads',
     74: 'time-outs',
     75: 'largest payload',
-    76: { what: 'modules', why: 'served; the line is still to be shown by a test over HTTPS' },
+    76: 'modules',
   }],
   ['Query', later(77, query, 'item type', 'pages', 'syntax error', 'the queries of the language', 'SDKs')],
   ['Jobs, import, export', later(82, jobs, 'twin job', 'method job', 'ids', 'cancel', 'start time', 'etag of a twin update', 'filter', 'export and import',

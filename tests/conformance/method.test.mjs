@@ -128,7 +128,7 @@ test('[mqtt 99] [http 28] [http 71] a device that is not there: 404103 at once, 
   assert.equal(unknown.error.name, 'DeviceNotFound');
 });
 
-test('a module is an identity of its own: unknown, and not there', async () => {
+test('[http 76] a module is an identity of its own: unknown, not there, called', async () => {
   const d = await newDevice(hub);
   const c = await listening(d);
   const path = (m) => ({ path: `/twins/${d.id}/modules/${m}/methods` });
@@ -138,6 +138,22 @@ test('a module is an identity of its own: unknown, and not there', async () => {
   assert.equal((await hub.request('POST', `/roost/v1/devices/${d.id}/modules/m2/methods/x`, { body: {} })).json?.error?.code, 'module-not-found');
   assert.equal((await hub.roost('method', `${d.id}/m1`, 'x', { ok: false })).code, 3);
   await c.quiet(); // its device hears nothing of it
+  const key = (await hub.request('GET', `/devices/${d.id}/modules/m1?api-version=2021-04-12`)).json.authentication.symmetricKey.primaryKey;
+  const m = await listening({ id: `${d.id}/m1` }, { password: lib.sasToken(`${NAME}/devices/${d.id}/modules/m1`, key),
+    username: `${NAME}/${d.id}/m1/?api-version=2021-04-12` });
+  const call = invoke(d, { payload: 'for m1' }, path('m1'));
+  const got = await expectCall(m);
+  assert.equal(got.payload, '"for m1"');
+  reply(m, got.rid, 200, '"from m1"');
+  assert.deepEqual((await call).json, { status: 200, payload: 'from m1' });
+  const other = invoke(d, {}); // and the device is still called as itself
+  reply(c, (await expectCall(c)).rid, 200, '"from its device"');
+  assert.deepEqual((await other).json, { status: 200, payload: 'from its device' });
+  const run = hub.roost('method', `${d.id}/m1`, 'x', { ok: false });
+  reply(m, (await expectCall(m)).rid, 200, '1');
+  assert.equal((await run).stdout, '1\n');
+  await m.quiet();
+  await m.disconnect();
   await c.disconnect();
 });
 
@@ -397,6 +413,9 @@ for (const [name, transport] of [['TCP', transports.Mqtt], ['WebSocket', transpo
     await client.open();
     const got = [];
     client.on('message', (m) => { got.push(m.getData().toString()); client.complete(m, () => {}); });
+    const twin = await client.getTwin();
+    const desired = [];
+    twin.on('properties.desired', (delta) => { if (delta.color) desired.push(delta.color); });
     client.onDeviceMethod('ping', (request, response) => response.send(200, request.payload, () => {}));
     const ping = async (n) => assert.deepEqual((await service.invokeDeviceMethod(d.id, { methodName: 'ping', payload: n, connectTimeoutInSeconds: 20 })).result,
       { status: 200, payload: n });
@@ -409,6 +428,10 @@ for (const [name, transport] of [['TCP', transports.Mqtt], ['WebSocket', transpo
     await ping(2);
     await ping(3);
     assert.deepEqual(got, ['after']);
+    const patch = await hub.request('PATCH', `/twins/${d.id}?api-version=2021-04-12`, { body: { properties: { desired: { color: 'red' } } } });
+    assert.equal(patch.status, 200);
+    await waitFor('the desired property', () => desired.length === 1);
+    assert.deepEqual(desired, ['red']);
     await client.close();
   });
 }
