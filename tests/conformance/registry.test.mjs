@@ -1,10 +1,11 @@
 // The registry over HTTPS: the service SDK for Node.js, unmodified, and plain requests for what it never sends.
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
+import { X509Certificate, createHmac } from 'node:crypto';
+import { readFileSync } from 'node:fs';
 import https from 'node:https';
 import { after, before, test } from 'node:test';
 import iothub from 'azure-iothub';
-import { NAME, closeHub, openHub, parseConnectionString, policyKey, sasToken, sendC2d, waitFor } from './lib/hub.mjs';
+import { NAME, closeHub, openHub, parseConnectionString, policyKey, run, sasToken, sendC2d, tempDir, waitFor } from './lib/hub.mjs';
 import { connected } from './lib/raw.mjs';
 
 const VERSION = 'api-version=2021-04-12';
@@ -222,6 +223,29 @@ test('[http 22] a disabled device is refused', async () => {
   refused(await modulesOf(d, token), 401, 'IotHubUnauthorizedAccess');
 });
 
+test('[http 23] a device with a certificate needs no token; another certificate is refused', async () => {
+  const t = tempDir();
+  const certificate = async (name) => {
+    await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', `/CN=${name}`,
+      '-keyout', `${t.dir}/${name}.key`, '-out', `${t.dir}/${name}.crt`]);
+    return { cert: readFileSync(`${t.dir}/${name}.crt`), key: readFileSync(`${t.dir}/${name}.key`) };
+  };
+  const [mine, other] = [await certificate('mine'), await certificate('other')];
+  const d = await create({ authentication: { type: 'selfSigned', x509Thumbprint: { secondaryThumbprint: new X509Certificate(mine.cert).fingerprint256.replaceAll(':', '').toLowerCase() } } });
+  const get = (pair, p = `${path(d)}/modules`) => new Promise((done, fail) => {
+    https.get({ agent: false, ca: hub.ca, ...pair, host: '127.0.0.1', servername: NAME, port: hub.https, path: `${p}?${VERSION}`, headers: { host: NAME } }, (res) => {
+      res.resume();
+      res.on('end', () => done(res.statusCode));
+    }).on('error', fail);
+  });
+  assert.equal(await get(mine), 200);
+  assert.equal(await get(other), 401);
+  assert.equal(await get({}), 401);
+  assert.equal(await get(mine, path(await create()) + '/modules'), 401);
+  assert.equal(await get(mine, path(d)), 401); // for a policy only
+  t.remove();
+});
+
 test('[http 24] [http 25] [http 29] no credentials: header and body say so', async () => {
   refused(await ask('GET', '/devices/d1', { token: null }), 401, 'IotHubUnauthorizedAccess');
   refused(await ask('GET', '/devices/d1', { token: 'Bearer abc' }), 401, 'IotHubUnauthorizedAccess');
@@ -420,6 +444,26 @@ test('[http 52] modes in any case, quoted etags, modules', async () => {
   refused(await ask('GET', path(d)), 404, 'DeviceNotFound');
   refused(await bulk([{ id: 'x', importMode: 'explode' }]), 400, 'ArgumentInvalid');
   assert.deepEqual((await bulk([])).json.errors, []);
+});
+
+test('a bulk writes twins, with new devices and alone', async () => {
+  const id = freshId();
+  const bulk = (body) => ask('POST', '/devices', { body });
+  assert.equal((await bulk([{ id, importMode: 'create', tags: { a: 1, b: 2 }, properties: { desired: { x: 1 } } }])).status, 200);
+  const one = (await ask('GET', `/twins/${id}`)).json;
+  assert.deepEqual(one.tags, { a: 1, b: 2 });
+  assert.equal(one.properties.desired.x, 1);
+  const device = (await ask('GET', `/devices/${id}`)).json;
+  assert.equal((await bulk([{ id, importMode: 'updateTwinIfMatchETag', twinETag: `"${one.etag}"`, tags: { a: null, c: 3 } }])).status, 200);
+  assert.deepEqual((await ask('GET', `/twins/${id}`)).json.tags, { b: 2, c: 3 });
+  assert.deepEqual((await ask('GET', `/devices/${id}`)).json, device); // the identity is not touched
+  const stale = await bulk([{ id, importMode: 'updateTwinIfMatchETag', twinETag: one.etag, tags: { d: 4 } }]);
+  assert.equal(stale.json.errors[0].errorCode, 412001);
+  assert.equal((await bulk([{ id: 'missing', importMode: 'updateTwin', tags: {} }])).json.errors[0].errorCode, 404001);
+  const bad = await bulk([{ id: `${id}x`, importMode: 'create', tags: { 'a.b': 1 } }, { id, importMode: 'updateTwin', tags: { e: 5 } }]);
+  assert.deepEqual(bad.json.errors.map((e) => [e.deviceId, e.errorCode]), [[`${id}x`, 400004]]);
+  refused(await ask('GET', `/devices/${id}x`), 404, 'DeviceNotFound');
+  assert.equal((await ask('GET', `/twins/${id}`)).json.tags.e, 5);
 });
 
 test('[http 53] [http 54] a device twice, and too many', async () => {

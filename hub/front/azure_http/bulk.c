@@ -2,6 +2,7 @@
  * What is not well formed refuses the request before anything is written; what a rule refuses is told beside
  * the entry, and the others are done. */
 #include "hub/domain/audit.h"
+#include "hub/domain/twin.h"
 #include "hub/front/azure_http/batch.h"
 #include "hub/front/azure_http/identity_json.h"
 #include "hub/front/azure_http/routes.h"
@@ -16,8 +17,12 @@ struct entry {
     struct identity_spec spec;
     struct module_spec module_spec;
     uint64_t if_etag;
+    struct twin_patch twin; /* tags and desired properties */
+    struct twin_if twin_if;
+    bool twin_bad; /* twin_fault says why */
     /* out */
     enum identity_fault fault;
+    struct twin_fault twin_fault;
     struct identity_names names;
     struct span key1, key2; /* of new keys */
 };
@@ -25,12 +30,13 @@ struct bulk {
     struct batch batch;
     struct entry *entries;
     size_t nr;
-    bool key1, key2; /* which keys are made anew */
+    struct jnode *tree; /* the request once more, with its numbers as they are spelled: for twins */
+    bool key1, key2;    /* which keys are made anew */
 };
 
 /* ---- what is asked for -------------------------------------------------------------------------------- */
 
-enum kind { KIND_WRITE, KIND_DELETE };
+enum kind { KIND_WRITE, KIND_DELETE, KIND_TWIN };
 static const struct mode {
     const char *name;
     enum kind kind;
@@ -44,6 +50,8 @@ static const struct mode {
     { "updateIfMatchETag", KIND_WRITE, IDENTITY_REPLACE, true },
     { "delete", KIND_DELETE, IDENTITY_REPLACE, false },
     { "deleteIfMatchETag", KIND_DELETE, IDENTITY_REPLACE, true },
+    { "updateTwin", KIND_TWIN, IDENTITY_REPLACE, false },
+    { "updateTwinIfMatchETag", KIND_TWIN, IDENTITY_REPLACE, true },
 };
 
 static bool read_mode(struct job *j, const json_t *o, struct entry *e)
@@ -79,6 +87,17 @@ static bool read_name(struct job *j, const json_t *o, struct entry *e)
     return true;
 }
 
+static bool read_twin_etag(struct job *j, const json_t *o, struct entry *e)
+{
+    struct span etag = SPAN_NONE;
+    if (!in_text(j, o, "twinETag", IN_OPTIONAL, 4096, &etag))
+        return false;
+    struct azure_match m = azure_match_parse(etag);
+    if (e->mode->if_match && m.kind != AZURE_MATCH_ANY && twin_etag_parse(m.etag, &e->twin_if.etag))
+        e->twin_if.etag = UINT64_MAX; /* none of a twin's */
+    return true;
+}
+
 static bool read_entry(struct job *j, const json_t *o, struct entry *e)
 {
     struct span etag = SPAN_NONE;
@@ -87,6 +106,8 @@ static bool read_entry(struct job *j, const json_t *o, struct entry *e)
     struct azure_match m = azure_match_parse(etag);
     if (e->mode->if_match)
         e->if_etag = m.kind == AZURE_MATCH_NONE ? UINT64_MAX : azure_match_counter(&m);
+    if (e->mode->kind == KIND_TWIN)
+        return read_twin_etag(j, o, e);
     if (e->mode->kind == KIND_DELETE)
         return true;
     e->spec.id = e->module_spec.device = e->device;
@@ -129,6 +150,27 @@ static struct bulk *read_list(struct job *j, const json_t *list,
     return NULL;
 }
 
+/* What the entries say of twins. A rule that one breaks is told with the entry. */
+static bool read_twins(struct job *j, struct bulk *b)
+{
+    enum err e = jtree_parse(&j->a, j->r->body, &b->tree, NULL);
+    const struct jnode *n = e ? NULL : b->tree->first;
+    for (size_t i = 0; !e && i < b->nr && n; i++, n = n->next) {
+        struct entry *it = &b->entries[i];
+        if (it->mode->kind == KIND_DELETE ||
+            (!jtree_get(n, SPAN("tags")) && !jtree_get(n, SPAN("properties"))))
+            continue;
+        e = twin_service_patch_of(&j->a, n, false, &it->twin, &it->twin_fault);
+        it->twin_bad = e == ERR_PROTO;
+        if (e == ERR_PROTO)
+            e = ERR_OK;
+    }
+    if (!e)
+        return true;
+    return e == ERR_NOMEM ? job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again")
+                          : azure_fail(j, AZ_IotHubFormatError, "nested too deeply, or too many values");
+}
+
 /* ---- writing and deleting ------------------------------------------------------------------------------ */
 
 static enum err note_names(struct store_tx *tx, struct entry *e)
@@ -155,6 +197,19 @@ static enum err delete_one(struct store_tx *tx, struct entry *e)
                        : identity_delete(tx, e->device, e->if_etag, &e->fault);
 }
 
+static enum err write_twin(struct hub *h, struct store_tx *tx, struct entry *e)
+{
+    struct twin t;
+    if (!e->twin.tags.patch && !e->twin.desired.patch && e->mode->kind != KIND_TWIN)
+        return ERR_OK;
+    enum err err = twin_update(h, tx, &e->item.a, e->name, &e->twin, &e->twin_if, &t, &e->twin_fault);
+    if (err == ERR_NOTFOUND)
+        e->fault = IDENTITY_NO_DEVICE;
+    if (err == ERR_STALE)
+        e->fault = IDENTITY_ETAG;
+    return err;
+}
+
 static bool is_system(const struct entry *e)
 {
     return span_starts(e->module, SPAN("$"));
@@ -164,15 +219,22 @@ static enum err run(struct store_tx *tx, struct store_op *self)
 {
     struct entry *e = (struct entry *)(void *)self;
     struct job *j = e->item.batch->j;
-    bool drop = e->mode->kind == KIND_DELETE;
+    bool drop = e->mode->kind == KIND_DELETE, twin = e->mode->kind == KIND_TWIN;
     e->fault = IDENTITY_FINE;
-    if (is_system(e)) {
+    if (is_system(e) && !twin) {
         e->fault = IDENTITY_BAD_ID;
         return ERR_DENIED;
     }
+    if (e->twin_bad)
+        return ERR_PROTO;
+    e->twin_fault.wrong = TWIN_FINE;
+    if (twin)
+        return write_twin(j->h, tx, e);
     enum err err = drop ? note_names(tx, e) : ERR_OK;
     if (!err)
         err = drop ? delete_one(tx, e) : write_one(j->h, tx, e);
+    if (!err && !drop)
+        err = write_twin(j->h, tx, e);
     if (!err && !drop)
         err = note_names(tx, e);
     if (!err)
@@ -187,14 +249,18 @@ static enum err run(struct store_tx *tx, struct store_op *self)
 static json_t *error_json(const struct entry *e, const char *operation)
 {
     json_t *o = json_object();
+    bool twin = !e->fault && e->twin_fault.wrong;
     enum azure_error code = e->fault                           ? azure_fault_error(e->fault)
+                            : twin                             ? AZ_ArgumentInvalid
                             : e->item.store.op.err == ERR_FULL ? AZ_ServerBusy
                                                                : AZ_ServerError;
     json_put(o, "deviceId", json_span(e->device));
     json_put(o, "moduleId", e->module.n ? json_span(e->module) : json_null());
     json_put_u64(o, "errorCode", code);
     json_put_str(o, "errorStatus",
-                 e->fault ? identity_fault_text(e->fault) : "the hub could not store it: try again");
+                 e->fault ? identity_fault_text(e->fault)
+                 : twin   ? e->twin_fault.text
+                          : "the hub could not store it: try again");
     if (operation)
         json_put_str(o, "operation", operation);
     return o;
@@ -235,7 +301,11 @@ static void written(struct job *j)
 static void start_bulk(struct job *j)
 {
     struct bulk *b = read_list(j, j->in, read_entry);
-    if (b)
+    if (!b)
+        return;
+    if (!read_twins(j, b))
+        job_end(j);
+    else
         batch_start(&b->batch, j, b->entries, b->nr, sizeof *b->entries, run, written);
 }
 

@@ -82,6 +82,12 @@ static void check_start(struct job *j)
     if (who == JOB_POLICY_OR_OWNER && c->token.n && !sas_parse(c->token, &t) && t.policy_len)
         who = JOB_POLICY;
     c->policy_only = who == JOB_POLICY;
+    struct span der;
+    if (!c->token.n && !c->policy_only && j->r->conn && conn_peer_certificate(j->r->conn, &der)) {
+        c->leaf = arena_copy(&j->a, der); /* the connection may end before the check does */
+        if (conn_peer_chain(j->r->conn, &der))
+            c->chain = arena_copy(&j->a, der);
+    }
     c->path = canonical_path(j);
     if (who == JOB_PATH || who == JOB_PATH_MODULE || who == JOB_POLICY_OR_OWNER)
         c->device = j->r->params[0];
