@@ -8,6 +8,6 @@
 
 extern const struct command device_commands[], token_commands[], send_commands[], method_commands[],
     watch_commands[], keys_commands[], trust_commands[], release_commands[], update_commands[],
-    status_commands[], bootstrap_commands[], twin_commands[], completion_commands[];
+    status_commands[], bootstrap_commands[], twin_commands[], query_commands[], completion_commands[];
 
 #endif

@@ -10,6 +10,7 @@
 #include "hub/domain/access.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
+#include "hub/domain/query.h"
 #include "hub/domain/refusals.h"
 #include "hub/front/azure_http/azure_http.h"
 #include "hub/front/mqtt/mqtt_front.h"
@@ -50,6 +51,7 @@ struct daemon { /* all parts of a serving hub */
     struct pool *pool;
     struct hub hub;
     struct hub_metrics metrics;
+    struct query_sources queries;
     const char *names[CONFIG_NAMES_MAX + 1];
     struct mqtt_front *mqtt;
     struct roost_http *http;
@@ -183,6 +185,7 @@ static void set_hub(struct daemon *d)
     h->wall_ms = wall_ms;
     h->started_ms = wall_ms();
     h->metrics = &d->metrics;
+    h->queries = &d->queries;
     h->settings = (struct hub_settings){ .c2d_ttl_s = (uint32_t)c->messages.c2d_ttl_s,
                                          .c2d_ttl_max_s = (uint32_t)c->messages.c2d_ttl_max_s,
                                          .c2d_depth_max = (uint32_t)c->messages.c2d_depth,
@@ -262,6 +265,10 @@ static enum exit_code open_parts(struct daemon *d)
     if ((e = store_sqlite_open(&d->hub.store, path_in(d->dir, DIR_STORE), (unsigned)c->store.readers)) ||
         (e = forget_connections(d->hub.store)))
         return failed("store", e);
+    struct span bad;
+    if ((e = query_indexes_parse(&d->queries, span_str(c->query.indexed_paths), &bad)) ||
+        (e = query_indexes_apply(d->hub.store, &d->queries)))
+        return failed("query", e);
     if ((e = stream_segment_open(&d->hub.stream, &sc)))
         return failed("stream", e);
     if ((e = blob_dir_open(&d->hub.blob, path_in(d->dir, DIR_BLOB))))

@@ -3,6 +3,7 @@
 #include "hub/config/config.h"
 
 #include "base/text.h"
+#include "hub/domain/query.h"
 
 #include <arpa/inet.h>
 #include <cyaml/cyaml.h>
@@ -404,6 +405,14 @@ static enum err check_whole(struct reading *r, const struct config *c)
                      mark_of(r, "messages",
                              r->seen[find("messages", "c2d_ttl_max_s")] ? "c2d_ttl_max_s" : "c2d_ttl_s"),
                      "messages.c2d_ttl_s is larger than messages.c2d_ttl_max_s");
+    struct query_sources indexes;
+    struct span bad = SPAN_NONE;
+    if (!e && query_indexes_parse(&indexes, span_str(c->query.indexed_paths), &bad))
+        e = complain(
+            r, mark_of(r, "query", "indexed_paths"),
+            "query.indexed_paths: '%.*s' is not a path such as tags.site or properties.reported.fw, or "
+            "there are more than %u",
+            bad.n < 60 ? (int)bad.n : 60, (const char *)bad.p, TWIN_INDEX_MAX);
     if (!e && !is_mirror(c->updates.mirror))
         e = complain(r, mark_of(r, "updates", "mirror"),
                      "updates.mirror: '%.40s' is not an http, https, ftp or ftps URL of at most 150 bytes",

@@ -68,6 +68,12 @@
     SECTION(store, "The database of identities, messages, releases (directory `store`).")                    \
     NUMBER(store, readers, 4, 1, 64, "threads that read; one more writes")                                   \
     END(store)                                                                                               \
+    SECTION(query, "Queries over the fleet (docs/query.md).")                                                \
+    WORD(query, indexed_paths,                                                                               \
+         "tags.site, tags.group, tags.environment, properties.reported.firmware.version",                    \
+         "paths of twins that have an index, with commas between: `=`, ranges and IN on them find their "    \
+         "rows without looking at all; at most 16; a new one reads every twin once, at start")               \
+    END(query)                                                                                               \
     SECTION(stream, "The telemetry log (directory `stream`).")                                               \
     NUMBER(stream, partitions, 4, 1, 32, "fixed when the log is first made")                                 \
     NUMBER(stream, segment_bytes, 67108864, 65536, 4294967295, "a file of it is at most about this large")   \

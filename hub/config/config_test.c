@@ -87,6 +87,8 @@ static void errors_say_where_and_what(void **state)
         { "http:\n  tls: true\n", "f:2:8: http.tls" },
         { "hub:\n  log: loud\n", "f:2:8: hub.log: 'loud' is none of" },
         { "messages:\n  c2d_ttl_s: 200000\n", "f:2:14: messages.c2d_ttl_s is larger" },
+        { "query:\n  indexed_paths: \"tags.a, deviceId\"\n",
+          "f:2:18: query.indexed_paths: 'deviceId' is not a path such as tags.site" },
         { "tls:\n  ec_certificate: \"\"\n  rsa_certificate: \"\"\n", "f:2:19: tls: neither" },
         { "hub:\n  log: \"a\\0b\"\n", "f:2:8: hub.log: a zero byte" },
         { "stream:\n  partitions: 33\n",

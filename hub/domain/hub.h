@@ -43,10 +43,11 @@ struct hub {
     const struct query_sources *queries; /* hub/domain/query.h; NULL: no indexes, no jobs */
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
-    struct access *access;       /* hub/domain/access.h */
-    struct refusals *refusals;   /* hub/domain/refusals.h; NULL: nobody is limited */
-    _Atomic bool c2d_sweeping;   /* hub/domain/c2d.h */
-    struct hub_metrics *metrics; /* hub/domain/metrics.h */
+    struct access *access;            /* hub/domain/access.h */
+    struct refusals *refusals;        /* hub/domain/refusals.h; NULL: nobody is limited */
+    _Atomic unsigned queries_running; /* of HTTP fronts */
+    _Atomic bool c2d_sweeping;        /* hub/domain/c2d.h */
+    struct hub_metrics *metrics;      /* hub/domain/metrics.h */
 };
 
 #endif

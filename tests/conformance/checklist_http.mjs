@@ -4,7 +4,6 @@ const jobs = 'jobs, import and export are not served yet';
 const configurations = 'configurations are not served yet';
 const device = 'the device side over HTTPS is not served yet';
 const files = 'file upload is not served yet';
-const query = 'queries are not served over HTTPS yet';
 const events = 'posting events over HTTPS is not served yet';
 const sdk = 'needs the .NET SDK';
 
@@ -99,7 +98,13 @@ export const httpSections = [
     75: 'largest payload',
     76: 'modules',
   }],
-  ['Query', later(77, query, 'item type', 'pages', 'syntax error', 'the queries of the language', 'SDKs')],
+  ['Query', {
+    77: 'item type',
+    78: 'pages',
+    79: 'syntax error',
+    80: { what: 'the queries of the language', part: 'those over what the public interfaces cannot set (versions, times, job records) in `hub/domain/query_test.c`' },
+    81: { what: 'SDKs', part: 'Node.js' },
+  }],
   ['Jobs, import, export', later(82, jobs, 'twin job', 'method job', 'ids', 'cancel', 'start time', 'etag of a twin update', 'filter', 'export and import',
     'a bad line', 'one at a time')],
   ['Configurations', later(92, configurations, 'life', 'update', 'two on one device', 'testQueries', 'condition on desired', 'edge content')],

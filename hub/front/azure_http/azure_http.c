@@ -4,6 +4,7 @@
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 #include "hub/front/http/method_step.h"
+#include "hub/front/http/query_step.h"
 
 #include <stdlib.h>
 
@@ -33,6 +34,7 @@ struct azure_http {
 static const struct http_route routes[] = {
     { HTTP_GET_, "/devices", azure_devices_list, IGNORED_MAX },
     { HTTP_POST_, "/devices", azure_devices_post, BULK_MAX },
+    { HTTP_POST_, "/devices/query", azure_query, QUERY_BODY_MAX },
     { HTTP_POST_, "/devices/keys/regenerate", azure_keys_regenerate, IDENTITY_MAX },
     { HTTP_GET_, "/devices/{}", azure_device_get, IGNORED_MAX },
     { HTTP_PUT_, "/devices/{}", azure_device_put, IDENTITY_MAX },

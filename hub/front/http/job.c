@@ -253,6 +253,12 @@ void job_read(struct job *j, job_tx *run, job_fn *then)
     store_read(j->h->store, &j->store);
 }
 
+void job_scan(struct job *j, job_tx *run, job_fn *then)
+{
+    prepare(j, run, then);
+    store_scan(j->h->store, &j->store);
+}
+
 static enum err run_on_pool(struct pool_op *self)
 {
     struct job *j = CONTAINER_OF(self, struct job, pool);

@@ -98,6 +98,7 @@ void job_go_on(struct job *j, const struct job_call *call);
 /* One step; the last thing its caller does. then NULL: the job ends. */
 void job_write(struct job *j, job_tx *run, job_fn *then);
 void job_read(struct job *j, job_tx *run, job_fn *then);
+void job_scan(struct job *j, job_tx *run, job_fn *then); /* store_scan */
 void job_pool(struct job *j, enum err (*run)(struct job *j), job_fn *then);
 /* Ends the job with the answer that is in it. */
 void job_end(struct job *j);

@@ -5,6 +5,7 @@
 #include "hub/domain/campaign.h"
 #include "hub/domain/rate.h"
 #include "hub/front/http/method_step.h"
+#include "hub/front/http/query_step.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
@@ -59,6 +60,7 @@ static const struct http_route routes[] = {
     { HTTP_GET_, "/roost/v1/campaigns", campaigns_list, NO_BODY },
     { HTTP_POST_, "/roost/v1/campaigns", campaign_post, 2 * 1024 * 1024 },
     { HTTP_GET_, "/roost/v1/campaigns/{}", campaign_get, NO_BODY },
+    { HTTP_POST_, "/roost/v1/query", query_post, QUERY_BODY_MAX },
     { HTTP_GET_, "/roost/v1/audit", audit_list, NO_BODY },
     { 0 },
 };

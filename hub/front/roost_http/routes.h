@@ -18,6 +18,7 @@ http_handler upload_put, upload_head, artifact_post;                            
 http_handler artifact_get;                                                        /* artifacts.c */
 http_handler releases_list, release_get_one, release_post;                        /* releases.c */
 http_handler campaigns_list, campaign_get, campaign_post;                         /* campaigns.c */
+http_handler query_post;                                                          /* query.c */
 http_handler status_get, audit_list;                                              /* status.c */
 http_handler metrics_get, healthz_get, readyz_get;                                /* ops.c */
 
