@@ -155,6 +155,9 @@ static enum err open_tls(struct daemon *d, const struct config *c, const struct 
     struct tls_config t = { .session_timeout_s = (uint32_t)c->tls.session_hours * 3600,
                             .session_cache_nr = (uint32_t)c->tls.session_cache,
                             .ask_client_certificate = c->tls.ask_client_certificate };
+    for (unsigned i = 0; i < TLS_LAYERS; i++)
+        if (strcmp(c->tls.record_layer, tls_layer_name((enum tls_layer)i)) == 0)
+            t.layer = (enum tls_layer)i;
     const char *pairs[2][2] = { { c->tls.ec_certificate, c->tls.ec_key },
                                 { c->tls.rsa_certificate, c->tls.rsa_key } };
     for (int i = 0; i < 2; i++) {

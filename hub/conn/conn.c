@@ -292,6 +292,8 @@ static void shake_hands(struct conn *c)
         conn_count(&c->cw->nr.handshakes, 1);
         if (out.resumed)
             conn_count(&c->cw->nr.resumed, 1);
+        conn_count(&c->cw->nr.tls_open[c->tls->ops->layer], 1);
+        conn_count(&c->cw->nr.tls_total[c->tls->ops->layer], 1);
         open_proto(c);
         c->flags |= CONN_F_AGAIN; /* its first bytes may have come with the last of the handshake */
         conn_make_dirty(c);
@@ -392,8 +394,11 @@ static void bury(struct conn *c)
 {
     struct conn_net *net = c->cw->net;
     timer_disarm(&c->timer);
-    if (c->tls)
+    if (c->tls) {
+        if (c->tls->ops->layer != TLS_LAYER_AUTO)
+            conn_count(&c->cw->nr.tls_open[c->tls->ops->layer], (uint64_t)-1);
         c->tls->ops->free(c->tls);
+    }
     worker_close(c->cw->w, &c->watch);
     ws_free(c->ws);
     out_free(c);

@@ -85,7 +85,8 @@ static_assert(sizeof(struct conn) <= 192,
 
 struct conn_counters {
     _Atomic uint64_t open, accepted, handshakes, handshake_failed, resumed, closed[CONN_CLOSE_REASONS],
-        refused_total, refused_source, accept_backoffs, bytes_in, bytes_out;
+        refused_total, refused_source, accept_backoffs, bytes_in, bytes_out, tls_open[TLS_LAYERS],
+        tls_total[TLS_LAYERS];
 };
 /* Only its own worker writes a counter. */
 static inline void conn_count(_Atomic uint64_t *c, uint64_t n)
@@ -103,8 +104,9 @@ struct conn_worker { /* the net's part on one worker */
     bool flush_queued;
     bool draining, killing; /* of the thread that stops the hub */
     struct op drain_op, kill_op;
-    uint8_t *in;  /* CONN_KEEP_SMALL + CONN_READ_MAX: every connection reads here */
-    uint8_t *raw; /* CONN_RAW_MAX: what arrives under a WebSocket; made with the first of them */
+    uint8_t *in;            /* CONN_KEEP_SMALL + CONN_READ_MAX: every connection reads here */
+    struct tls_worker *tls; /* made with the first TLS connection */
+    uint8_t *raw;           /* CONN_RAW_MAX: what arrives under a WebSocket; made with the first of them */
     struct conn_counters nr;
 };
 

@@ -50,8 +50,9 @@ static uint8_t *place_input(struct conn *c, size_t *room)
         *room = CONN_READ_MAX;
         return c->cw->in;
     }
-    if (c->rest_cap - c->rest_len < CONN_KEEP_SMALL) {
-        uint32_t cap = c->rest_len * 2 + CONN_KEEP_SMALL;
+    uint32_t least = c->tls ? TLS_READ_MIN : CONN_KEEP_SMALL;
+    if (c->rest_cap - c->rest_len < least) {
+        uint32_t cap = c->rest_len * 2 + least;
         uint8_t *p = realloc(c->rest, cap);
         if (!p)
             return NULL;

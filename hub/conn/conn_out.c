@@ -178,6 +178,18 @@ static enum err tls_file(struct conn *c, size_t *moved)
 {
     struct out_seg *s = c->out->first;
     uint8_t buf[TLS_RECORD];
+    if (c->tls->ops->file && s->len) {
+        size_t n = 0;
+        enum err e = tls_result(c, c->tls->ops->file(c->tls, s->fd, s->at, s->len, &n));
+        if (e)
+            return e;
+        s->at += n;
+        s->len -= n;
+        *moved += n;
+        if (!s->len)
+            pop(c->out);
+        return ERR_OK;
+    }
     size_t want = s->len < sizeof buf ? (size_t)s->len : sizeof buf;
     ssize_t n = want ? pread(s->fd, buf, want, (off_t)s->at) : 0;
     if (n <= 0 && want)

@@ -81,7 +81,8 @@ static void take(struct listen_socket *s, int fd, const struct sockaddr_storage 
             }
         }
     }
-    if (s->tls && tls_accept_new(&tls, s->tls, fd) != ERR_OK) {
+    if (s->tls && ((!s->cw->tls && tls_worker_new(&s->cw->tls) != ERR_OK) ||
+                   tls_accept_new(&tls, s->tls, s->cw->tls, fd) != ERR_OK)) {
         log_warn("conn.memory", "listener=%s", s->l->name);
         goto refuse;
     }
@@ -384,6 +385,7 @@ void conn_net_free(struct conn_net *n)
         free(cw->slabs);
         free(cw->in);
         free(cw->raw);
+        tls_worker_free(cw->tls);
         worker_set_local(cw->w, WORKER_LOCAL_CONN, NULL);
     }
     source_table_free(n->sources);
@@ -437,6 +439,10 @@ void conn_net_get_stats(const struct conn_net *n, struct conn_stats *sum)
         ADD(bytes_out);
         for (unsigned why = 0; why < CONN_CLOSE_REASONS; why++)
             ADD(closed[why]);
+        for (unsigned layer = 0; layer < TLS_LAYERS; layer++) {
+            ADD(tls_open[layer]);
+            ADD(tls_total[layer]);
+        }
 #undef ADD
     }
 }

@@ -49,7 +49,9 @@ uint32_t conn_net_connections_max(const struct conn_net *n);
 
 struct conn_stats { /* of one worker, or the sum; any thread may ask */
     uint64_t open, accepted, handshakes, handshake_failed, resumed, closed[CONN_CLOSE_REASONS], refused_total,
-        refused_source, accept_backoffs, bytes_in, bytes_out;
+        refused_source, accept_backoffs, bytes_in, bytes_out,
+        tls_open[TLS_LAYERS], /* by record layer, handshakes that are done: now, and ever */
+        tls_total[TLS_LAYERS];
 };
 void conn_net_get_stats(const struct conn_net *n, struct conn_stats *sum);
 

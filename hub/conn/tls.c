@@ -1,11 +1,10 @@
-/* hub/conn/tls.c - TLS by OpenSSL: what small clients need from a hub (docs/operations.md, "TLS"), and the
- * record layer of tls.h on an SSL object. */
-#include "hub/conn/tls.h"
+/* hub/conn/tls.c - TLS by OpenSSL: what small clients need from a hub (docs/operations.md, "TLS"), the
+ * handshake and where it leads to, and the record layer of tls.h on an SSL object. */
+#include "hub/conn/tls_impl.h"
 
 #include "base/log.h"
 
 #include <openssl/err.h>
-#include <openssl/ssl.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,8 @@ static const char ciphers_12[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES2
                                  "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-GCM-SHA256:"
                                  "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305:"
                                  "ECDHE-RSA-AES128-SHA:@SECLEVEL=2";
+/* SHA-256 is what processors have instructions for; 128 bits are enough for everyone who does not insist. */
+static const char ciphers_13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 enum {
     TICKET_KEYS_LEN = 80,
     SESSION_TIMEOUT_S = 12 * 3600,
@@ -25,17 +26,42 @@ enum {
 
 struct tls_ctx {
     SSL_CTX *ssl;
+    enum tls_layer layer;
     atomic_uint refs;
-};
-struct tls_ossl {
-    struct tls tls; /* first */
-    SSL *ssl;
-    uint8_t *cert; /* the peer's, DER; made when it is first asked for */
-    int cert_len;
-    struct wr chain; /* what it sent behind it, DER after DER; as well */
 };
 
 static const struct tls_ops handshake_ops, record_ops;
+static void record_free(struct tls *t);
+static _Thread_local struct tls_ossl *shaking; /* whose secrets the library tells us now */
+
+const char *tls_layer_name(enum tls_layer l)
+{
+    static const char *const names[TLS_LAYERS] = { "auto", "openssl", "compact" };
+    return names[l];
+}
+
+/* The traffic secrets of TLS 1.3, which nothing else of the library's interface tells: a line of text
+ * "LABEL random secret", both in hexadecimal. */
+static void on_secret(const SSL *ssl, const char *line)
+{
+    static const char *const labels[2] = { "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 " };
+    enum { LABEL_LEN = 24, RANDOM_LEN = 65 };
+    (void)ssl;
+    if (!shaking)
+        return;
+    for (int i = 0; i < 2; i++) {
+        if (strncmp(line, labels[i], LABEL_LEN) != 0)
+            continue;
+        const char *p = line + LABEL_LEN + strcspn(line + LABEL_LEN, " ") + 1;
+        size_t n = 0;
+        for (; n < TLS_SECRET_MAX && p[2 * n] && p[2 * n + 1]; n++) {
+            unsigned hi = (unsigned char)p[2 * n], lo = (unsigned char)p[2 * n + 1];
+            shaking->secret[i][n] = (uint8_t)((hi > '9' ? (hi | 32u) - 'a' + 10 : hi - '0') << 4 |
+                                              (lo > '9' ? (lo | 32u) - 'a' + 10 : lo - '0'));
+        }
+        shaking->secret_len[i] = (uint8_t)n;
+    }
+}
 
 static struct tls_ossl *ossl(const struct tls *t)
 {
@@ -124,7 +150,8 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
         goto fail;
     SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
     SSL_CTX_set_max_proto_version(ssl, 0); /* whatever the system's defaults say */
-    if (SSL_CTX_set_cipher_list(ssl, ciphers_12) != 1 || SSL_CTX_set1_groups_list(ssl, "X25519:P-256") != 1) {
+    if (SSL_CTX_set_cipher_list(ssl, ciphers_12) != 1 || SSL_CTX_set_ciphersuites(ssl, ciphers_13) != 1 ||
+        SSL_CTX_set1_groups_list(ssl, "X25519:P-256") != 1) {
         log_ssl("tls.setup", "-");
         goto fail;
     }
@@ -133,8 +160,10 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
                                  SSL_OP_IGNORE_UNEXPECTED_EOF);
     SSL_CTX_set_mode(ssl, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
-    SSL_CTX_set_read_ahead(ssl, 1);
     SSL_CTX_set_num_tickets(ssl, 1);
+    c->layer = cfg->layer;
+    if (c->layer != TLS_LAYER_OPENSSL)
+        SSL_CTX_set_keylog_callback(ssl, on_secret);
     /* Clients without tickets resume by session id; without an id context they would not, silently, once a
      * client certificate is asked for. */
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER);
@@ -185,14 +214,17 @@ void tls_ctx_unref(struct tls_ctx *c)
     free(c);
 }
 
-enum err tls_accept_new(struct tls **out, struct tls_ctx *c, int fd)
+enum err tls_accept_new(struct tls **out, struct tls_ctx *c, struct tls_worker *w, int fd)
 {
     struct tls_ossl *t = calloc(1, sizeof *t);
     if (!t)
         return ERR_NOMEM;
     t->tls.ops = &handshake_ops;
+    t->w = w;
+    t->fd = fd;
+    t->wanted = c->layer;
     t->ssl = SSL_new(c->ssl);
-    if (!t->ssl || SSL_set_fd(t->ssl, fd) != 1) {
+    if (!t->ssl || tls_bio_attach(t) != ERR_OK) {
         SSL_free(t->ssl);
         free(t);
         ERR_clear_error();
@@ -219,18 +251,44 @@ static enum tls_need need_of(SSL *ssl, int r)
     }
 }
 
+/* Done: with another record layer the SSL object goes, before the first byte of the application. */
+static enum tls_need go_on(struct tls **t, struct tls_outcome *out)
+{
+    struct tls_ossl *o = ossl(*t);
+    struct tls *next = NULL;
+    enum err e = ERR_NOTFOUND;
+    out->resumed = SSL_session_reused(o->ssl);
+    o->tls.ops = &record_ops;
+    if (o->wanted != TLS_LAYER_OPENSSL)
+        e = tls_compact_take(o, &next);
+    if (e == ERR_NOTFOUND)
+        e = tls_bio_settle(o);
+    tls_wipe(o->secret, sizeof o->secret);
+    if (e) {
+        out->why = "memory";
+        return TLS_FAILED;
+    }
+    if (next) {
+        record_free(&o->tls);
+        *t = next;
+    }
+    return TLS_DONE;
+}
+
 enum tls_need tls_handshake(struct tls **t, struct tls_outcome *out)
 {
     struct tls_ossl *o = ossl(*t);
     ERR_clear_error();
+    o->drained = false;
+    shaking = o;
     enum tls_need need = need_of(o->ssl, SSL_do_handshake(o->ssl));
+    shaking = NULL;
     *out = (struct tls_outcome){ .why = "" };
     if (need == TLS_FAILED) {
         const char *why = ERR_reason_error_string(ERR_peek_last_error());
         out->why = why ? why : "closed";
     } else if (need == TLS_DONE) {
-        out->resumed = SSL_session_reused(o->ssl);
-        o->tls.ops = &record_ops; /* here a record layer of our own would take the keys over */
+        need = go_on(t, out);
     }
     ERR_clear_error();
     return need;
@@ -264,7 +322,7 @@ static enum tls_need record_write(struct tls *t, struct span s, size_t *n)
 
 static bool record_has_more(const struct tls *t)
 {
-    return SSL_has_pending(ossl(t)->ssl);
+    return ossl(t)->early || SSL_has_pending(ossl(t)->ssl);
 }
 
 static void record_bye(struct tls *t)
@@ -281,6 +339,8 @@ static void record_free(struct tls *t)
     SSL_free(o->ssl);
     OPENSSL_free(o->cert);
     free(o->chain.p);
+    free(o->early);
+    tls_wipe(o->secret, sizeof o->secret);
     free(o);
 }
 
@@ -288,6 +348,7 @@ static void handshake_free(struct tls *t)
 {
     struct tls_ossl *o = ossl(t);
     SSL_free(o->ssl);
+    tls_wipe(o->secret, sizeof o->secret);
     free(o);
     ERR_clear_error();
 }
@@ -332,6 +393,7 @@ static unsigned record_max_fragment(const struct tls *t)
 
 static const struct tls_ops handshake_ops = { .free = handshake_free };
 static const struct tls_ops record_ops = {
+    .layer = TLS_LAYER_OPENSSL,
     .read = record_read,
     .write = record_write,
     .has_more = record_has_more,

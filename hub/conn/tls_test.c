@@ -1,6 +1,6 @@
 /* hub/conn/tls_test.c - what small, old and new clients get from our TLS, by an OpenSSL client in the same
  * thread: versions, both certificates, preference, small fragments, resumption of each kind, client
- * certificates, reload. */
+ * certificates, reload. All of it with each record layer. */
 #include "hub/config/pki.h"
 #include "hub/conn/net_fixture.h"
 
@@ -11,6 +11,7 @@ static const char *const names[] = { "hub.localhost", "127.0.0.1" };
 static struct tls_ctx *server;
 static struct net_fixture f;
 static size_t largest_record;
+static enum tls_layer layer;
 
 static struct conn *last;
 static unsigned closed_nr;
@@ -66,6 +67,7 @@ static struct tls_config config(void)
 {
     return (struct tls_config){ .chain_files = { chain[0], chain[1] },
                                 .key_files = { key[0], key[1] },
+                                .layer = layer,
                                 .ask_client_certificate = true };
 }
 static int start(void **state)
@@ -197,6 +199,8 @@ static void both_versions_carry_data(void **state)
     assert_int_equal(net_stats(&f).handshakes, 2);
     assert_int_equal(net_stats(&f).resumed, 0);
     NET_UNTIL(&f, net_stats(&f).open == 0);
+    assert_int_equal(net_stats(&f).tls_total[layer], 2);
+    assert_int_equal(net_stats(&f).tls_open[layer], 0);
 }
 
 static void old_versions_are_refused(void **state)
@@ -227,7 +231,9 @@ static void the_certificate_fits_the_client(void **state)
     ssl = dial(ctx, NULL);
     assert_non_null(ssl);
     assert_int_equal(peer_key_type(ssl), EVP_PKEY_RSA);
+    assert_int_equal(net_stats(&f).tls_open[TLS_LAYER_OPENSSL], 1); /* whatever was asked for */
     say(ssl, 100);
+    say(ssl, 100000);
     hang_up(ssl);
     SSL_CTX_free(ctx);
     ctx = client_ctx(TLS1_3_VERSION);
@@ -501,5 +507,10 @@ int main(void)
         T(a_file_goes_through_tls),         T(who_does_not_shake_hands_is_closed),
         T(wrong_files_are_refused),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    int failed = 0;
+    for (layer = TLS_LAYER_OPENSSL; layer <= TLS_LAYER_COMPACT; layer++) {
+        print_message("---- %s\n", tls_layer_name(layer));
+        failed += cmocka_run_group_tests(tests, make_files, remove_files);
+    }
+    return failed;
 }

@@ -90,6 +90,18 @@ static void put_conns(struct text *t, const struct conn_net *net)
     put(t, "tls_handshakes_total", "counter", "TLS handshakes completed", s.handshakes);
     put(t, "tls_resumed_total", "counter", "of them resumed", s.resumed);
     put(t, "tls_failed_total", "counter", "TLS handshakes that failed", s.handshake_failed);
+    head(t, "tls_connections", "gauge", "connections open now, by who protects their records");
+    for (unsigned i = TLS_LAYER_AUTO + 1; i < TLS_LAYERS; i++) {
+        char label[40];
+        snprintf(label, sizeof label, "{layer=\"%s\"}", tls_layer_name((enum tls_layer)i));
+        put_number(t, "tls_connections", label, s.tls_open[i]);
+    }
+    head(t, "tls_handed_over_total", "counter", "completed handshakes, by who went on with the keys");
+    for (unsigned i = TLS_LAYER_AUTO + 1; i < TLS_LAYERS; i++) {
+        char label[40];
+        snprintf(label, sizeof label, "{layer=\"%s\"}", tls_layer_name((enum tls_layer)i));
+        put_number(t, "tls_handed_over_total", label, s.tls_total[i]);
+    }
     put(t, "accept_backoffs_total", "counter", "pauses for want of descriptors", s.accept_backoffs);
     put(t, "received_bytes_total", "counter", "bytes received", s.bytes_in);
     put(t, "sent_bytes_total", "counter", "bytes sent", s.bytes_out);

@@ -1,4 +1,5 @@
 /* hub/front/roost_http/status.c - what the hub is and what it has to complain about; the audit log. */
+#include "hub/conn/listener.h"
 #include "hub/domain/trust.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
@@ -17,6 +18,20 @@ static void put_stream(struct hub *h, json_t *o)
     json_put(o, "telemetry",
              json_pack("{s:i,s:I,s:I}", "partitions", (int)stream_partitions(h->stream), "records",
                        (json_int_t)records, "bytes", (json_int_t)bytes));
+}
+
+/* Connections by who protects their records: one of OpenSSL costs a hundred times the memory of ours. */
+static void put_tls(struct job *j, json_t *o)
+{
+    struct conn_stats s;
+    const struct conn_net *net = roost_of(j)->net;
+    json_t *tls = net ? json_object() : NULL;
+    if (!tls)
+        return;
+    conn_net_get_stats(net, &s);
+    for (unsigned i = TLS_LAYER_AUTO + 1; i < TLS_LAYERS; i++)
+        json_put(tls, tls_layer_name((enum tls_layer)i), json_integer((json_int_t)s.tls_open[i]));
+    json_put(o, "tlsConnections", tls);
 }
 
 static enum err put_trust(struct job *j, struct store_tx *tx, json_t *o, json_t *warnings)
@@ -62,6 +77,7 @@ static enum err status(struct job *j, struct store_tx *tx)
                        (json_int_t)by_status[DEVICE_DISABLED], "pending",
                        (json_int_t)by_status[DEVICE_PENDING]));
     json_put(o, "connected", json_integer((json_int_t)bus_attached_nr(h->bus)));
+    put_tls(j, o);
     json_put(o, "mqttPort", json_integer(h->mqtt_port));
     json_put(o, "httpsPort", json_integer(h->https_port));
     if (h->http_port)

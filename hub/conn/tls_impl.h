@@ -1,0 +1,74 @@
+/* hub/conn/tls_impl.h - what the files of TLS share: a worker's part, the socket under OpenSSL, and the step
+ * from one record layer to the other. Nobody outside includes it. */
+#ifndef ROOST_HUB_CONN_TLS_IMPL_H
+#define ROOST_HUB_CONN_TLS_IMPL_H
+
+#include "core/tls/tls_record.h"
+#include "hub/conn/tls.h"
+
+#include <openssl/ssl.h>
+
+enum {
+    TLS_RAW_LEN = 65536,    /* taken off a socket at once */
+    TLS_SHAKE_LEN = 16384,  /* the same while hands are shaken */
+    TLS_SEAL_PLAIN = 65536, /* sealed at once */
+    TLS_SEAL_LEN = 73728,   /* and as it goes out, in the smallest fragments too */
+    TLS_KEY_SLOTS = 4096,   /* derived keys kept: two a busy connection */
+    TLS_SLAB = 64,          /* connections allocated together */
+    TLS_FILE_RECORDS = 4    /* records of a file sealed at once */
+};
+
+struct tls_slab_item { /* a free place of a connection */
+    struct tls_slab_item *next;
+};
+struct tls_worker {
+    struct tls_work work;
+    uint8_t *in, *out; /* TLS_RAW_LEN and a record; TLS_SEAL_LEN */
+    struct tls_slab_item *free;
+    void **slabs;
+    size_t slabs_nr;
+};
+
+/* Records as they pass by on the wire: their number, and the nonce of the last, which nobody else tells. */
+struct tls_wire {
+    uint64_t nr, since_ccs; /* begun; of them after a ChangeCipherSpec */
+    uint64_t nonce;         /* first 8 bytes of the last one's body */
+    uint32_t left;          /* bytes of it still to come */
+    uint8_t head_len, type, body_len;
+    uint8_t head[5];
+};
+void tls_wire_pass(struct tls_wire *w, const uint8_t *p, size_t n);
+
+/* OpenSSL's side of a connection: all of it while hands are shaken, and the record layer of those that stay.
+ */
+struct tls_ossl {
+    struct tls tls; /* first */
+    struct tls_worker *w;
+    SSL *ssl;
+    int fd;
+    bool shaking, drained, eof;
+    struct span fresh; /* shaking: read from the socket, not yet taken by OpenSSL; in w->in */
+    uint8_t *early;    /* afterwards: what was left of that */
+    uint32_t early_len, early_at;
+    enum tls_layer wanted;
+    struct tls_wire in, out;
+    uint64_t out_at_read; /* out.nr when OpenSSL last read: what was sent since is under the newest key */
+    uint8_t secret[2][TLS_SECRET_MAX]; /* traffic secrets of TLS 1.3; wiped when they have moved on */
+    uint8_t secret_len[2];
+    uint8_t *cert; /* the peer's, DER; made when it is first asked for */
+    int cert_len;
+    struct wr chain; /* what it sent behind it, DER after DER; as well */
+};
+
+/* tls_bio.c */
+MUST_USE enum err tls_bio_attach(struct tls_ossl *t); /* ERR_NOMEM */
+/* The handshake is over: what it has not taken goes to a record layer of OpenSSL's. ERR_NOMEM. */
+MUST_USE enum err tls_bio_settle(struct tls_ossl *t);
+
+/* tls_compact.c */
+/* A record layer of ours for the connection whose handshake `o` has just finished; `o` stays whole and is the
+ * caller's to free. ERR_NOTFOUND: its suite, or anything about it, is not ours: stay with OpenSSL. ERR_NOMEM.
+ */
+MUST_USE enum err tls_compact_take(struct tls_ossl *o, struct tls **out);
+
+#endif
