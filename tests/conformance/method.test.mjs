@@ -345,6 +345,21 @@ test('commands of digital twins are methods: of the root, and component*command'
   await c.disconnect();
 });
 
+test('a hub that stops answers the calls that are under way', async () => {
+  const d = await newDevice(hub), away = await newDevice(hub);
+  const c = await listening(d);
+  const before = await metric('methods_called_total');
+  const waiting = invoke(away, { connectTimeoutInSeconds: 300, responseTimeoutInSeconds: 300 });
+  const delivered = invoke(d, {});
+  await expectCall(c);
+  await waitFor('both calls', async () => await metric('methods_called_total') >= before + 2);
+  const { code } = await hub.stop();
+  assert.equal(code, 0, hub.process.out.slice(-2000));
+  for (const call of [waiting, delivered]) assert.equal((await call).status, 503);
+  await c.end;
+  await hub.start();
+});
+
 test('the command line calls a method, prints the answer and ends with its code', async () => {
   const d = await newDevice(hub);
   const cli = (...args) => hub.roost('method', ...args, { ok: false });
