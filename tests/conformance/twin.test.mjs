@@ -300,6 +300,34 @@ test('[http 19] [http 20] who may see twins', async () => {
   }
 });
 
+test('a digital twin: components, what is desired and acknowledged, JSON Patch', async () => {
+  const d = await newDevice(hub);
+  const c = await connected(hub, d, { username: `${NAME}/${d.id}/?api-version=2021-04-12&model-id=dtmi:a:b;1` });
+  await c.subscribe({ topic: RES, qos: 0 }, { topic: DESIRED, qos: 0 });
+  const digital = (method, body, headers = {}) => hub.request(method, `/digitaltwins/${d.id}?api-version=2021-04-12`, { body: body && JSON.stringify(body), headers });
+  let r = await digital('PATCH', [{ op: 'add', path: '/th1', value: { target: 20, $metadata: {} } }, { op: 'replace', path: '/mode', value: 'a' }]);
+  assert.equal(r.status, 202, `${r.body}`);
+  assert.equal(r.headers.location, `/digitaltwins/${d.id}`);
+  assert.deepEqual(JSON.parse((await c.expect('publish')).payload), { th1: { __t: 'c', target: 20 }, mode: 'a', $version: 2 });
+  await report(c, { temp: 21, th1: { __t: 'c', target: { value: 20, ac: 200, av: 2, ad: 'ok' } } });
+  const etag = r.headers.etag;
+  r = await digital('GET');
+  assert.equal(r.headers.etag, etag);
+  assert.equal(r.json.$dtId, d.id);
+  assert.equal(r.json.$metadata.$model, 'dtmi:a:b;1');
+  assert.equal(r.json.temp, 21);
+  assert.equal(r.json.th1.target, 20);
+  const { lastUpdateTime, ...known } = r.json.th1.$metadata.target;
+  assert.deepEqual(known, { desiredValue: 20, desiredVersion: 2, ackVersion: 2, ackCode: 200, ackDescription: 'ok' });
+  assert.equal(r.json.$metadata.mode.desiredValue, 'a');
+  for (const [body, name] of [[{}, 'InvalidDigitalTwinJsonPatch'], [[{ op: 'move', path: '/a' }], 'InvalidDigitalTwinPatch'],
+    [[{ op: 'add', path: '/a/b/c', value: 1 }], 'InvalidDigitalTwinPatchPath'], [[{ op: 'add', path: '/a.b', value: 1 }], 'InvalidDigitalTwinPayload']])
+    await refusedWith(400, name, digital('PATCH', body));
+  await refusedWith(412, 'PreconditionFailed', digital('PATCH', [{ op: 'remove', path: '/mode' }], { 'if-match': '"AAAAAAAAAAE="' }));
+  assert.equal((await digital('PATCH', [{ op: 'remove', path: '/mode' }], { 'if-match': etag })).status, 202);
+  await c.disconnect();
+});
+
 /* ---- SDKs ------------------------------------------------------------------------------------------- */
 
 for (const [name, transport, tag] of [['TCP', transports.Mqtt, '[mqtt 105]'], ['WebSocket', transports.MqttWs, '[mqtt 106]']])

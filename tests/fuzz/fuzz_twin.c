@@ -1,6 +1,7 @@
 /* tests/fuzz/fuzz_twin.c - a stored section, its stamps and a patch, each any bytes, split at the first two
- * line feeds: what is accepted is written and read again unchanged, and merging keeps every promise. */
-#include "hub/domain/twin_merge.h"
+ * line feeds (the patch may be a JSON Patch as well): what is accepted is written and read again unchanged,
+ * and merging keeps every promise. */
+#include "hub/domain/twin_digital.h"
 
 #include <stdlib.h>
 
@@ -85,6 +86,20 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(jtree_eq(next, twin_merge(&a, next, kept, &now))); /* once more changes nothing */
         if (!has_null(next))
             must(jtree_eq(next, twin_merge(&a, base, twin_replacement(&a, base, next), &now)));
+    }
+    if (base) {
+        enum twin_digital_wrong wrong = DIGITAL_FINE;
+        struct twin_patch p;
+        struct twin t = { .row = { .device = SPAN("d") }, .desired = base, .reported = kept ? kept : base };
+        struct wr w = { 0 };
+        enum err e = twin_digital_patch(&a, patch_text, base, &p, &wrong, &f);
+        must(e == ERR_OK || (e == ERR_PROTO && wrong));
+        if (!e)
+            again(&a, twin_merge(&a, base, p.desired.patch, &now));
+        twin_digital_write(&w, &t);
+        w = (struct wr){ arena_alloc(&a, w.len), w.len, 0 };
+        twin_digital_write(&w, &t);
+        must(jtree_parse(&a, wr_span(&w), &patch, NULL) == ERR_OK || base->nr);
     }
     arena_fini(&a);
     return 0;

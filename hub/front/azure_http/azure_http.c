@@ -51,6 +51,8 @@ static const struct http_route routes[] = {
     { HTTP_POST_, "/messages/servicebound/feedback/{}/abandon", azure_feedback_abandon, IGNORED_MAX },
     TWIN_ROUTES("/twins/{}"),
     TWIN_ROUTES("/twins/{}/modules/{}"),
+    { HTTP_GET_, "/digitaltwins/{}", azure_digital_get, IGNORED_MAX },
+    { HTTP_PATCH_, "/digitaltwins/{}", azure_digital_patch, IDENTITY_MAX },
     { HTTP_POST_, "/twins/{}/methods", azure_device_method, METHOD_BODY_MAX },
     { HTTP_POST_, "/twins/{}/modules/{}/methods", azure_module_method, METHOD_BODY_MAX },
     { HTTP_POST_, "/digitaltwins/{}/commands/{}", azure_root_command, METHOD_PAYLOAD_MAX },

@@ -12,6 +12,7 @@ http_handler azure_devices_post, azure_keys_regenerate;                         
 http_handler azure_statistics_devices, azure_statistics_service;                          /* service.c */
 http_handler azure_feedback_get, azure_feedback_delete, azure_feedback_abandon;
 http_handler azure_twin_get, azure_twin_patch, azure_twin_put; /* twins.c */
+http_handler azure_digital_get, azure_digital_patch;           /* digital_twins.c */
 http_handler azure_query;                                      /* query.c */
 /* methods.c */
 http_handler azure_device_method, azure_module_method, azure_root_command, azure_component_command;

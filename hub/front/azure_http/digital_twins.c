@@ -1,0 +1,100 @@
+/* hub/front/azure_http/digital_twins.c - GET and PATCH /digitaltwins/{id}; commands are in methods.c. */
+#include "hub/domain/twin_digital.h"
+#include "hub/front/azure_http/azure.h"
+#include "hub/front/azure_http/routes.h"
+
+struct digital_state {
+    struct twin_if cond;
+    struct twin_fault fault;
+};
+
+static enum err not_found(struct job *j)
+{
+    return AZURE_REFUSE(j, AZ_DeviceNotFound, "there is no device \"%.*s\"", (int)j->r->params[0].n,
+                        (const char *)j->r->params[0].p);
+}
+
+static void answer_etag(struct job *j, const struct twin *t)
+{
+    char etag[AZURE_ETAG_MAX];
+    azure_answer_etag(j, azure_etag_binary(t->row.etag, etag));
+}
+
+static enum err get(struct job *j, struct store_tx *tx)
+{
+    struct twin t;
+    struct wr w = { 0 };
+    enum err e = twin_get(tx, &j->a, j->r->params[0], &t);
+    if (e)
+        return e == ERR_NOTFOUND ? not_found(j) : e;
+    twin_digital_write(&w, &t);
+    w = (struct wr){ arena_alloc(&j->a, w.len), w.len, 0 };
+    if (!w.p)
+        return ERR_NOMEM;
+    twin_digital_write(&w, &t);
+    j->bytes = wr_span(&w);
+    j->bytes_type = "application/json; charset=utf-8";
+    answer_etag(j, &t);
+    return ERR_OK;
+}
+
+static enum err patch(struct job *j, struct store_tx *tx)
+{
+    static const enum azure_error errors[] = { [DIGITAL_FINE] = AZ_InvalidDigitalTwinPatch,
+                                               [DIGITAL_NO_PATCH] = AZ_InvalidDigitalTwinJsonPatch,
+                                               [DIGITAL_BAD_OP] = AZ_InvalidDigitalTwinPatch,
+                                               [DIGITAL_BAD_PATH] = AZ_InvalidDigitalTwinPatchPath,
+                                               [DIGITAL_BAD_VALUE] = AZ_InvalidDigitalTwinPayload };
+    struct digital_state *s = j->state;
+    struct span id = j->r->params[0];
+    enum twin_digital_wrong wrong = DIGITAL_FINE;
+    struct twin_patch p;
+    struct twin t;
+    enum err e = twin_get(tx, &j->a, id, &t);
+    if (!e)
+        e = twin_digital_patch(&j->a, j->r->body, t.desired, &p, &wrong, &s->fault);
+    if (!e)
+        e = twin_update(j->h, tx, &j->a, id, &p, &s->cond, &t, &s->fault);
+    if (e == ERR_NOTFOUND)
+        return not_found(j);
+    if (e == ERR_STALE)
+        return AZURE_REFUSE(j, AZ_PreconditionFailed, "%s", s->fault.text);
+    if (e == ERR_PROTO)
+        return AZURE_REFUSE(j, errors[wrong], "%s", s->fault.text);
+    if (e)
+        return e;
+    j->status = 202;
+    answer_etag(j, &t);
+    job_field(j, "Location", "/digitaltwins/%.*s", (int)id.n, (const char *)id.p);
+    return ERR_OK;
+}
+
+static void start_get(struct job *j)
+{
+    job_read(j, get, NULL);
+}
+
+static void start_patch(struct job *j)
+{
+    struct digital_state *s = arena_alloc(&j->a, sizeof *s);
+    struct azure_match match = azure_if_match(j);
+    j->state = s;
+    if (!s) {
+        job_end_err(j, ERR_NOMEM);
+        return;
+    }
+    if (match.kind == AZURE_MATCH_ETAG && twin_etag_parse(match.etag, &s->cond.etag))
+        s->cond.etag = UINT64_MAX; /* no twin's */
+    job_write(j, patch, NULL);
+}
+
+void azure_digital_get(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get };
+    job_start(r, &call);
+}
+void azure_digital_patch(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch };
+    job_start(r, &call);
+}
