@@ -97,25 +97,6 @@ static int device_list(struct cli *c, const struct args *a)
     return rc;
 }
 
-/* A document member by member, nested ones indented. */
-static void members_print(const json_t *obj, int indent)
-{
-    const char *name;
-    json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)obj, name, v)
-    {
-        if (json_is_object(v)) {
-            printf("%*s%s\n", indent, "", name);
-            members_print(v, indent + 2);
-            continue;
-        }
-        char *text =
-            json_is_string(v) ? strdup(json_string_value(v)) : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-        printf("%*s%-*s %s\n", indent, "", 18 - indent, name, text ? printable(text) : "");
-        free(text);
-    }
-}
-
 static int device_show(struct cli *c, const struct args *a)
 {
     json_t *doc = NULL;
@@ -131,37 +112,73 @@ static int device_show(struct cli *c, const struct args *a)
     return rc;
 }
 
+json_t *proof_arguments(const struct args *a)
+{
+    const char *one = args_get(a, "thumbprint"), *two = args_get(a, "thumbprint2");
+    bool ca = args_has(a, "ca");
+    json_t *body = json_object();
+    if (ca && (one || two))
+        cli_fail(CLI_USAGE, NULL, "--ca or --thumbprint, not both");
+    else if (two && !one)
+        cli_fail(CLI_USAGE, NULL, "--thumbprint2 comes after --thumbprint");
+    else if ((ca && json_object_set_new(body, "authentication", json_string("certificateAuthority"))) ||
+             (one && (json_object_set_new(body, "authentication", json_string("selfSigned")) ||
+                      json_object_set_new(body, "thumbprint", json_string(one)))) ||
+             (two && json_object_set_new(body, "thumbprint2", json_string(two))))
+        cli_fail(CLI_USAGE, NULL, "the thumbprint is not UTF-8");
+    else
+        return body;
+    json_decref(body);
+    return NULL;
+}
+
 static int device_create(struct cli *c, const struct args *a)
 {
-    json_t *made = json_array(), *doc;
+    json_t *made = json_array();
     int rc = CLI_OK;
     for (size_t i = 0; !rc && i < a->pos_nr; i++) {
-        struct hub_answer answer = { 0 };
+        json_t *body = proof_arguments(a), *doc = NULL;
+        if (!body) {
+            rc = CLI_USAGE;
+            break;
+        }
+        if (args_has(a, "disabled"))
+            json_object_set_new(body, "status", json_string("disabled"));
         char *path = hub_path("/roost/v1/devices/", a->pos[i], "");
-        const char *body = args_has(a, "disabled") ? "{\"status\":\"disabled\"}" : "{}";
-        struct hub_request r = { .method = "PUT",
-                                 .path = path,
-                                 .content_type = "application/json",
-                                 .body = span_str(body),
-                                 .header = "If-None-Match: *" };
-        rc = hub_open(c);
-        if (!rc && (rc = hub_ask(c, &r, &answer)) != CLI_OK)
-            rc = hub_unreachable(c, &answer);
-        else if (!rc && (answer.status < 200 || answer.status > 299))
-            rc = hub_complain(&answer, a->pos[i]);
-        doc = !rc && answer.body ? json_loadb((char *)answer.body, answer.body_len, 0, NULL) : NULL;
+        rc = hub_create(c, path, body, a->pos[i], &doc);
+        free(path);
         if (!rc) {
             const char *connection = json_text(doc, "connectionString");
             cli_say(c, "%s\n", connection ? connection : a->pos[i]);
             json_array_append(made, doc);
         }
         json_decref(doc);
-        hub_answer_free(&answer);
-        free(path);
     }
     if (!rc && c->json)
         json_print(json_array_size(made) == 1 ? json_incref(json_array_get(made, 0)) : json_incref(made));
     json_decref(made);
+    return rc;
+}
+
+static int device_connection_string(struct cli *c, const struct args *a)
+{
+    json_t *doc = NULL;
+    char *path = hub_path("/roost/v1/devices/", a->pos[0], "");
+    int rc = hub_json(c, "GET", path, NULL, "asking for the device", &doc);
+    free(path);
+    if (rc)
+        return rc;
+    const char *text = json_text(doc, "connectionString");
+    if (!text)
+        rc = cli_fail(CLI_REFUSED,
+                      "A device that waits for approval has none yet; a policy without the right to "
+                      "write the registry is not shown any.",
+                      "the hub shows no connection string of %s", a->pos[0]);
+    else if (c->json)
+        json_print(json_pack("{s:s,s:s}", "id", a->pos[0], "connectionString", text));
+    else
+        printf("%s\n", text);
+    json_decref(doc);
     return rc;
 }
 
@@ -224,7 +241,11 @@ static int device_approve(struct cli *c, const struct args *a)
 
 static const struct opt list_opts[] = { { "status", 0, "STATUS", "only enabled, disabled or pending ones" },
                                         { 0 } };
-static const struct opt create_opts[] = { { "disabled", 0, NULL, "it may not connect yet" }, { 0 } };
+static const struct opt create_opts[] = { { "disabled", 0, NULL, "it may not connect yet" },
+                                          { "thumbprint", 0, "HEX", "SHA-1 or SHA-256 of its certificate" },
+                                          { "thumbprint2", 0, "HEX", "of the one that follows it" },
+                                          { "ca", 0, NULL, "a registered authority signs its certificate" },
+                                          { 0 } };
 static const struct opt approve_opts[] = { { "all", 0, NULL, "everyone who waits now (500 at a time)" },
                                            { 0 } };
 
@@ -234,6 +255,8 @@ const struct command device_commands[] = {
     { "device show", "DEVICE", "Shows all that is known of a device", NULL, NULL, 1, 1, device_show },
     { "device create", "DEVICE...", "Makes identities with fresh keys, and prints their connection strings",
       NULL, create_opts, 1, 1000, device_create },
+    { "device connection-string", "DEVICE", "Prints what its SDK needs to connect", NULL, NULL, 1, 1,
+      device_connection_string },
     { "device delete", "DEVICE...", "Deletes identities; their sessions end", NULL, NULL, 1, 1000,
       device_delete },
     { "device approve", "DEVICE... | --all", "Lets devices in that bootstrapped without a token", NULL,

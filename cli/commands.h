@@ -4,10 +4,16 @@
 
 #include "cli/cli.h"
 
+#include <jansson.h>
 #include <stdlib.h>
 
-extern const struct command device_commands[], token_commands[], send_commands[], method_commands[],
-    watch_commands[], keys_commands[], trust_commands[], release_commands[], update_commands[],
-    status_commands[], bootstrap_commands[], twin_commands[], query_commands[], completion_commands[];
+/* cmd_device.c: --thumbprint, --thumbprint2 and --ca as members of a body; NULL: it was told what is wrong.
+ */
+json_t *proof_arguments(const struct args *a);
+
+extern const struct command device_commands[], module_commands[], ca_commands[], token_commands[],
+    send_commands[], method_commands[], watch_commands[], keys_commands[], trust_commands[],
+    release_commands[], update_commands[], status_commands[], bootstrap_commands[], twin_commands[],
+    query_commands[], completion_commands[];
 
 #endif

@@ -350,12 +350,13 @@ int hub_complain(const struct hub_answer *a, const char *what)
     return rc;
 }
 
-int hub_json(struct cli *c, const char *method, const char *path, json_t *body, const char *what,
-             json_t **out)
+static int json_ask(struct cli *c, const char *method, const char *header, const char *path, json_t *body,
+                    const char *what, json_t **out)
 {
     char *text = body ? json_dumps(body, JSON_COMPACT) : NULL;
     struct hub_request r = { .method = method,
                              .path = path,
+                             .header = header,
                              .content_type = body ? "application/json" : NULL,
                              .body = span_str(text) };
     struct hub_answer a = { 0 };
@@ -383,6 +384,17 @@ int hub_json(struct cli *c, const char *method, const char *path, json_t *body, 
     hub_answer_free(&a);
     free(text);
     return rc;
+}
+
+int hub_json(struct cli *c, const char *method, const char *path, json_t *body, const char *what,
+             json_t **out)
+{
+    return json_ask(c, method, NULL, path, body, what, out);
+}
+
+int hub_create(struct cli *c, const char *path, json_t *body, const char *what, json_t **out)
+{
+    return json_ask(c, "PUT", "If-None-Match: *", path, body, what, out);
 }
 
 char *hub_path(const char *before, const char *id, const char *after)

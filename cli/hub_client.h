@@ -41,6 +41,9 @@ int hub_unreachable(const struct cli *c, const struct hub_answer *a);
 int hub_json(struct cli *c, const char *method, const char *path, json_t *body, const char *what,
              json_t **out);
 
+/* PUT of something new: what is there already is refused. As hub_json. */
+int hub_create(struct cli *c, const char *path, json_t *body, const char *what, json_t **out);
+
 /* GET whose body is lines: each is handed over without its end; false ends it. 0 at the hub's end of the
  * stream or when on_line said so; *any is set as soon as one line came. */
 typedef bool hub_line_fn(void *ctx, const char *line, size_t n);

@@ -165,6 +165,24 @@ void progress_end(struct progress *p)
         fputc('\n', stderr);
 }
 
+void members_print(const json_t *obj, int indent)
+{
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)obj, name, v)
+    {
+        if (json_is_object(v)) {
+            printf("%*s%s\n", indent, "", name);
+            members_print(v, indent + 2);
+            continue;
+        }
+        char *text =
+            json_is_string(v) ? strdup(json_string_value(v)) : json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+        printf("%*s%-*s %s\n", indent, "", 18 - indent, name, text ? printable(text) : "");
+        free(text);
+    }
+}
+
 void json_print(json_t *doc)
 {
     json_dumpf(doc, stdout, isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);

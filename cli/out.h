@@ -30,6 +30,8 @@ void progress_begin(struct progress *p, const struct cli *c, const char *what, u
 void progress_set(struct progress *p, uint64_t done);
 void progress_end(struct progress *p);
 
+/* A document member by member, nested ones indented. */
+void members_print(const json_t *obj, int indent);
 void json_print(json_t *doc); /* one document, indented on a terminal; takes it over */
 const char *json_text(const json_t *obj, const char *name); /* NULL: absent */
 uint64_t json_number(const json_t *obj, const char *name, uint64_t absent);

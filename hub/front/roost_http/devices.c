@@ -1,6 +1,6 @@
 /* hub/front/roost_http/devices.c - the registry: list, create, show, disable, approve, delete. */
 #include "hub/domain/audit.h"
-#include "hub/domain/identity.h"
+#include "hub/domain/identity_write.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
@@ -79,6 +79,8 @@ struct one_state {
     struct span id;
     bool has_status, must_be_new, changed;
     uint8_t status;
+    struct identity_proof proof;  /* of a new one */
+    struct identity_names *names; /* it and its modules, when it has changed */
 };
 
 static enum err show(struct job *j, struct store_tx *tx, const struct device_row *d)
@@ -93,15 +95,31 @@ static enum err not_found(struct job *j, struct span id)
                       (const char *)id.p);
 }
 
+/* Whom to tell after the commit. */
+static enum err note_names(struct job *j, struct store_tx *tx)
+{
+    struct one_state *s = j->state;
+    s->changed = true;
+    return identity_names(tx, &j->a, s->id, s->names);
+}
+
+static enum err changed(struct job *j, struct store_tx *tx, const struct device_row *d)
+{
+    enum err e = note_names(j, tx);
+    return e ? e : show(j, tx, d);
+}
+
 static enum err put_new(struct job *j, struct store_tx *tx, struct one_state *s)
 {
-    struct device_row d = { .id = s->id, .status = s->status, .origin = SPAN("operator") };
-    enum err e = identity_create(j->h, tx, &j->a, &d, &d);
-    if (!e)
-        e = audit_push(j->h, tx, j->who, "device.create", s->id, "%s", device_status_name(d.status));
+    struct identity_spec spec = { .id = s->id, .disabled = s->status == DEVICE_DISABLED, .proof = s->proof };
+    struct device_row d;
+    enum identity_fault fault;
+    enum err e = identity_write(j->h, tx, &j->a, &spec, IDENTITY_CREATE, 0, &d, &fault);
+    if (e)
+        return identity_faulty(j, e, fault);
+    e = audit_push(j->h, tx, j->who, "device.create", s->id, "%s", device_status_name(d.status));
     j->status = 201;
-    s->changed = true;
-    return e ? e : show(j, tx, &d);
+    return e ? e : changed(j, tx, &d);
 }
 
 static enum err put(struct job *j, struct store_tx *tx)
@@ -125,17 +143,17 @@ static enum err put(struct job *j, struct store_tx *tx)
         return JOB_REFUSE(
             j, 409, "device-pending",
             "the device waits for approval: approve it with `roost device approve`, or delete it");
-    s->changed = !e && was != d.status;
-    if (s->changed)
-        e = audit_push(j->h, tx, j->who, "device.status", s->id, "%s", device_status_name(d.status));
-    return e ? e : show(j, tx, &d);
+    if (e || was == d.status)
+        return e ? e : show(j, tx, &d);
+    e = audit_push(j->h, tx, j->who, "device.status", s->id, "%s", device_status_name(d.status));
+    return e ? e : changed(j, tx, &d);
 }
 
 static void announce(struct job *j)
 {
     struct one_state *s = j->state;
     if (s->changed)
-        identity_announce(j->h, s->id);
+        identity_announce_all(j->h, s->names);
     job_end(j);
 }
 
@@ -143,16 +161,19 @@ static bool one_state(struct job *j)
 {
     struct one_state *s = arena_alloc(&j->a, sizeof *s);
     j->state = s;
-    if (!s)
+    if (s)
+        s->names = arena_alloc(&j->a, sizeof *s->names);
+    if (!s || !s->names)
         return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
     return in_path_device(j, &s->id);
 }
 
 static void start_put(struct job *j)
 {
-    static const char *const names[] = { "status", NULL };
+    static const char *const names[] = { "status", "authentication", "thumbprint", "thumbprint2", NULL };
     struct span status = SPAN_NONE;
-    if (one_state(j) && in_only(j, j->in, names) && in_text(j, j->in, "status", IN_OPTIONAL, 16, &status)) {
+    if (one_state(j) && in_only(j, j->in, names) && in_text(j, j->in, "status", IN_OPTIONAL, 16, &status) &&
+        proof_in(j, &((struct one_state *)j->state)->proof)) {
         struct one_state *s = j->state;
         struct span none = http_field(j->r, "If-None-Match");
         s->must_be_new = span_eq(none, SPAN("*"));
@@ -179,10 +200,11 @@ static enum err get(struct job *j, struct store_tx *tx)
 static enum err drop(struct job *j, struct store_tx *tx)
 {
     struct one_state *s = j->state;
-    enum err e = tx_device_delete(tx, s->id);
+    enum err e = note_names(j, tx); /* before they go with it */
+    if (!e)
+        e = tx_device_delete(tx, s->id);
     if (e == ERR_NOTFOUND)
         return not_found(j, s->id);
-    s->changed = true;
     return e ? e : audit_push(j->h, tx, j->who, "device.delete", s->id, "%s", "");
 }
 
@@ -199,10 +221,9 @@ static enum err approve(struct job *j, struct store_tx *tx)
             return JOB_REFUSE(j, 409, "device-disabled", "the device is disabled: enable it instead");
         return e ? e : show(j, tx, &d);
     }
-    s->changed = true;
     if (!e)
         e = audit_push(j->h, tx, j->who, "device.approve", s->id, "%s", "");
-    return e ? e : show(j, tx, &d);
+    return e ? e : changed(j, tx, &d);
 }
 
 static void start_get(struct job *j)

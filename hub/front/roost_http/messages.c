@@ -133,14 +133,33 @@ static void sent(struct op *op)
     job_end(j);
 }
 
-static void send_it(struct job *j, bool broadcast)
+/* "device/module" of a path that names both. */
+static bool module_in_path(struct job *j, struct span *identity)
+{
+    struct span device, module = j->r->params[1];
+    if (!in_path_device(j, &device) || !in_device_id(j, module))
+        return false;
+    uint8_t *p = arena_alloc(&j->a, device.n + 1 + module.n);
+    struct wr w = { p, p ? device.n + 1 + module.n : 0, 0 };
+    wr_put(&w, device);
+    wr_u8(&w, '/');
+    wr_put(&w, module);
+    *identity = wr_span(&w);
+    return p || job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+}
+
+enum target { TO_DEVICE, TO_MODULE, TO_ALL };
+static void send_it(struct job *j, enum target to)
 {
     struct send *s = arena_alloc(&j->a, sizeof *s);
     if (!s) {
         job_end_err(j, ERR_NOMEM);
         return;
     }
-    if ((broadcast || in_path_device(j, &s->message.device)) && read_message(j, s)) {
+    bool named = to == TO_DEVICE   ? in_path_device(j, &s->message.device)
+                 : to == TO_MODULE ? module_in_path(j, &s->message.device)
+                                   : true;
+    if (named && read_message(j, s)) {
         s->j = j;
         s->send.hub = j->h;
         s->send.message = &s->message;
@@ -154,11 +173,15 @@ static void send_it(struct job *j, bool broadcast)
 
 static void start_message(struct job *j)
 {
-    send_it(j, false);
+    send_it(j, TO_DEVICE);
+}
+static void start_module_message(struct job *j)
+{
+    send_it(j, TO_MODULE);
 }
 static void start_broadcast(struct job *j)
 {
-    send_it(j, true);
+    send_it(j, TO_ALL);
 }
 
 static enum err add_feedback(void *ctx, const struct feedback_row *r)
@@ -207,6 +230,12 @@ static void start_feedback(struct job *j)
 void message_post(struct http_req *r)
 {
     static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_message };
+    job_start(r, &call);
+}
+void module_message_post(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT,
+                                          start_module_message };
     job_start(r, &call);
 }
 void broadcast_post(struct http_req *r)

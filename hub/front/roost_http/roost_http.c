@@ -14,6 +14,7 @@
 #define SWEEP_MS       5000u
 #define SWEEP_SOON_MS  50u
 #define SMALL_BODY_MAX 4096u
+#define PEM_BODY_MAX   65536u
 #define PIECE_MAX      (1024u * 1024u) /* of an upload */
 #define NO_BODY        0u
 
@@ -45,6 +46,14 @@ static const struct http_route routes[] = {
     { HTTP_POST_, "/roost/v1/devices/{}/modules/{}/methods/{}", module_method_post, METHOD_BODY_MAX },
     { HTTP_POST_, "/roost/v1/broadcast", broadcast_post, JOB_JSON_MAX },
     { HTTP_GET_, "/roost/v1/feedback", feedback_list, NO_BODY },
+    { HTTP_GET_, "/roost/v1/devices/{}/modules", modules_list, NO_BODY },
+    { HTTP_PUT_, "/roost/v1/devices/{}/modules/{}", module_put_one, SMALL_BODY_MAX },
+    { HTTP_GET_, "/roost/v1/devices/{}/modules/{}", module_get_one, NO_BODY },
+    { HTTP_DELETE_, "/roost/v1/devices/{}/modules/{}", module_delete_one, NO_BODY },
+    { HTTP_POST_, "/roost/v1/devices/{}/modules/{}/messages", module_message_post, JOB_JSON_MAX },
+    { HTTP_GET_, "/roost/v1/ca", authorities_list, NO_BODY },
+    { HTTP_PUT_, "/roost/v1/ca/{}", authority_put_one, PEM_BODY_MAX },
+    { HTTP_DELETE_, "/roost/v1/ca/{}", authority_delete_one, NO_BODY },
     { HTTP_GET_, "/roost/v1/tokens", tokens_list, NO_BODY },
     { HTTP_POST_, "/roost/v1/tokens", token_post, SMALL_BODY_MAX },
     { HTTP_DELETE_, "/roost/v1/tokens/{}", token_delete, NO_BODY },

@@ -31,4 +31,13 @@ MUST_USE enum err deployment_json(struct job *j, struct store_tx *tx, const stru
                                   json_t **out);
 json_t *release_json(const struct release_row *r);
 
+/* ---- modules.c: what identities prove themselves with, and what a write of one refuses ----------------- */
+
+struct identity_proof;
+/* Members "authentication", "thumbprint", "thumbprint2" of j->in. False: the error is set. */
+bool proof_in(struct job *j, struct identity_proof *out);
+void proof_json(json_t *o, uint8_t auth, struct span thumb1, struct span thumb2);
+/* Sets the error for an enum identity_fault; returns what the run() returns. */
+MUST_USE enum err identity_faulty(struct job *j, enum err e, unsigned fault);
+
 #endif

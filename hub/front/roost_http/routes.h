@@ -9,8 +9,10 @@ struct roost_http;
 http_handler bootstrap_post, checkin_post;                                        /* bootstrap.c, checkin.c */
 http_handler devices_list, device_put, device_get, device_delete, device_approve; /* devices.c */
 http_handler twin_show, twin_patch, twin_replace;                                 /* twins.c */
+http_handler modules_list, module_put_one, module_get_one, module_delete_one;     /* modules.c */
+http_handler authorities_list, authority_put_one, authority_delete_one;           /* authorities.c */
 http_handler tokens_list, token_post, token_delete;                               /* tokens.c */
-http_handler message_post, broadcast_post, feedback_list;                         /* messages.c */
+http_handler message_post, module_message_post, broadcast_post, feedback_list;    /* messages.c */
 http_handler method_post, module_method_post;                                     /* methods.c */
 http_handler telemetry_get;                                                       /* telemetry.c */
 http_handler trust_get, trust_post;                                               /* trust_record.c */

@@ -119,7 +119,7 @@ static void put_keys(struct job *j, json_t *o, const struct device_row *d)
     if (d->key2.n)
         json_put(o, "secondaryKey", json_base64(d->key2));
     identity_connection_string(j->h, d, &w);
-    if (d->key1.n && wr_ok(&w))
+    if ((d->key1.n || d->auth != AUTH_SAS) && wr_ok(&w))
         json_put(o, "connectionString", json_span(wr_span(&w)));
 }
 
@@ -143,6 +143,12 @@ enum err device_json(struct job *j, struct store_tx *tx, const struct device_row
         wr_u32(&w, d->hw_rev);
         json_put(o, "hardware", json_span(wr_span(&w)));
     }
+    if (d->auth != AUTH_SAS)
+        proof_json(o, d->auth, d->thumb1, d->thumb2);
+    if (d->status_reason.n)
+        json_put(o, "statusReason", json_span(d->status_reason));
+    if (d->edge)
+        json_put(o, "edge", json_true());
     json_put(o, "origin", json_span(d->origin));
     json_put(o, "created", json_time(d->created_ms));
     json_put_u64(o, "etag", d->etag);

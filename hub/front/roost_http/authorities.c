@@ -1,0 +1,118 @@
+/* hub/front/roost_http/authorities.c - certificate authorities that vouch for devices: registered, listed,
+ * removed. */
+#include "hub/domain/audit.h"
+#include "hub/domain/authority.h"
+#include "hub/front/roost_http/roost_impl.h"
+#include "hub/front/roost_http/routes.h"
+
+static json_t *authority_json(const struct authority *r)
+{
+    json_t *o = json_object();
+    if (!o)
+        return NULL;
+    json_put(o, "name", json_span(r->name));
+    json_put_str(o, "subject", r->facts.subject);
+    json_put(o, "notBefore", json_time(r->facts.not_before_ms));
+    json_put(o, "notAfter", json_time(r->facts.not_after_ms));
+    json_put(o, "sha256", json_hex(span_of(r->facts.sha256, sizeof r->facts.sha256)));
+    json_put(o, "created", json_time(r->created_ms));
+    json_put_u64(o, "etag", r->etag);
+    return o;
+}
+
+static enum err list(struct job *j, struct store_tx *tx)
+{
+    struct authority *rows;
+    size_t nr;
+    enum err e = authority_list(tx, &j->a, &rows, &nr);
+    if (e)
+        return e;
+    json_t *arr = json_array();
+    j->out = json_object();
+    if (!arr || !j->out) {
+        json_decref(arr);
+        return ERR_NOMEM;
+    }
+    json_put(j->out, "authorities", arr);
+    for (size_t i = 0; !e && i < nr; i++)
+        if (json_array_append_new(arr, authority_json(&rows[i])))
+            e = ERR_NOMEM;
+    return e;
+}
+
+static void start_list(struct job *j)
+{
+    job_read(j, list, NULL);
+}
+
+static enum err put(struct job *j, struct store_tx *tx)
+{
+    struct span name = j->r->params[0];
+    struct authority made;
+    bool fresh;
+    enum err e = authority_put(j->h, tx, &j->a, name, j->r->body, &made, &fresh);
+    if (e == ERR_PROTO)
+        return JOB_REFUSE(j, 400, "bad-certificate",
+                          "the body has to be one certificate in PEM (-----BEGIN CERTIFICATE-----)");
+    if (e == ERR_DENIED)
+        return JOB_REFUSE(j, 400, "not-an-authority",
+                          "the certificate may not sign others: its basic constraints lack CA:TRUE");
+    if (e == ERR_LIMIT)
+        return JOB_REFUSE(j, 409, "too-many-authorities",
+                          "%u authorities are registered, or the certificate is larger than %u bytes",
+                          AUTHORITIES_MAX, CERTIFICATE_DER_MAX);
+    if (!e)
+        e = audit_push(j->h, tx, j->who, "ca.put", name, "%s", made.facts.subject);
+    if (e)
+        return e;
+    j->status = fresh ? 201 : 200;
+    j->out = authority_json(&made);
+    return j->out ? ERR_OK : ERR_NOMEM;
+}
+
+static enum err drop(struct job *j, struct store_tx *tx)
+{
+    struct span name = j->r->params[0];
+    enum err e = authority_delete(tx, name);
+    if (e == ERR_NOTFOUND)
+        return JOB_REFUSE(j, 404, "authority-not-found",
+                          "there is no authority of that name: `roost ca list` shows the ones there are");
+    return e ? e : audit_push(j->h, tx, j->who, "ca.delete", name, "%s", "");
+}
+
+static void announce(struct job *j)
+{
+    authority_announce(j->h);
+    job_end(j);
+}
+
+static void start_put(struct job *j)
+{
+    if (!authority_name_ok(j->r->params[0]))
+        (void)job_fail(j, 400, "bad-name", "a name has 1 to %u characters of a device id",
+                       AUTHORITY_NAME_MAX);
+    if (j->code)
+        job_end(j);
+    else
+        job_write(j, put, announce);
+}
+static void start_delete(struct job *j)
+{
+    job_write(j, drop, announce);
+}
+
+void authorities_list(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
+    job_start(r, &call);
+}
+void authority_put_one(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
+    job_start(r, &call);
+}
+void authority_delete_one(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
+    job_start(r, &call);
+}
