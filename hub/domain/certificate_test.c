@@ -2,6 +2,7 @@
  * who may prove itself with what, against the real store. */
 #include "hub/domain/certificate.h"
 #include "hub/domain/identity_write.h"
+#include "tests/fake/certificate_fixture.h"
 #include "tests/fake/hub_fixture.h"
 
 #include <setjmp.h>
@@ -9,61 +10,8 @@
 #include <stddef.h>
 
 #include <cmocka.h>
-#include <openssl/ec.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
 
 static struct fixture fx;
-
-/* ---- certificates made here -------------------------------------------------------------------------- */
-
-struct made {
-    X509 *x;
-    EVP_PKEY *key;
-    uint8_t der[2048];
-    size_t len;
-};
-
-#define DAY 86400L
-
-/* by: NULL signs itself. from and to: seconds from now. cn2: a second common name, or NULL. */
-static void make_named(struct made *m, const char *cn, const char *cn2, const struct made *by, bool ca,
-                       long from, long to)
-{
-    static long serial = 1;
-    X509 *x = X509_new();
-    EVP_PKEY *key = EVP_EC_gen("P-256");
-    X509_NAME *name = X509_get_subject_name(x);
-    X509_set_version(x, 2);
-    ASN1_INTEGER_set(X509_get_serialNumber(x), serial++);
-    X509_gmtime_adj(X509_getm_notBefore(x), from);
-    X509_gmtime_adj(X509_getm_notAfter(x), to);
-    if (cn)
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const uint8_t *)cn, -1, -1, 0);
-    if (cn2)
-        X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (const uint8_t *)cn2, -1, -1, 0);
-    X509_set_issuer_name(x, by ? X509_get_subject_name(by->x) : name);
-    X509_set_pubkey(x, key);
-    if (ca) {
-        X509_EXTENSION *e = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE");
-        X509_add_ext(x, e, -1);
-        X509_EXTENSION_free(e);
-    }
-    assert_true(X509_sign(x, by ? by->key : key, EVP_sha256()) > 0);
-    uint8_t *p = m->der;
-    m->x = x;
-    m->key = key;
-    m->len = (size_t)i2d_X509(x, &p);
-}
-static void make(struct made *m, const char *cn, const struct made *by, bool ca)
-{
-    make_named(m, cn, NULL, by, ca, -DAY, 365 * DAY);
-}
-static struct span der(const struct made *m)
-{
-    return span_of(m->der, m->len);
-}
 
 static struct made root, middle, other, leaf, deep, self, late, early;
 
@@ -84,10 +32,8 @@ static int free_all(void **state)
 {
     struct made *const all[] = { &root, &middle, &other, &leaf, &deep, &self, &late, &early };
     (void)state;
-    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
-        X509_free(all[i]->x);
-        EVP_PKEY_free(all[i]->key);
-    }
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        made_free(all[i]);
     return 0;
 }
 
@@ -134,15 +80,13 @@ static void test_chains(void **state)
     struct made made_by_leaf;
     make(&made_by_leaf, "c2", &leaf, false);
     assert_int_equal(verdict(&root, der(&made_by_leaf), der(&leaf), "c2"), CERTIFICATE_UNTRUSTED);
-    X509_free(made_by_leaf.x);
-    EVP_PKEY_free(made_by_leaf.key);
+    made_free(&made_by_leaf);
     /* two names are no name */
     struct made two;
     make_named(&two, "c1", "c2", &root, false, -DAY, DAY);
     assert_int_equal(verdict(&root, der(&two), SPAN_NONE, "c1"), CERTIFICATE_NAME);
     assert_int_equal(verdict(&root, der(&two), SPAN_NONE, "c2"), CERTIFICATE_NAME);
-    X509_free(two.x);
-    EVP_PKEY_free(two.key);
+    made_free(&two);
     while (far.len <= CERTIFICATE_CHAIN_MAX)
         wr_put(&far, der(&middle));
     assert_int_equal(verdict(&root, der(&deep), wr_span(&far), "c1"), CERTIFICATE_BAD);
@@ -167,7 +111,6 @@ static void test_facts_and_pem(void **state)
 {
     struct certificate_facts f;
     uint8_t out[2048];
-    char *text = NULL;
     size_t n = 0;
     (void)state;
     assert_int_equal(certificate_facts(der(&root), &f), ERR_OK);
@@ -177,18 +120,14 @@ static void test_facts_and_pem(void **state)
     assert_true(certificate_has_thumbprint(der(&root), span_of(f.sha256, 32)));
     assert_int_equal(certificate_facts(der(&leaf), &f), ERR_OK);
     assert_false(f.is_ca);
-    BIO *b = BIO_new(BIO_s_mem());
-    BIO_puts(b, "some words before\n");
-    PEM_write_bio_X509(b, root.x);
-    struct span pem = { 0 };
-    pem.n = (size_t)BIO_get_mem_data(b, &text);
-    pem.p = (const uint8_t *)text;
+    char text[4096] = "some words before\n";
+    struct span pem = made_pem(&root, text + strlen(text), sizeof text - 20);
+    pem = span_of(text, strlen("some words before\n") + pem.n);
     assert_int_equal(certificate_from_pem(pem, out, sizeof out, &n), ERR_OK);
     assert_true(span_eq(span_of(out, n), der(&root)));
     assert_int_equal(certificate_from_pem(pem, out, 100, &n), ERR_LIMIT);
     assert_int_equal(certificate_from_pem(span_of(pem.p, pem.n - 40), out, sizeof out, &n), ERR_PROTO);
     assert_int_equal(certificate_from_pem(SPAN(""), out, sizeof out, &n), ERR_PROTO);
-    BIO_free(b);
 }
 
 /* ---- who may sign in with what ----------------------------------------------------------------------- */
@@ -323,8 +262,7 @@ static void test_authorities(void **state)
     struct made named;
     make(&named, "d1/ca", &root, false);
     assert_int_equal(sign_in("d1", "ca", SPAN_NONE, der(&named), SPAN_NONE), ACCESS_OK);
-    X509_free(named.x);
-    EVP_PKEY_free(named.key);
+    made_free(&named);
     assert_int_equal(fixture_tx(&fx, drop_authority, NULL), ERR_OK);
     access_forget_authorities(fx.hub.access);
     assert_int_equal(by_cert("c1", &leaf), ACCESS_CERTIFICATE);
