@@ -6,16 +6,15 @@
 
 #include <math.h>
 
-#define FEW 5000u /* rows: fetched and sorted by seq for every page */
+#define FEW        5000u /* rows: fetched and sorted by seq for every page */
+#define CANDIDATES 16u   /* looked at; a condition with more loses nothing but time */
 
 struct plan {
     struct hub *h;
     struct arena *a;
-    struct store_tx *tx;
     bool modules;
-    const struct twin_pick *best;
-    size_t best_nr;
-    const struct twin_pick *ordered; /* one value of an index, whose rows come in order of seq */
+    const struct twin_pick *pick[CANDIDATES];
+    size_t nr;
 };
 
 static bool same_value(const struct twin_value *x, const struct twin_value *y)
@@ -24,20 +23,21 @@ static bool same_value(const struct twin_value *x, const struct twin_value *y)
            (x->kind == TWIN_VALUE_TEXT ? span_eq(x->text, y->text) : x->number == y->number);
 }
 
+/* One value of an index: its rows come in order of seq, however many there are. */
+static bool is_in_order(const struct twin_pick *pick)
+{
+    return !pick->one_of_nr && same_value(&pick->low, &pick->high);
+}
+
 static enum err consider(struct plan *p, const struct twin_pick *pick)
 {
-    size_t nr;
+    if (p->nr == CANDIDATES)
+        return ERR_OK;
     struct twin_pick *kept = arena_alloc(p->a, sizeof *kept);
-    enum err e = kept ? tx_twin_pick_count(p->tx, p->modules, pick, FEW + 1, &nr) : ERR_NOMEM;
-    if (e)
-        return e;
+    if (!kept)
+        return ERR_NOMEM;
     *kept = *pick;
-    if (nr <= FEW && (!p->best || nr < p->best_nr)) {
-        p->best = kept;
-        p->best_nr = nr;
-    }
-    if (!p->ordered && pick->path.n && !pick->one_of_nr && same_value(&pick->low, &pick->high))
-        p->ordered = kept;
+    p->pick[p->nr++] = kept;
     return ERR_OK;
 }
 
@@ -210,12 +210,33 @@ static enum err on_part(struct plan *p, const struct query_node *n)
     }
 }
 
+/* The one that finds the fewest rows; of those that find many, one whose rows come in order. */
+static enum err choose(const struct plan *p, struct store_tx *tx, const struct twin_pick **out)
+{
+    const struct twin_pick *best = NULL;
+    size_t best_nr = FEW + 1;
+    if (p->nr == 1 && is_in_order(p->pick[0])) {
+        *out = p->pick[0]; /* nothing to weigh */
+        return ERR_OK;
+    }
+    for (size_t i = 0; i < p->nr; i++) {
+        size_t nr;
+        enum err e = tx_twin_pick_count(tx, p->modules, p->pick[i], best_nr, &nr);
+        if (e)
+            return e;
+        if (nr < best_nr || (!best && is_in_order(p->pick[i]))) {
+            best = p->pick[i];
+            best_nr = nr;
+        }
+    }
+    *out = best;
+    return ERR_OK;
+}
+
 enum err query_plan(struct hub *h, struct arena *a, struct store_tx *tx, const struct query *q,
                     const struct twin_pick **out)
 {
-    struct plan p = { .h = h, .a = a, .tx = tx, .modules = q->from == QUERY_MODULES };
+    struct plan p = { .h = h, .a = a, .modules = q->from == QUERY_MODULES };
     enum err e = q->where && q->from != QUERY_JOBS ? on_part(&p, q->where) : ERR_OK;
-    if (!e)
-        *out = p.best ? p.best : p.ordered;
-    return e;
+    return e ? e : choose(&p, tx, out);
 }

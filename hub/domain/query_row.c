@@ -64,18 +64,45 @@ static void put_text(struct span s, struct query_value *out)
     *out = (struct query_value){ .kind = QUERY_STRING, .s = s };
 }
 
-/* Of the identity; false: it is none of these. */
-static bool from_facts(struct query_twin *t, const struct query_path *p, struct query_value *out)
+static void put_time(uint64_t wall_ms, struct wr *mem, struct query_value *out)
 {
-    if (p->nr != 1 || (p->field != QUERY_STATUS && p->field != QUERY_CONNECTION_STATE))
+    const size_t from = mem->len;
+    twin_time_write(mem, wall_ms);
+    if (wr_ok(mem)) /* less its quotes */
+        put_text(span_of(mem->p + from + 1, mem->len - from - 2), out);
+}
+
+/* The same as in the document, by one look at the store: what conditions ask of every row. False: it is none
+ * of these. */
+static bool from_identity(struct query_twin *t, const struct query_path *p, struct wr *mem,
+                          struct query_value *out)
+{
+    struct device_row d;
+    struct report_row r = { .connected = false };
+    enum err e;
+    if (p->nr != 1)
         return false;
-    enum err e = need_facts(t);
+    switch (p->field) {
+    case QUERY_STATUS:
+        e = tx_device_get(t->tx, twin_view_text(t->view, TWIN_COL_DEVICE), &d);
+        if (!e)
+            put_text(d.status == DEVICE_ENABLED ? SPAN("enabled") : SPAN("disabled"), out);
+        break;
+    case QUERY_CONNECTION_STATE:
+    case QUERY_LAST_ACTIVITY_TIME:
+        e = tx_report_get(t->tx, twin_view_text(t->view, TWIN_COL_ID), &r);
+        if (e == ERR_NOTFOUND)
+            e = ERR_OK;
+        if (!e && p->field == QUERY_CONNECTION_STATE)
+            put_text(r.connected ? SPAN("Connected") : SPAN("Disconnected"), out);
+        else if (!e)
+            put_time(r.activity_ms, mem, out);
+        break;
+    default:
+        return false;
+    }
     if (e)
         t->e = e;
-    else if (p->field == QUERY_STATUS)
-        put_text(t->facts->enabled ? SPAN("enabled") : SPAN("disabled"), out);
-    else
-        put_text(t->facts->connected ? SPAN("Connected") : SPAN("Disconnected"), out);
     return true;
 }
 
@@ -107,7 +134,7 @@ void query_twin_get(struct query_row *row, const struct query_path *p, struct wr
     } else if (section(p, &col)) {
         query_json_get(twin_view_text(t->view, col), p->step + p->field_steps, (size_t)p->nr - p->field_steps,
                        nocase, mem, out);
-    } else if (p->field != QUERY_OTHER && !from_facts(t, p, out)) {
+    } else if (p->field != QUERY_OTHER && !from_identity(t, p, mem, out)) {
         enum err e = query_twin_document(t, &text);
         if (e)
             t->e = e;

@@ -230,6 +230,37 @@ static void a_document_is_the_twin_as_it_is_shown(void **state)
     json_decref(p.rows);
 }
 
+/* Attributes that are looked up by themselves, and the same ones in the document. */
+static void attributes_agree_with_the_document(void **state)
+{
+    (void)state;
+    static const char *const collections[] = { "devices", "devices.modules" };
+    static const char *const names[] = { "deviceId",         "moduleId", "status", "connectionState",
+                                         "lastActivityTime", "tags",     "modelId" };
+    for (size_t c = 0; c < 2; c++) {
+        char text[160];
+        struct page whole, parts;
+        size_t i;
+        json_t *row;
+        snprintf(text, sizeof text, "SELECT * FROM %s", collections[c]);
+        assert_int_equal(run_page(text, "", 0, &whole), ERR_OK);
+        snprintf(
+            text, sizeof text,
+            "SELECT deviceId, moduleId, status, connectionState, lastActivityTime, tags, modelId FROM %s",
+            collections[c]);
+        assert_int_equal(run_page(text, "", 0, &parts), ERR_OK);
+        assert_int_equal(json_array_size(whole.rows), json_array_size(parts.rows));
+        json_array_foreach(parts.rows, i, row) for (size_t n = 0; n < sizeof names / sizeof names[0]; n++)
+        {
+            const json_t *x = json_object_get(row, names[n]);
+            const json_t *y = json_object_get(json_array_get(whole.rows, i), names[n]);
+            assert_true(x == y || json_equal(x, y)); /* both NULL: it has none */
+        }
+        json_decref(whole.rows);
+        json_decref(parts.rows);
+    }
+}
+
 static void a_continuation_belongs_to_its_query(void **state)
 {
     (void)state;
@@ -506,6 +537,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_44_queries_hold_with_pages_of_any_size, setup, teardown),
         cmocka_unit_test_setup_teardown(a_document_is_the_twin_as_it_is_shown, setup, teardown),
+        cmocka_unit_test_setup_teardown(attributes_agree_with_the_document, setup, teardown),
         cmocka_unit_test_setup_teardown(a_continuation_belongs_to_its_query, setup, teardown),
         cmocka_unit_test_setup_teardown(top_counts_over_all_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(aggregates_of_nothing, setup, teardown),
