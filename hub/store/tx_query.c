@@ -1,5 +1,7 @@
 /* hub/store/tx_query.c - walks over twins for queries. The texts of these statements are put together from
- * fixed pieces and from the paths of indexes, which are checked letter by letter; values are always bound. */
+ * fixed pieces and from the paths of indexes, which are checked letter by letter; values are always bound.
+ * What is SQLite's own here, and another database would spell in its way: json_extract, INDEXED BY,
+ * sqlite_schema. */
 #include "base/log.h"
 #include "hub/store/store_backend.h"
 

@@ -5,6 +5,7 @@
 #include "tests/fake/http_fake.h"
 #include "tests/fake/hub_fixture.h"
 
+#include "hub/front/http/query_step.h"
 #include "hub/front/roost_http/roost_http.h"
 #include "hub/front/roost_http/routes.h"
 #include "hub/loop/pool.h"
@@ -93,6 +94,7 @@ static const struct {
       "\"sha256\":\"0000000000000000000000000000000000000000000000000000000000000000\",\"chunkCode\":12,"
       "\"fanOut\":32}",
       422, "root", "chunkCode" },
+    { query_post, "", "{\"query\":\"SELECT deviceId FROM devices\",\"limit\":5}", 200, "query", "limit" },
     { campaign_post, "",
       "{\"releases\":[\"0000000000000000000000000000000000000000000000000000000000000000\"],\"all\":true}",
       422, "releases", "all" },
@@ -105,6 +107,23 @@ static void test_whole_bodies(void **state)
     for (size_t i = 0; i < ROWS; i++)
         if (ask(rows[i].handler, span_str(rows[i].body), rows[i].param) != rows[i].status)
             fail_msg("%s: %u %s %s", rows[i].body, answer.status, answer.code, answer.body);
+}
+
+static void test_queries_at_a_time(void **state)
+{
+    static const char *const bodies[] = { "{\"query\":\"SELECT * FROM devices\"}", "{\"query\":\"SELECT\"}",
+                                          "{\"query\":\"SELECT * FROM devices\",\"next\":\"x\"}" };
+    (void)state;
+    fx.hub.queries_running = QUERY_RUNNING_MAX;
+    assert_int_equal(ask(query_post, span_str(bodies[0]), ""), 429);
+    assert_string_equal(answer.code, "too-many-queries");
+    assert_int_equal(fx.hub.queries_running, QUERY_RUNNING_MAX);
+    fx.hub.queries_running = QUERY_RUNNING_MAX - 1;
+    for (size_t i = 0; i < 3; i++) { /* whatever comes of it, its place is free again */
+        assert_int_equal(ask(query_post, span_str(bodies[i]), ""), i ? 400 : 200);
+        assert_int_equal(fx.hub.queries_running, QUERY_RUNNING_MAX - 1);
+    }
+    fx.hub.queries_running = 0;
 }
 
 static void test_every_cut_is_refused(void **state)
@@ -273,6 +292,7 @@ static void test_lists_have_caps(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        T(test_queries_at_a_time),
         T(test_whole_bodies),
         T(test_every_cut_is_refused),
         T(test_a_refusal_does_not_tell_who_is_there),
