@@ -262,6 +262,7 @@ test('[http 62] [http 63] [http 64] [http 65] what may be in a twin', async () =
   await must('PUT', d.id, { properties: { desired: { ...full, $version: 9, $metadata: { more: 'x'.repeat(4000) } } } });
   await refusedWith(400, 'ArgumentInvalid', ask('PATCH', d.id, { properties: { desired: { k8: 1 } } }), /properties\.desired.*32768/);
   await refusedWith(400, 'IotHubFormatError', ask('PATCH', d.id, '{"tags":'));
+  assert.equal((await ask('PATCH', d.id, ' '.repeat(1024 * 1024 + 1))).status, 413);
 });
 
 test('[http 66] a whole twin may be sent back', async () => {

@@ -227,6 +227,26 @@ static void test_the_suback_goes_first(void **state)
     expect_publish(c, "$iothub/twin/PATCH/properties/desired/?$version=2", "{\"a\":1,\"$version\":2}");
 }
 
+/* So many notifications wait for a SUBACK; then the connection goes, and the device reads its twin anew. */
+static void test_notifications_do_not_pile_up(void **state)
+{
+    uint8_t bytes[64];
+    (void)state;
+    struct conn *c = online("d1");
+    say_subscribe(c, 77, FILTER_DESIRED, 0);
+    UNTIL(session_of(c)->subs_nr);
+    for (uint64_t version = 2; version < 2 + MQTT_NOTES_WAITING_MAX; version++) {
+        struct wr w = { bytes, sizeof bytes, 0 };
+        wr_le64(&w, version);
+        wr_str(&w, "{}");
+        assert_false(conn_is_closing(c));
+        assert_true(session_twin_note(c, &(struct bus_message){ .kind = BUS_TWIN, .bytes = wr_span(&w) }));
+        assert_int_equal(c->out_len, 0);
+    }
+    assert_true(conn_is_closing(c));
+    expect_closed(c, CONN_CLOSE_LIMIT);
+}
+
 /* ---- the order of reads and notifications ----------------------------------------------------------- */
 
 /* A read that took its snapshot before a change, and comes home after its notification, is read again. */
@@ -308,6 +328,7 @@ int main(void)
         T(test_nobody_listens),
         T(test_being_told),
         T(test_the_suback_goes_first),
+        T(test_notifications_do_not_pile_up),
         T(test_a_read_is_never_older_than_what_was_told),
         T(test_a_model_is_remembered),
     };
