@@ -6,7 +6,7 @@ import https from 'node:https';
 import { after, before, test } from 'node:test';
 import iothub from 'azure-iothub';
 import { NAME, closeHub, openHub, parseConnectionString, policyKey, run, sasToken, sendC2d, tempDir, waitFor } from './lib/hub.mjs';
-import { connected } from './lib/raw.mjs';
+import { Raw, connected } from './lib/raw.mjs';
 
 const VERSION = 'api-version=2021-04-12';
 const SPECIAL = "-:.+%_#*?!(),=@$'";
@@ -389,6 +389,33 @@ test('a device that is connected is shown so, and is let go when it is disabled 
     if (end === 'disabled')
       await waitFor('the end to be shown', async () => (await ask('GET', path(d))).json.connectionState === 'Disconnected');
   }
+});
+
+test('over MQTT too, whoever fails again and again is told to wait, and nobody else', async () => {
+  const d = await create(), other = await create();
+  const bad = { password: sasToken(`${NAME}/devices/${d.deviceId}`, keyOf(other)) };
+  let code = 5;
+  for (let i = 0; i < 80 && code === 5; i++) {
+    const c = await Raw.tls(hub);
+    code = (await c.hello({ id: d.deviceId, key: keyOf(d) }, bad)).returnCode;
+    await c.end;
+  }
+  assert.equal(code, 3);
+  await (await connected(hub, { id: other.deviceId, key: keyOf(other) })).disconnect();
+});
+
+test('after a crash nobody is shown as connected who is not', async () => {
+  const d = await create();
+  const c = await connected(hub, { id: d.deviceId, key: keyOf(d) });
+  await waitFor('the connection to be shown', async () => (await ask('GET', path(d))).json.connectionState === 'Connected');
+  const { lastActivityTime } = (await ask('GET', path(d))).json;
+  await hub.stop('SIGKILL');
+  await c.end;
+  await hub.start();
+  const { json } = await ask('GET', path(d));
+  assert.equal(json.connectionState, 'Disconnected');
+  assert.equal(json.lastActivityTime, lastActivityTime);
+  assert.equal((await ask('GET', '/statistics/service')).json.connectedDeviceCount, 0);
 });
 
 // ---- modules, bulk, statistics --------------------------------------------------------------------------------

@@ -4,6 +4,8 @@
 #include "base/text.h"
 #include "core/bag/bag.h"
 #include "core/topic/username.h"
+#include "hub/domain/rate.h"
+#include "hub/domain/refusals.h"
 #include "hub/domain/twin.h"
 #include "hub/front/mqtt/session.h"
 
@@ -48,6 +50,29 @@ static void refuse(struct conn *c, struct span client_id, const char *why)
                  (const char *)client_id.p, conn_peer(c, peer), why);
     connack(c, false, MQTT_CONNACK_REFUSED);
     conn_close(c, CONN_CLOSE_AUTH);
+}
+
+/* Its source has failed too often: not even looked at. True: answered and closed. */
+static bool has_to_wait(struct conn *c, struct span client_id)
+{
+    char peer[64], source[RATE_SOURCE_MAX];
+    struct refusals *r = session_hub(c)->refusals;
+    uint64_t now = worker_now_ms(conn_worker(c));
+    if (!r || !refusals_are_recent(r, now) ||
+        !refusals_wait_s(r, rate_source(span_str(conn_peer(c, peer)), source), client_id, now))
+        return false;
+    METRIC_ADD(session_hub(c), mqtt_refused_total, 1);
+    connack(c, false, MQTT_CONNACK_UNAVAILABLE); /* "try again later", unlike a refusal */
+    conn_close(c, CONN_CLOSE_AUTH);
+    return true;
+}
+
+static void note_refusal(struct conn *c, struct span client_id, enum access_why why)
+{
+    char peer[64], source[RATE_SOURCE_MAX];
+    if (session_hub(c)->refusals)
+        refusals_note(session_hub(c)->refusals, "mqtt", rate_source(span_str(conn_peer(c, peer)), source),
+                      client_id, access_why_name(why), worker_now_ms(conn_worker(c)));
 }
 
 static void unavailable(struct conn *c, struct login *l, enum err e)
@@ -217,6 +242,7 @@ static void checked(struct op *op)
     if (!c) {
         login_free(l);
     } else if (op->err == ERR_DENIED) {
+        note_refusal(c, l->connect.client_id, l->check.why);
         refuse(c, l->connect.client_id, access_why_name(l->check.why));
         login_free(l);
     } else if (op->err) {
@@ -283,6 +309,8 @@ void session_login(struct conn *c, const struct mqtt_packet *p)
         refuse(c, m.client_id, m.has_username ? "names" : "no-user-name");
         return;
     }
+    if (has_to_wait(c, m.client_id))
+        return;
     struct span leaf = SPAN_NONE, chain = SPAN_NONE;
     if (!m.password.n && conn_peer_certificate(c, &leaf) && !conn_peer_chain(c, &chain))
         chain = SPAN_NONE;
