@@ -156,6 +156,9 @@ test('[mqtt 47] [mqtt 48] a certificate by its thumbprint', async () => {
   const made = await register('thumbs', { authentication: 'selfSigned', thumbprint: one.sha1, thumbprint2: two.sha256.toLowerCase() });
   assert.equal(made.connectionString, `HostName=${NAME};DeviceId=thumbs;x509=true`);
   assert.equal(made.primaryKey, undefined);
+  const again = await hub.request('PUT', '/roost/v1/devices/thumbs', { body: { authentication: 'certificateAuthority' } });
+  assert.deepEqual([again.status, again.json.error.code], [409, 'authentication-differs']);
+  assert.equal((await hub.request('PUT', '/roost/v1/devices/thumbs', { body: { thumbprint: one.sha1, thumbprint2: two.sha256.toLowerCase() } })).status, 200);
   const { c, code: first } = await signIn({ id: 'thumbs' }, one);
   assert.equal(first, 0);
   await c.publish('devices/thumbs/messages/events/', 'x');

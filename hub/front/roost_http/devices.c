@@ -135,6 +135,9 @@ static enum err put(struct job *j, struct store_tx *tx)
     if (s->must_be_new)
         return JOB_REFUSE(j, 409, "device-exists", "there is a device \"%.*s\" already", (int)s->id.n,
                           (const char *)s->id.p);
+    e = proof_same(j, &s->proof, d.auth, d.thumb1, d.thumb2);
+    if (e)
+        return e;
     if (!s->has_status)
         return show(j, tx, &d);
     uint8_t was = d.status;

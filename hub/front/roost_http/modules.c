@@ -24,6 +24,18 @@ bool proof_in(struct job *j, struct identity_proof *out)
     return true;
 }
 
+enum err proof_same(struct job *j, const struct identity_proof *p, uint8_t auth, struct span thumb1,
+                    struct span thumb2)
+{
+    bool asked = p->has_kind || p->thumb1.n || p->thumb2.n;
+    uint8_t kind = p->has_kind ? p->kind : AUTH_SELF_SIGNED;
+    if (!asked || (kind == auth && span_eq(p->thumb1, thumb1) && span_eq(p->thumb2, thumb2)))
+        return ERR_OK;
+    return JOB_REFUSE(j, 409, "authentication-differs",
+                      "it is there already and proves itself another way: delete it first, or write it whole "
+                      "through the Azure-compatible interface");
+}
+
 void proof_json(json_t *o, uint8_t auth, struct span thumb1, struct span thumb2)
 {
     json_put_str(o, "authentication", identity_auth_name(auth));
@@ -137,7 +149,10 @@ static enum err put(struct job *j, struct store_tx *tx)
         j->status = 200;
         if (s->must_be_new)
             return JOB_REFUSE(j, 409, "module-exists", "%s", identity_fault_text(fault));
-        return get(j, tx);
+        e = module_get(tx, &j->a, s->spec.device, s->spec.id, &m, &fault);
+        if (!e)
+            e = proof_same(j, &s->spec.proof, m.auth, m.thumb1, m.thumb2);
+        return e ? e : module_json(j, tx, &m, &j->out);
     }
     if (e)
         return identity_faulty(j, e, fault);

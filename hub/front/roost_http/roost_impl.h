@@ -36,6 +36,9 @@ json_t *release_json(const struct release_row *r);
 struct identity_proof;
 /* Members "authentication", "thumbprint", "thumbprint2" of j->in. False: the error is set. */
 bool proof_in(struct job *j, struct identity_proof *out);
+/* In a run(), of an identity that is there already: a proof that was asked for and differs is refused. */
+MUST_USE enum err proof_same(struct job *j, const struct identity_proof *p, uint8_t auth, struct span thumb1,
+                             struct span thumb2);
 void proof_json(json_t *o, uint8_t auth, struct span thumb1, struct span thumb2);
 /* Sets the error for an enum identity_fault; returns what the run() returns. */
 MUST_USE enum err identity_faulty(struct job *j, enum err e, unsigned fault);
