@@ -201,6 +201,7 @@ static void set_hub(struct daemon *d)
                                          .sas_grace_s = (uint32_t)c->access.grace_s,
                                          .failures_per_minute = (uint32_t)c->access.failures_per_minute,
                                          .failures_per_source = (uint32_t)c->access.failures_per_source,
+                                         .failures_count_loopback = c->limits.count_loopback,
                                          .message_max = (uint32_t)c->messages.telemetry_bytes,
                                          .bootstrap_open = c->bootstrap.open,
                                          .bootstrap_rate = (uint32_t)c->bootstrap.rate_per_minute,

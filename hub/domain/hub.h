@@ -17,10 +17,11 @@ struct hub_settings {
     bool c2d_clean_discards; /* a clean MQTT session drops what was queued before it */
     uint32_t sas_skew_s, sas_grace_s;
     uint32_t failures_per_minute, failures_per_source; /* hub/domain/refusals.h */
-    uint32_t message_max;                              /* D2C bytes */
-    uint32_t methods_in_flight;                        /* direct methods under way to one connection */
-    bool method_null_empty; /* a call without a payload is sent as zero bytes, not as null */
-    bool bootstrap_open;    /* blank devices without a token may ask (and wait for approval) */
+    bool failures_count_loopback; /* the second one also for sources on this machine: no proxy is one */
+    uint32_t message_max;         /* D2C bytes */
+    uint32_t methods_in_flight;   /* direct methods under way to one connection */
+    bool method_null_empty;       /* a call without a payload is sent as zero bytes, not as null */
+    bool bootstrap_open;          /* blank devices without a token may ask (and wait for approval) */
     uint32_t bootstrap_rate, bootstrap_burst; /* per source: requests a minute, burst */
     uint32_t pending_retry_s;
     uint32_t ticket_ttl_s;

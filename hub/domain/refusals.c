@@ -67,6 +67,13 @@ static struct span named_key(const struct refusals *r, struct span source, struc
     return span_of(buf, n > 0 ? (size_t)n : 0);
 }
 
+/* Everybody behind a proxy on this machine comes from here: a limit in all would be one for the fleet. */
+static bool is_crowd(const struct refusals *r, struct span source)
+{
+    return !r->hub->settings.failures_count_loopback &&
+           (span_starts(source, SPAN("127.")) || span_eq(source, SPAN("0000:0000:0000:0000::/64")));
+}
+
 bool refusals_are_recent(const struct refusals *r, uint64_t now_ms)
 {
     uint64_t last = atomic_load_explicit(&r->last_ms, memory_order_relaxed);
@@ -78,7 +85,9 @@ uint32_t refusals_wait_s(struct refusals *r, struct span source, struct span nam
     char buf[RATE_SOURCE_MAX];
     if (!source.n || !refusals_are_recent(r, now_ms))
         return 0;
-    struct rate_verdict v = rate_look(r->sources, source, now_ms);
+    struct rate_verdict v = { .allowed = true };
+    if (!is_crowd(r, source))
+        v = rate_look(r->sources, source, now_ms);
     if (v.allowed && name.n)
         v = rate_look(r->named, named_key(r, source, name, buf), now_ms);
     if (v.allowed)
@@ -150,7 +159,7 @@ void refusals_note(struct refusals *r, const char *front, struct span source, st
     if (!source.n)
         return;
     atomic_store_explicit(&r->last_ms, now_ms ? now_ms : 1, memory_order_relaxed);
-    bool limited = took_the_last(r->sources, source, now_ms);
+    bool limited = !is_crowd(r, source) && took_the_last(r->sources, source, now_ms);
     if (name.n)
         limited |= took_the_last(r->named, named_key(r, source, name, buf), now_ms);
     if (rate_take(limited ? r->limits : r->audits, source, now_ms).allowed &&

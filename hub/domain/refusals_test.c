@@ -63,6 +63,27 @@ static void many_names_of_one_source_are_one_source(void **state)
     assert_int_equal(refusals_wait_s(refusals, SPAN("192.0.2.9"), SPAN("new"), 5), 0);
 }
 
+static void behind_a_proxy_only_names_are_counted(void **state)
+{
+    static const char *const sources[] = { "127.0.0.1", "0000:0000:0000:0000::/64" };
+    char name[16];
+    (void)state;
+    for (size_t s = 0; s < 2; s++) {
+        struct span source = span_str(sources[s]);
+        for (int i = 0; i < 100; i++) {
+            snprintf(name, sizeof name, "n%d", i % 10);
+            refusals_note(refusals, "http", source, span_str(name), "signature", 5);
+        }
+        assert_int_equal(refusals_wait_s(refusals, source, SPAN("good"), 5), 0);
+        assert_int_not_equal(refusals_wait_s(refusals, source, SPAN("n1"), 5), 0);
+        fx.hub.settings.failures_count_loopback = true;
+        for (int i = 0; i < 30; i++)
+            refusals_note(refusals, "http", source, SPAN_NONE, "no-token", 5);
+        assert_int_not_equal(refusals_wait_s(refusals, source, SPAN("good"), 5), 0);
+        fx.hub.settings.failures_count_loopback = false;
+    }
+}
+
 struct seen {
     size_t refused, limited;
     bool forged;
@@ -120,6 +141,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(who_fails_too_often_waits),
         T(many_names_of_one_source_are_one_source),
+        T(behind_a_proxy_only_names_are_counted),
         T(a_flood_makes_few_lines),
         T(zero_is_no_limit),
     };
