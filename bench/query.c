@@ -311,6 +311,7 @@ int main(int argc, char **argv)
     bench_walk("group_s", "SELECT tags.group, COUNT() AS n, AVG(properties.reported.battery) AS b FROM "
                           "devices GROUP BY tags.group");
     bench_walk("status_s", "SELECT COUNT() AS n FROM devices WHERE status = 'enabled'");
+    bench_walk("connected_s", "SELECT COUNT() AS n FROM devices WHERE connectionState = 'Disconnected'");
     bench_points("point", "a single twin, nothing else running", 0);
     bench_points("point_1", "a single twin beside one walk", 1);
     bench_points("point_4", "a single twin beside four walks", 4);

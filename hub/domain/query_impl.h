@@ -9,6 +9,9 @@
 MUST_USE enum err query_plan(struct hub *h, struct arena *a, struct store_tx *tx, const struct query *q,
                              const struct twin_pick **out);
 
+/* What of other tables its paths ask for: enum twin_with bits. */
+unsigned query_with(const struct query *q);
+
 /* query_row.c: a twin as a row. Columns are read when a path asks for them; what is not a column comes out of
  * the document, which is made once a row. */
 struct query_twin {

@@ -233,6 +233,27 @@ static enum err choose(const struct plan *p, struct store_tx *tx, const struct t
     return ERR_OK;
 }
 
+static bool note_with(void *ctx, const struct query_path *p)
+{
+    unsigned *with = ctx;
+    if (p->root == QUERY_ROW && p->nr == 1 && p->field == QUERY_STATUS)
+        *with |= TWIN_WITH_STATUS;
+    if (p->root == QUERY_ROW && p->nr == 1 &&
+        (p->field == QUERY_CONNECTION_STATE || p->field == QUERY_LAST_ACTIVITY_TIME))
+        *with |= TWIN_WITH_CONNECTION;
+    return true;
+}
+
+unsigned query_with(const struct query *q)
+{
+    unsigned with = 0;
+    (void)query_each_path(q->where, note_with, &with);
+    (void)query_each_path(q->group, note_with, &with);
+    for (size_t i = 0; i < q->items_nr; i++)
+        (void)query_each_path(q->items[i].path, note_with, &with);
+    return with;
+}
+
 enum err query_plan(struct hub *h, struct arena *a, struct store_tx *tx, const struct query *q,
                     const struct twin_pick **out)
 {

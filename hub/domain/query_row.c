@@ -72,37 +72,49 @@ static void put_time(uint64_t wall_ms, struct wr *mem, struct query_value *out)
         put_text(span_of(mem->p + from + 1, mem->len - from - 2), out);
 }
 
-/* The same as in the document, by one look at the store: what conditions ask of every row. False: it is none
- * of these. */
+static enum err status(struct query_twin *t, bool *enabled)
+{
+    struct device_row d;
+    if (twin_view_has(t->view, TWIN_WITH_STATUS)) {
+        *enabled = twin_view_status(t->view) == DEVICE_ENABLED;
+        return ERR_OK;
+    }
+    enum err e = tx_device_get(t->tx, twin_view_text(t->view, TWIN_COL_DEVICE), &d);
+    *enabled = !e && d.status == DEVICE_ENABLED;
+    return e;
+}
+
+static enum err connection(struct query_twin *t, bool *connected, uint64_t *activity_ms)
+{
+    struct report_row r;
+    if (twin_view_has(t->view, TWIN_WITH_CONNECTION)) {
+        *connected = twin_view_connected(t->view, activity_ms);
+        return ERR_OK;
+    }
+    enum err e = tx_report_get(t->tx, twin_view_text(t->view, TWIN_COL_ID), &r);
+    *connected = !e && r.connected;
+    *activity_ms = e ? 0 : r.activity_ms;
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+
+/* The same as in the document: what conditions ask of every row. False: it is none of these. */
 static bool from_identity(struct query_twin *t, const struct query_path *p, struct wr *mem,
                           struct query_value *out)
 {
-    struct device_row d;
-    struct report_row r = { .connected = false };
-    enum err e;
-    if (p->nr != 1)
+    bool yes = false;
+    uint64_t activity_ms = 0;
+    if (p->nr != 1 || (p->field != QUERY_STATUS && p->field != QUERY_CONNECTION_STATE &&
+                       p->field != QUERY_LAST_ACTIVITY_TIME))
         return false;
-    switch (p->field) {
-    case QUERY_STATUS:
-        e = tx_device_get(t->tx, twin_view_text(t->view, TWIN_COL_DEVICE), &d);
-        if (!e)
-            put_text(d.status == DEVICE_ENABLED ? SPAN("enabled") : SPAN("disabled"), out);
-        break;
-    case QUERY_CONNECTION_STATE:
-    case QUERY_LAST_ACTIVITY_TIME:
-        e = tx_report_get(t->tx, twin_view_text(t->view, TWIN_COL_ID), &r);
-        if (e == ERR_NOTFOUND)
-            e = ERR_OK;
-        if (!e && p->field == QUERY_CONNECTION_STATE)
-            put_text(r.connected ? SPAN("Connected") : SPAN("Disconnected"), out);
-        else if (!e)
-            put_time(r.activity_ms, mem, out);
-        break;
-    default:
-        return false;
-    }
+    enum err e = p->field == QUERY_STATUS ? status(t, &yes) : connection(t, &yes, &activity_ms);
     if (e)
         t->e = e;
+    else if (p->field == QUERY_STATUS)
+        put_text(yes ? SPAN("enabled") : SPAN("disabled"), out);
+    else if (p->field == QUERY_CONNECTION_STATE)
+        put_text(yes ? SPAN("Connected") : SPAN("Disconnected"), out);
+    else
+        put_time(activity_ms, mem, out);
     return true;
 }
 

@@ -95,7 +95,7 @@ static void finds(struct store_tx *t, bool modules, const struct twin_pick *pick
                   const char *want)
 {
     struct found f = { .n = 0 };
-    OK(tx_twin_walk(t, modules, pick, after, each, &f));
+    OK(tx_twin_walk(t, modules, 0, pick, after, each, &f));
     assert_string_equal(f.p, want);
     size_t nr = 0, rows = 0;
     for (const char *z = want; *z; z++)
@@ -173,7 +173,7 @@ static enum err stop_at_third(void *ctx, struct twin_view *v)
 }
 static enum err stop_early(struct store_tx *t, void *ctx)
 {
-    assert_int_equal(tx_twin_walk(t, false, NULL, 0, stop_at_third, ctx), ERR_AGAIN);
+    assert_int_equal(tx_twin_walk(t, false, 0, NULL, 0, stop_at_third, ctx), ERR_AGAIN);
     return ERR_OK;
 }
 

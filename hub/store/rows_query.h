@@ -46,11 +46,18 @@ enum twin_col {
     TWIN_COL_MODEL_ID
 };
 struct span twin_view_text(struct twin_view *v, enum twin_col what);
+/* What a walk brings of other tables beside each twin; asked for only by a condition that looks at it. */
+enum twin_with { TWIN_WITH_STATUS = 1, TWIN_WITH_CONNECTION = 2 };
+bool twin_view_has(struct twin_view *v, enum twin_with what);
+uint8_t twin_view_status(struct twin_view *v); /* TWIN_WITH_STATUS: of the device, enum device_status */
+bool twin_view_connected(struct twin_view *v,
+                         uint64_t *activity_ms); /* TWIN_WITH_CONNECTION; as report_row */
 typedef enum err twin_view_each(void *ctx, struct twin_view *v);
 
-/* In order of seq, after after_seq: twins of devices, or of modules; those that `pick` finds, unless it is
- * NULL. The walk ends when the callback says something other than ERR_OK, which is returned. */
-MUST_USE enum err tx_twin_walk(struct store_tx *t, bool modules, const struct twin_pick *pick,
+/* with: enum twin_with bits. In order of seq, after after_seq: twins of devices, or of modules; those that
+ * `pick` finds, unless it is NULL. The walk ends when the callback says something other than ERR_OK, which is
+ * returned. */
+MUST_USE enum err tx_twin_walk(struct store_tx *t, bool modules, unsigned with, const struct twin_pick *pick,
                                uint64_t after_seq, twin_view_each *each, void *ctx);
 /* One twin, by its identity. ERR_NOTFOUND. */
 MUST_USE enum err tx_twin_visit(struct store_tx *t, struct span id, twin_view_each *each, void *ctx);

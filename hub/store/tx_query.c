@@ -164,7 +164,10 @@ enum {
     COL_DESIRED,
     COL_REPORTED,
     COL_DESIRED_META,
-    COL_REPORTED_META
+    COL_REPORTED_META,
+    COL_STATUS,
+    COL_CONNECTED,
+    COL_ACTIVITY
 };
 #define COLS                                                                                                 \
     "seq, id, device, module, version, etag, desired_version, reported_version, model_id, configurations,"   \
@@ -173,7 +176,26 @@ enum {
 struct twin_view {
     struct store_tx *t;
     struct store_rows *r;
+    unsigned with;
 };
+
+bool twin_view_has(struct twin_view *v, enum twin_with what)
+{
+    return v->with & what;
+}
+
+uint8_t twin_view_status(struct twin_view *v)
+{
+    assert(v->with & TWIN_WITH_STATUS);
+    return (uint8_t)col_u64(v->t, v->r, COL_STATUS);
+}
+
+bool twin_view_connected(struct twin_view *v, uint64_t *activity_ms)
+{
+    assert(v->with & TWIN_WITH_CONNECTION);
+    *activity_ms = col_u64(v->t, v->r, COL_ACTIVITY);
+    return col_u64(v->t, v->r, COL_CONNECTED) != 0;
+}
 
 void twin_view_row(struct twin_view *v, struct twin_row *out)
 {
@@ -286,18 +308,22 @@ static void put_source(struct statement *s, bool modules, const struct twin_pick
         put_pick(s, p);
 }
 
-enum err tx_twin_walk(struct store_tx *t, bool modules, const struct twin_pick *pick, uint64_t after_seq,
-                      twin_view_each *each, void *ctx)
+enum err tx_twin_walk(struct store_tx *t, bool modules, unsigned with, const struct twin_pick *pick,
+                      uint64_t after_seq, twin_view_each *each, void *ctx)
 {
     struct statement s = { .w = { s.room, sizeof s.room, 0 } };
     bool sorted = pick && !is_in_order(pick); /* the plus keeps the database from walking by seq instead */
     wr_str(&s.w, "SELECT " COLS);
+    wr_str(&s.w, with & TWIN_WITH_STATUS ? ", (SELECT status FROM device WHERE id = twin.device)" : ", NULL");
+    if (with & TWIN_WITH_CONNECTION)
+        wr_str(&s.w, ", (SELECT connected = (SELECT value FROM counter WHERE name = 'start') FROM report"
+                     " WHERE device = twin.id), (SELECT activity_ms FROM report WHERE device = twin.id)");
     put_source(&s, modules, pick);
     wr_str(&s.w, sorted ? " AND +seq > " : " AND seq > ");
     put_value(&s, V_MS(after_seq));
     wr_str(&s.w, sorted ? " ORDER BY +seq" : " ORDER BY seq");
     assert(wr_ok(&s.w));
-    struct twin_view v = { .t = t };
+    struct twin_view v = { .t = t, .with = with };
     enum err e = tx_query_text(t, &v.r, wr_span(&s.w), s.val, s.nr);
     while (tx_next(t, v.r, &e))
         e = each(ctx, &v);
