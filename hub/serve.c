@@ -8,6 +8,7 @@
 #include "hub/conn/http_conn.h"
 #include "hub/conn/listener.h"
 #include "hub/domain/access.h"
+#include "hub/domain/c2d_lock.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/query.h"
@@ -281,6 +282,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("pool", e);
     if ((e = access_new(&d->hub.access, d->hub.crypto, ACCESS_CACHE_DEFAULT)))
         return failed("access", e);
+    if ((e = c2d_locks_new(&d->hub.c2d_locks, d->hub.crypto, 0)))
+        return failed("locks", e);
     if ((e = refusals_new(&d->hub.refusals, &d->hub)))
         return failed("refusals", e);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
@@ -334,6 +337,7 @@ static void close_parts(struct daemon *d)
     if (d->hub.blob)
         blob_close(d->hub.blob);
     access_free(d->hub.access);
+    c2d_locks_free(d->hub.c2d_locks);
     refusals_free(d->hub.refusals);
     tls_ctx_unref(d->tls);
     memset(d->hub.director_seed, 0, sizeof d->hub.director_seed);

@@ -66,6 +66,17 @@ struct span http_field(const struct http_req *r, const char *name)
     return http_head_field(&ex->head, span_str(name), &at, &v) ? v : SPAN_NONE;
 }
 
+bool http_field_next(const struct http_req *r, size_t *at, struct span *name, struct span *value)
+{
+    const struct http_head *h = &((const struct http_exchange *)(const void *)r)->head;
+    if (*at >= h->field_nr)
+        return false;
+    const struct http_field_at *f = &h->fields[(*at)++];
+    *name = span_of(h->text + f->name, f->name_len);
+    *value = span_of(h->text + f->value, f->value_len);
+    return true;
+}
+
 bool http_query(struct http_req *r, const char *name, struct span *out)
 {
     struct http_exchange *ex = (struct http_exchange *)(void *)r;

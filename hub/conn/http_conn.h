@@ -68,6 +68,8 @@ extern const struct conn_proto http_proto; /* listener_ctx: struct http_routes *
 
 /* Field value by name (no case); empty span when absent. Spans of a request live until it is answered. */
 struct span http_field(const struct http_req *r, const char *name);
+/* All fields as they came, one each call: start with *at = 0; false: no more. */
+bool http_field_next(const struct http_req *r, size_t *at, struct span *name, struct span *value);
 /* Query value by name (no case), percent-decoded into the request's memory; false when absent. */
 bool http_query(struct http_req *r, const char *name, struct span *out);
 

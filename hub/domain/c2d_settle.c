@@ -12,7 +12,8 @@
 #define SWEEP_BATCH     256u
 #define NO_MORE         ((uint64_t)INT64_MAX) /* "after" this there is nothing: the other queue only */
 
-const char *const c2d_outcomes[C2D_ENDS] = { "Success", "Expired", "DeliveryCountExceeded", "Purged" };
+const char *const c2d_outcomes[C2D_ENDS] = { "Success", "Expired", "DeliveryCountExceeded", "Purged",
+                                             "Rejected" };
 
 bool c2d_wants_feedback(uint8_t ack, enum c2d_end end)
 {

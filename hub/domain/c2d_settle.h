@@ -4,7 +4,7 @@
 
 #include "hub/domain/c2d.h"
 
-enum c2d_end { C2D_SUCCESS, C2D_EXPIRED, C2D_DEAD, C2D_PURGED, C2D_ENDS };
+enum c2d_end { C2D_SUCCESS, C2D_EXPIRED, C2D_DEAD, C2D_PURGED, C2D_REJECTED, C2D_ENDS };
 extern const char *const c2d_outcomes[C2D_ENDS]; /* feedback_row.outcome */
 
 /* Does a message that ends so want feedback? */

@@ -45,6 +45,7 @@ struct hub {
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
     struct access *access;            /* hub/domain/access.h */
+    struct c2d_locks *c2d_locks;      /* hub/domain/c2d_lock.h; NULL: nothing is fetched under locks */
     struct refusals *refusals;        /* hub/domain/refusals.h; NULL: nobody is limited */
     _Atomic unsigned queries_running; /* of HTTP fronts */
     _Atomic bool c2d_sweeping;        /* hub/domain/c2d.h */

@@ -65,16 +65,16 @@ static void put_done(struct op *op)
 {
     struct telemetry_put *p = (struct telemetry_put *)(void *)op;
     if (op->err) {
-        METRIC_ADD(p->hub, telemetry_refused_total, 1);
+        METRIC_ADD(p->hub, telemetry_refused_total, p->messages);
     } else {
-        METRIC_ADD(p->hub, telemetry_messages_total, 1);
+        METRIC_ADD(p->hub, telemetry_messages_total, p->messages);
         METRIC_ADD(p->hub, telemetry_bytes_total, p->body_len);
     }
     p->done(op);
 }
 
-enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in, uint8_t *mem,
-                         size_t room)
+enum err telemetry_prepare(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in,
+                           uint8_t *mem, size_t room)
 {
     /* The tail of mem holds the decoded names and values until they are copied into the record. */
     assert(room >= telemetry_room(in));
@@ -88,10 +88,32 @@ enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct te
     assert(wr_ok(&w));
     p->hub = h;
     p->body_len = (uint32_t)in->body.n;
-    p->done = p->append.op.done;
-    p->append.op.done = put_done;
+    p->messages = 1;
     p->append.partition = telemetry_partition(h, in->device);
     p->append.record = wr_span(&w);
-    stream_append(h->stream, &p->append);
+    p->append.rest = NULL;
     return ERR_OK;
+}
+
+void telemetry_start_all(struct telemetry_put *first, struct telemetry_put *rest, size_t rest_nr)
+{
+    struct stream_append *last = &first->append;
+    for (size_t i = 0; i < rest_nr; i++) {
+        last->rest = &rest[i].append;
+        last = last->rest;
+        first->body_len += rest[i].body_len;
+        first->messages++;
+    }
+    first->done = first->append.op.done;
+    first->append.op.done = put_done;
+    stream_append(first->hub->stream, &first->append);
+}
+
+enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in, uint8_t *mem,
+                         size_t room)
+{
+    enum err e = telemetry_prepare(h, p, in, mem, room);
+    if (!e)
+        telemetry_start_all(p, NULL, 0);
+    return e;
 }

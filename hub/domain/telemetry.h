@@ -25,7 +25,8 @@ struct telemetry_put {
     struct stream_append append; /* first; append.op.home and .done by the asker.
                                     err: ERR_OK: durable; ERR_FULL: not taken; else the stream's */
     struct hub *hub;
-    uint32_t body_len;
+    uint32_t body_len; /* of all that go together */
+    uint32_t messages;
     op_fn *done;
 };
 /* Encodes `in` into mem (room bytes, kept until done) and hands it to the stream; nothing of `in` is needed
@@ -33,6 +34,13 @@ struct telemetry_put {
  * inside this call. Any thread. */
 MUST_USE enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in,
                                   uint8_t *mem, size_t room);
+
+/* Several of one device: all are durable when `first` is done, or none is taken. Each has been prepared with
+ * telemetry_prepare; first->append.op is the only one that comes home. */
+void telemetry_start_all(struct telemetry_put *first, struct telemetry_put *rest, size_t rest_nr);
+/* The first half of telemetry_start: encodes, hands over nothing. ERR_LIMIT. */
+MUST_USE enum err telemetry_prepare(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in,
+                                    uint8_t *mem, size_t room);
 
 /* The partition of a device, the same for ever in one stream. */
 uint32_t telemetry_partition(const struct hub *h, struct span device);

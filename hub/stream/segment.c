@@ -146,9 +146,19 @@ struct batch {
     uint32_t nr[STREAM_PARTITIONS_MAX];
     uint64_t len[STREAM_PARTITIONS_MAX]; /* bytes with the lengths */
     uint64_t bytes;                      /* of the records alone */
+    uint64_t records;
     struct batch_head head;
     size_t total;
 };
+
+/* Of the records of one op. */
+static uint64_t append_bytes(const struct stream_append *a)
+{
+    uint64_t n = 0;
+    for (; a; a = a->rest)
+        n += a->record.n;
+    return n;
+}
 
 static void batch_take(struct segs *s, struct op *op, struct batch *b)
 {
@@ -156,13 +166,16 @@ static void batch_take(struct segs *s, struct op *op, struct batch *b)
     memset(b, 0, sizeof *b);
     b->first = op;
     for (; op; op = op->next) {
-        const struct stream_append *a = (const struct stream_append *)op;
-        uint64_t len = 4u + a->record.n;
+        const struct stream_append *first = (const struct stream_append *)op;
+        uint64_t len = 0, nr = 0, bytes = append_bytes(first);
+        for (const struct stream_append *a = first; a; a = a->rest, nr++)
+            len += 4u + a->record.n;
         if (total && total + len > BATCH_MAX)
             break;
-        b->nr[a->partition]++;
-        b->len[a->partition] += len;
-        b->bytes += a->record.n;
+        b->nr[first->partition] += (uint32_t)nr;
+        b->len[first->partition] += len;
+        b->bytes += bytes;
+        b->records += nr;
         total += len;
     }
     b->end = op;
@@ -189,15 +202,15 @@ static void batch_fill(struct segs *s, struct batch *b)
         p += g->len;
     }
     memset(p, 0, (size_t)(s->buf + b->total - p));
-    for (struct op *op = b->first; op != b->end; op = op->next) {
-        struct stream_append *a = (struct stream_append *)op;
-        struct wr w = { at[a->partition], 4 + a->record.n, 0 };
-        wr_le32(&w, (uint32_t)a->record.n);
-        wr_put(&w, a->record);
-        at[a->partition] += w.len;
-        a->seq = seq[a->partition]++;
-        a->enqueued_ms = b->head.ms;
-    }
+    for (struct op *op = b->first; op != b->end; op = op->next)
+        for (struct stream_append *a = (struct stream_append *)op; a; a = a->rest) {
+            struct wr w = { at[a->partition], 4 + a->record.n, 0 };
+            wr_le32(&w, (uint32_t)a->record.n);
+            wr_put(&w, a->record);
+            at[a->partition] += w.len;
+            a->seq = seq[a->partition]++;
+            a->enqueued_ms = b->head.ms;
+        }
     for (uint32_t i = 0; i < b->head.groups_nr; i++) {
         struct batch_group *g = &b->head.groups[i];
         g->crc = seg_crc(s, span_of(at[g->partition] - g->len, g->len));
@@ -302,19 +315,18 @@ static struct op *write_some(struct segs *s, struct op *op)
 {
     struct batch b;
     struct stream_watch *woken = NULL;
-    size_t nr = 0;
     batch_take(s, op, &b);
     enum err e = batch_write(s, &b);
     say_full(s, e);
     if (!e)
         woken = batch_publish(s, &b);
-    for (struct op *o = b.first, *next; o != b.end; o = next, nr++) {
+    for (struct op *o = b.first, *next; o != b.end; o = next) {
         next = o->next;
-        atomic_fetch_sub_explicit(&s->pending, ((struct stream_append *)o)->record.n, memory_order_relaxed);
+        atomic_fetch_sub_explicit(&s->pending, append_bytes((struct stream_append *)o), memory_order_relaxed);
         op_complete(o, e);
     }
     if (!e) {
-        atomic_fetch_add_explicit(&s->records, nr, memory_order_relaxed);
+        atomic_fetch_add_explicit(&s->records, b.records, memory_order_relaxed);
         atomic_fetch_add_explicit(&s->bytes, b.bytes, memory_order_relaxed);
     }
     watches_complete(woken, ERR_OK);
@@ -348,16 +360,17 @@ static void seg_append(struct stream *base, struct stream_append *a)
 {
     struct segs *s = (struct segs *)base;
     enum err e = ERR_OK;
-    uint64_t before = atomic_fetch_add_explicit(&s->pending, a->record.n, memory_order_relaxed);
+    uint64_t bytes = append_bytes(a);
+    uint64_t before = atomic_fetch_add_explicit(&s->pending, bytes, memory_order_relaxed);
     if (atomic_load(&s->stopping))
         e = ERR_STOPPED;
-    else if (before + a->record.n > PENDING_MAX)
+    else if (before + bytes > PENDING_MAX)
         e = ERR_FULL;
     if (!e) {
         mailbox_post(&s->mail, &a->op);
         return;
     }
-    atomic_fetch_sub_explicit(&s->pending, a->record.n, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&s->pending, bytes, memory_order_relaxed);
     op_complete(&a->op, e);
 }
 

@@ -5,8 +5,13 @@
 
 void stream_append(struct stream *s, struct stream_append *a)
 {
+    size_t len = a->record.n;
     assert(a->partition < s->partitions);
-    if (a->record.n > STREAM_RECORD_MAX)
+    for (const struct stream_append *more = a->rest; more && len <= STREAM_RECORD_MAX; more = more->rest) {
+        assert(more->partition == a->partition);
+        len += 4 + more->record.n; /* what a record takes besides its bytes */
+    }
+    if (len > STREAM_RECORD_MAX)
         op_complete(&a->op, ERR_LIMIT);
     else
         s->ops->append(s, a);

@@ -19,6 +19,9 @@ struct stream_append { /* the asker's memory until it comes home */
     struct span record;   /* borrowed until done */
     uint64_t seq;         /* out: from 0, +1 each in its partition */
     uint64_t enqueued_ms; /* out: wall, never lower than the record before */
+    /* Further records that are taken with this one, in this order, or not at all, also when the power fails:
+     * all of one partition, STREAM_RECORD_MAX bytes together at most (ERR_LIMIT). Their ops are not used. */
+    struct stream_append *rest;
 };
 void stream_append(struct stream *s, struct stream_append *a); /* any thread */
 

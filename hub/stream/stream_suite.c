@@ -247,6 +247,41 @@ static void test_long_records(void **state)
 
 /* Many at once from several threads: they share flushes, each partition is whole and in each producer's
  * order; consumers follow with watchers. */
+static void several_go_together_or_not_at_all(void **state)
+{
+    static uint8_t big[STREAM_RECORD_MAX / 2];
+    struct stream_append a[3] = { { .op.home = mine(), .partition = 1, .record = SPAN("one") },
+                                  { .partition = 1, .record = SPAN("") },
+                                  { .partition = 1, .record = SPAN("three") } };
+    struct stream_record records[4];
+    uint8_t buf[100];
+    struct stream_read r = { .pos = { 1, STREAM_EARLIEST, 0 },
+                             .buf = buf,
+                             .buf_cap = sizeof buf,
+                             .records = records,
+                             .records_cap = 4 };
+    (void)state;
+    a[0].rest = &a[1];
+    a[1].rest = &a[2];
+    stream_append(S, &a[0]);
+    wait_home();
+    OK(a[0].op.err);
+    for (uint64_t i = 0; i < 3; i++)
+        assert_int_equal(a[i].seq, i);
+    OK(stream_read_wait(S, &r));
+    assert_int_equal(r.records_nr, 3);
+    assert_true(span_eq(records[0].record, SPAN("one")));
+    assert_int_equal(records[1].record.n, 0);
+    assert_true(span_eq(records[2].record, SPAN("three")));
+    a[1].record = a[2].record = span_of(big, sizeof big);
+    stream_append(S, &a[0]);
+    wait_home();
+    assert_int_equal(a[0].op.err, ERR_LIMIT);
+    struct stream_info info;
+    stream_get_info(S, 1, &info);
+    assert_int_equal(info.next_seq, 3);
+}
+
 enum { PRODUCERS = 4, EACH = 3000 };
 
 struct producer {
@@ -407,6 +442,7 @@ int stream_suite(const struct stream_suite *how)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
+        T(several_go_together_or_not_at_all),
         T(test_records_are_kept_in_order),
         T(test_a_reader_starts_anywhere),
         T(test_time_never_goes_back),

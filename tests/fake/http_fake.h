@@ -58,6 +58,16 @@ struct span http_field(const struct http_req *r, const char *name)
     return SPAN_NONE;
 }
 
+bool http_field_next(const struct http_req *r, size_t *at, struct span *name, struct span *value)
+{
+    const struct http_fake *f = (const struct http_fake *)(const void *)r;
+    if (*at >= HTTP_FAKE_FIELDS || !f->fields[*at].name)
+        return false;
+    *name = span_str(f->fields[*at].name);
+    *value = f->fields[(*at)++].value;
+    return true;
+}
+
 bool http_query(struct http_req *r, const char *name, struct span *out)
 {
     struct http_fake *f = (struct http_fake *)(void *)r;

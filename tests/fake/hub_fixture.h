@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "core/sas/sas.h"
 #include "hub/domain/access.h"
+#include "hub/domain/c2d_lock.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 #include "port/clock.h"
@@ -42,6 +43,7 @@ static inline void fixture_open(struct fixture *f)
 #endif
     assert(bus_local_new(&f->hub.bus, 1) == ERR_OK);
     assert(access_new(&f->hub.access, &port_crypto, 64) == ERR_OK);
+    assert(c2d_locks_new(&f->hub.c2d_locks, &port_crypto, 4) == ERR_OK);
 }
 
 static inline void fixture_shut(struct fixture *f)
@@ -52,6 +54,7 @@ static inline void fixture_shut(struct fixture *f)
 #endif
     bus_free(f->hub.bus);
     access_free(f->hub.access);
+    c2d_locks_free(f->hub.c2d_locks);
 }
 
 static inline void fixture_init(struct fixture *f)

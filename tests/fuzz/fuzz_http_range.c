@@ -1,6 +1,6 @@
 /* tests/fuzz/fuzz_http_range.c - any bytes as Range, If-Range and If-None-Match: the answer lies in the file.
  */
-#include "hub/front/roost_http/range.h"
+#include "hub/front/http/range.h"
 
 #include <stdlib.h>
 

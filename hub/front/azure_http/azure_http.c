@@ -1,6 +1,7 @@
 /* hub/front/azure_http/azure_http.c - the route table of the Azure-compatible interface. */
 #include "hub/front/azure_http/azure_http.h"
 
+#include "hub/front/azure_http/activity.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 #include "hub/front/http/method_step.h"
@@ -11,6 +12,7 @@
 struct azure_http {
     struct http_front front; /* first */
     struct http_routes routes;
+    struct activity activity;
 };
 
 /* Below these paths an unknown one is answered in this front's form. */
@@ -21,7 +23,9 @@ struct azure_http {
 
 #define IDENTITY_MAX (64u * 1024u)
 #define BULK_MAX     (1024u * 1024u)
-#define IGNORED_MAX  4096u /* some clients send a body where none is meant */
+/* Of what is too large for a message most is still read, so that the refusal can say what is too large. */
+#define EVENTS_MAX  (1024u * 1024u)
+#define IGNORED_MAX 4096u /* some clients send a body where none is meant */
 /* A whole twin may be sent back: what is allowed in it, and as much again several times for its $metadata. */
 #define TWIN_BODY_MAX (1024u * 1024u)
 #define TWIN_ROUTES(path)                                                                                    \
@@ -57,6 +61,11 @@ static const struct http_route routes[] = {
     { HTTP_POST_, "/twins/{}/modules/{}/methods", azure_module_method, METHOD_BODY_MAX },
     { HTTP_POST_, "/digitaltwins/{}/commands/{}", azure_root_command, METHOD_PAYLOAD_MAX },
     { HTTP_POST_, "/digitaltwins/{}/components/{}/commands/{}", azure_component_command, METHOD_PAYLOAD_MAX },
+    { HTTP_POST_, "/devices/{}/messages/events", azure_device_events_post, EVENTS_MAX },
+    { HTTP_POST_, "/devices/{}/modules/{}/messages/events", azure_module_events_post, EVENTS_MAX },
+    { HTTP_GET_, "/devices/{}/messages/devicebound", azure_bound_get, IGNORED_MAX },
+    { HTTP_DELETE_, "/devices/{}/messages/devicebound/{}", azure_bound_delete, IGNORED_MAX },
+    { HTTP_POST_, "/devices/{}/messages/devicebound/{}/abandon", azure_bound_abandon, IGNORED_MAX },
     OURS("/devices"),
     OURS("/twins"),
     OURS("/jobs"),
@@ -76,13 +85,21 @@ enum err azure_http_new(struct azure_http **out, struct hub *hub, struct pool *p
     f->routes = (struct http_routes){
         .table = routes, .ctx = f, .on_error = azure_on_error, .method_override = true
     };
+    activity_init(&f->activity, hub);
     *out = f;
     return ERR_OK;
 }
 
 void azure_http_free(struct azure_http *f)
 {
+    if (f)
+        activity_fini(&f->activity);
     free(f);
+}
+
+struct activity *activity_of(struct job *j)
+{
+    return &((struct azure_http *)(void *)j->front)->activity;
 }
 
 struct http_routes *azure_http_routes(struct azure_http *f)

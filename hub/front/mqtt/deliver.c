@@ -2,6 +2,7 @@
  * window at a time, completed by PUBACK. Nothing of a message is kept while the device makes up its mind:
  * only which ones are on the way. */
 #include "base/log.h"
+#include "hub/domain/c2d_lock.h"
 #include "hub/domain/hub.h"
 #include "hub/front/mqtt/session.h"
 
@@ -128,6 +129,8 @@ void session_deliver(struct conn *c)
     }
     /* Later: whatever holds it back calls again when it is over. */
     s->flags |= SESSION_F_MORE;
+    if (c2d_is_locked(session_hub(c), identity)) /* fetched a moment ago over HTTPS: the end of it wakes */
+        return;
     unsigned room = C2D_BATCH_MAX - (s->flight ? s->flight->nr : 0u);
     if (!room || s->subs_nr || (s->flags & SESSION_F_LISTING) || conn_unsent(c) > MQTT_UNSENT_MAX)
         return;

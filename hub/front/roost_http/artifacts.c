@@ -3,7 +3,7 @@
 #include "base/text.h"
 #include "core/crypto/crypto.h"
 #include "hub/domain/metrics.h"
-#include "hub/front/roost_http/range.h"
+#include "hub/front/http/range.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

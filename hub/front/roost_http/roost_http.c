@@ -1,7 +1,7 @@
 /* hub/front/roost_http/roost_http.c - the route tables, what the routes share, and the housekeeping. */
 #include "hub/front/roost_http/roost_http.h"
 
-#include "hub/domain/c2d.h"
+#include "hub/domain/c2d_lock.h"
 #include "hub/domain/campaign.h"
 #include "hub/domain/rate.h"
 #include "hub/front/http/method_step.h"
@@ -185,6 +185,7 @@ static void on_timer(struct timer *t)
 {
     struct housekeeper *k = CONTAINER_OF(t, struct housekeeper, timer);
     c2d_sweep(k->hub);
+    c2d_locks_sweep(k->hub);
     k->more = false;
     store_write(k->hub->store, &k->store);
 }

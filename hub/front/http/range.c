@@ -1,5 +1,5 @@
-/* hub/front/roost_http/range.c - ranges and entity tags. */
-#include "hub/front/roost_http/range.h"
+/* hub/front/http/range.c - ranges and entity tags. */
+#include "hub/front/http/range.h"
 
 #include "base/text.h"
 

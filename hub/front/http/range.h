@@ -1,7 +1,7 @@
-/* hub/front/roost_http/range.h - which part of a file a GET wants. Pure. Source: RFC 9110, sections 13.1.5
+/* hub/front/http/range.h - which part of a file a GET wants. Pure. Source: RFC 9110, sections 13.1.5
  * and 14. */
-#ifndef ROOST_HUB_FRONT_ROOST_HTTP_RANGE_H
-#define ROOST_HUB_FRONT_ROOST_HTTP_RANGE_H
+#ifndef ROOST_HUB_FRONT_HTTP_RANGE_H
+#define ROOST_HUB_FRONT_HTTP_RANGE_H
 
 #include "base/span.h"
 

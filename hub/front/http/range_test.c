@@ -1,5 +1,5 @@
-/* hub/front/roost_http/range_test.c - ranges as a table. */
-#include "hub/front/roost_http/range.h"
+/* hub/front/http/range_test.c - ranges as a table. */
+#include "hub/front/http/range.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
