@@ -405,7 +405,9 @@ static struct query_node *chain(struct parser *p, const char *signs,
                                 struct query_node *(*part)(struct parser *))
 {
     struct query_node *n = NULL, *last = part(p), *next;
-    while (last && p->t.kind == TOKEN_SIGN && p->t.sign < 128 && strchr(signs, p->t.sign)) {
+    if (!last)
+        return NULL;
+    while (p->t.kind == TOKEN_SIGN && p->t.sign < 128 && strchr(signs, p->t.sign)) {
         uint8_t joint = (uint8_t)p->t.sign;
         query_next(p);
         if (!(next = part(p)))
@@ -447,7 +449,7 @@ static bool compare_sign(const struct parser *p, uint8_t *sub)
     return false;
 }
 
-static struct query_node *in_list(struct parser *p, struct query_node *left, bool not )
+static struct query_node *in_list(struct parser *p, struct query_node *left, bool negated)
 {
     if (p->dialect == QUERY_OF_ROUTES)
         return query_fail(p, ERR_PROTO, p->t.at, "IN is not part of route conditions: use = and OR",
@@ -458,7 +460,7 @@ static struct query_node *in_list(struct parser *p, struct query_node *left, boo
     struct query_node *l = list(p, query_sign_is(p, '[') ? ']' : ')');
     struct query_node *n = parent_of(p, QUERY_IN, left, l);
     if (n)
-        n->sub = not ;
+        n->sub = negated;
     return n;
 }
 
@@ -495,13 +497,13 @@ static struct query_node *compare(struct parser *p)
     return left;
 }
 
-static struct query_node * not(struct parser * p)
+static struct query_node *negation(struct parser *p)
 {
     if (!take_word(p, "NOT"))
         return compare(p);
     if (!go_deeper(p))
         return NULL;
-    struct query_node *n = not(p);
+    struct query_node *n = negation(p);
     p->depth--;
     return parent_of(p, QUERY_NOT, n, n);
 }
@@ -527,7 +529,7 @@ static struct query_node *joined(struct parser *p, enum query_op op, const char 
 
 static struct query_node *all_of(struct parser *p)
 {
-    return joined(p, QUERY_AND, "AND", not );
+    return joined(p, QUERY_AND, "AND", negation);
 }
 
 struct query_node *query_condition(struct parser *p)

@@ -3,6 +3,8 @@
 
 #include "core/json/json.h"
 
+#include <assert.h>
+
 static bool is_component(const struct jnode *n)
 {
     const struct jnode *mark = n && n->kind == JOBJECT ? jtree_get(n, SPAN("__t")) : NULL;
@@ -34,10 +36,11 @@ static void put(struct wr *w, bool *more, const char *k, const struct jnode *v)
     jtree_write(w, v);
 }
 
-/* What is known about one property: reported, desired, either may be NULL. */
+/* What is known about one property: reported, desired; one of them may be NULL. */
 static void property_meta(struct wr *w, const struct jnode *reported, const struct jnode *desired)
 {
     const struct jnode *newest = reported ? reported : desired;
+    assert(newest);
     const struct twin_stamp *stamp = newest->mark ? newest->mark : &twin_stamp_none;
     bool more = false;
     wr_u8(w, '{');
