@@ -62,7 +62,7 @@ export class Hub {
   async prepare(devices) {
     rmSync(this.template, { recursive: true, force: true });
     execFileSync(path.join(bin, 'roostd'), ['init', this.template, '--listen', '127.0.0.1', '--https-port', ports.https,
-      '--mqtt-port', ports.hub, '--ops-port', ports.ops].map(String));
+      '--mqtt-port', ports.hub, '--amqp-port', 0, '--ops-port', ports.ops].map(String));
     const profile = readFileSync(path.join(this.template, 'operator.profile'), 'utf8');
     this.key = /SharedAccessKey=([A-Za-z0-9+/=]+)/.exec(profile)[1];
     this.ca = path.join(this.template, 'ca/ca.crt');

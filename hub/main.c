@@ -20,7 +20,8 @@ static const char usage[] =
     "    --name NAME               a host name of it; the first one is what devices are told; repeatable\n"
     "    --ca-from DIR             keep the authority of another hub (its directory, or ca.crt and ca.key)\n"
     "    --listen ADDRESS          numeric address for devices and operators (default: every one)\n"
-    "    --https-port N  --mqtt-port N  --http-port N (turns plain artifacts on)  --ops-port N\n"
+    "    --https-port N  --mqtt-port N  --amqp-port N  --http-port N (turns plain artifacts on)  --ops-port "
+    "N\n"
     "roostd renew DIR              new server certificates for the names in the configuration\n"
     "roostd --check-config DIR|FILE\n"
     "roostd --print-config [DIR|FILE] [--markdown]\n"
@@ -96,8 +97,11 @@ static enum exit_code init(int argc, char **argv)
     static const struct option longs[] = { { "name", 1, NULL, 'n' },      { "ca-from", 1, NULL, 'c' },
                                            { "listen", 1, NULL, 'l' },    { "https-port", 1, NULL, 's' },
                                            { "mqtt-port", 1, NULL, 'm' }, { "http-port", 1, NULL, 'h' },
-                                           { "ops-port", 1, NULL, 'o' },  { NULL, 0, NULL, 0 } };
-    struct init_options o = { .https_port = -1, .mqtt_port = -1, .http_port = -1, .ops_port = -1 };
+                                           { "ops-port", 1, NULL, 'o' },  { "amqp-port", 1, NULL, 'a' },
+                                           { NULL, 0, NULL, 0 } };
+    struct init_options o = {
+        .https_port = -1, .mqtt_port = -1, .amqp_port = -1, .http_port = -1, .ops_port = -1
+    };
     int opt;
     while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         bool good = true;
@@ -120,6 +124,9 @@ static enum exit_code init(int argc, char **argv)
             break;
         case 'm':
             good = port_arg(optarg, &o.mqtt_port);
+            break;
+        case 'a':
+            good = port_arg(optarg, &o.amqp_port);
             break;
         case 'h':
             good = port_arg(optarg, &o.http_port);

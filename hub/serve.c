@@ -13,6 +13,7 @@
 #include "hub/domain/metrics.h"
 #include "hub/domain/query.h"
 #include "hub/domain/refusals.h"
+#include "hub/front/amqp/amqp_front.h"
 #include "hub/front/azure_http/azure_http.h"
 #include "hub/front/mqtt/mqtt_front.h"
 #include "hub/front/roost_http/roost_http.h"
@@ -55,13 +56,14 @@ struct daemon { /* all parts of a serving hub */
     struct query_sources queries;
     const char *names[CONFIG_NAMES_MAX + 1];
     struct mqtt_front *mqtt;
+    struct amqp_front *amqp;
     struct roost_http *http;
     struct azure_http *azure;
-    struct http_routes mqtt_upgrade;
+    struct http_routes mqtt_upgrade, amqp_upgrade;
     struct http_limits http_limits;
     struct tls_ctx *tls;
     struct conn_net *net;
-    struct conn_listener *https, *mqtts, *plain, *ops;
+    struct conn_listener *https, *mqtts, *amqps, *plain, *ops;
 };
 
 static uint64_t wall_ms(void)
@@ -309,6 +311,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("connections", e);
     if ((e = mqtt_front_new(&d->mqtt, &d->hub, d->worker_nr)))
         return failed("mqtt", e);
+    if ((e = amqp_front_new(&d->amqp, &d->hub, d->worker_nr)))
+        return failed("amqp", e);
     if ((e = roost_http_new(&d->http, &d->hub, d->pool, d->net)))
         return failed("http", e);
     if ((e = azure_http_new(&d->azure, &d->hub, d->pool)))
@@ -328,6 +332,7 @@ static void close_parts(struct daemon *d)
         store_close(d->hub.store);
     conn_net_free(d->net);
     mqtt_front_free(d->mqtt);
+    amqp_front_free(d->amqp);
     roost_http_free(d->http);
     azure_http_free(d->azure);
     for (unsigned i = 0; i < d->worker_nr; i++)
@@ -395,27 +400,33 @@ static enum exit_code open_listeners(struct daemon *d)
                                            .bodies_max = c->limits.http_bodies_bytes };
     d->mqtt_upgrade = (struct http_routes){ .table = no_routes, .ctx = d->mqtt, .on_upgrade = mqtt_upgrade };
     https->next = azure_http_routes(d->azure);
+    d->amqp_upgrade = (struct http_routes){ .table = no_routes, .ctx = d->amqp, .on_upgrade = amqp_upgrade };
     https->next->next = &d->mqtt_upgrade;
+    d->mqtt_upgrade.next = &d->amqp_upgrade;
     https->limits = plain->limits = ops->limits = &d->http_limits;
     bool https_good = open_listener(d, "https", c->https.enabled, c->https.address, c->https.port,
                                     c->https.tls ? d->tls : NULL, &http_proto, https, false, &d->https);
     bool mqtts_good = open_listener(d, "mqtts", c->mqtts.enabled, c->mqtts.address, c->mqtts.port,
                                     c->mqtts.tls ? d->tls : NULL, &mqtt_proto, d->mqtt, false, &d->mqtts);
+    bool amqps_good = open_listener(d, "amqps", c->amqps.enabled, c->amqps.address, c->amqps.port,
+                                    c->amqps.tls ? d->tls : NULL, &amqp_proto, d->amqp, false, &d->amqps);
     bool plain_good = open_listener(d, "http", c->http.enabled, c->http.address, c->http.port, NULL,
                                     &http_proto, plain, false, &d->plain);
     open_listener(d, "ops", c->ops.enabled, c->ops.address, c->ops.port, NULL, &http_proto, ops, true,
                   &d->ops);
     d->hub.https_port = told_port(c->https.public_port, c->https.port, d->https);
     d->hub.mqtt_port = told_port(c->mqtts.public_port, c->mqtts.port, d->mqtts);
+    d->hub.amqp_port = told_port(c->amqps.public_port, c->amqps.port, d->amqps);
     d->hub.http_port =
         c->http.enabled && d->plain ? told_port(c->http.public_port, c->http.port, d->plain) : 0;
-    if (!d->https && !d->mqtts && !d->plain) {
+    if (!d->https && !d->mqtts && !d->amqps && !d->plain) {
         log_error("hub.start", "reason=\"nothing to listen on\"");
         return EXIT_NO_LISTENER;
     }
-    if (!https_good || !mqtts_good || !plain_good)
-        log_warn("hub.partial", "https=%s mqtts=%s http=%s reason=\"going on with what works\"",
-                 d->https ? "yes" : "no", d->mqtts ? "yes" : "no", d->plain ? "yes" : "no");
+    if (!https_good || !mqtts_good || !amqps_good || !plain_good)
+        log_warn("hub.partial", "https=%s mqtts=%s amqps=%s http=%s reason=\"going on with what works\"",
+                 d->https ? "yes" : "no", d->mqtts ? "yes" : "no", d->amqps ? "yes" : "no",
+                 d->plain ? "yes" : "no");
     return EXIT_OK;
 }
 
@@ -461,8 +472,9 @@ static void reload(struct daemon *d)
         log_error("tls.reload", "hint=\"the certificates before stay in force\"");
     } else {
         struct conn_listener *const with_tls[] = { d->config->https.tls ? d->https : NULL,
-                                                   d->config->mqtts.tls ? d->mqtts : NULL };
-        for (int i = 0; i < 2; i++)
+                                                   d->config->mqtts.tls ? d->mqtts : NULL,
+                                                   d->config->amqps.tls ? d->amqps : NULL };
+        for (size_t i = 0; i < sizeof with_tls / sizeof *with_tls; i++)
             if (with_tls[i])
                 conn_listener_set_tls(with_tls[i], tls);
         tls_ctx_unref(d->tls);

@@ -46,9 +46,17 @@ enum bag_system {
     BAG_OPERATION,
     BAG_SYSTEM_NAMES
 };
-struct bag_system_name {
-    const char *wire;   /* decoded: "$.mid", "iothub-ack" */
-    const char *stored; /* "message-id", "iothub-ack" */
+enum bag_place {                        /* of an AMQP message */
+                 BAG_IN_PROPERTIES = 0, /* a field of its properties section */
+                 BAG_IN_APPLICATION,    /* an application property */
+                 BAG_IN_ANNOTATIONS,    /* a message annotation */
+                 BAG_IN_STAMPS          /* an annotation that only the hub writes */
+};
+struct bag_system_name { /* the one table of names that the protocols share */
+    const char *wire;    /* MQTT, decoded: "$.mid", "iothub-ack" */
+    const char *stored;  /* "message-id", "iothub-ack" */
+    enum bag_place place;
+    const char *amqp; /* the name in that place */
 };
 extern const struct bag_system_name bag_system_names[BAG_SYSTEM_NAMES];
 int bag_system_of_wire(struct span name);   /* enum bag_system, or -1: an application property */

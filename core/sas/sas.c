@@ -120,10 +120,30 @@ struct audience {
     struct span host, path;
 };
 
+/* A scheme before the host, and a port behind it, may be there; they mean nothing. */
+static struct span without_scheme(struct span s)
+{
+    static const char *const schemes[] = { "amqps://", "https://", "http://", "sb://" };
+    for (size_t i = 0; i < sizeof schemes / sizeof *schemes; i++) {
+        struct span scheme = span_str(schemes[i]);
+        if (s.n > scheme.n && span_ieq(span_of(s.p, scheme.n), scheme))
+            return span_skip(s, scheme.n);
+    }
+    return s;
+}
+
+static struct span without_port(struct span host)
+{
+    size_t n = host.n;
+    while (n && host.p[n - 1] >= '0' && host.p[n - 1] <= '9')
+        n--;
+    return n && n < host.n && host.p[n - 1] == ':' ? span_of(host.p, n - 1) : host;
+}
+
 static bool audience_read(struct span text, const struct sas_scope *scope, struct audience *a)
 {
     struct span path;
-    a->host = cut_at(text, '/', &path);
+    a->host = without_port(cut_at(without_scheme(text), '/', &path));
     a->path = trim_slashes(path);
     return host_is_ours(a->host, scope);
 }

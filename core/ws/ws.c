@@ -63,7 +63,7 @@ enum err ws_protocol_select(struct span offered, struct span wanted, struct span
     return ERR_NOTFOUND;
 }
 
-bool ws_path_is_iothub(struct span target)
+static bool path_is(struct span target, struct span want)
 {
     uint8_t room[64];
     struct wr w = { room, sizeof room, 0 };
@@ -72,7 +72,17 @@ bool ws_path_is_iothub(struct span target)
     struct span path = wr_span(&w);
     if (path.n && path.p[path.n - 1] == '/')
         path.n--;
-    return span_ieq(path, SPAN("/$iothub/websocket"));
+    return span_ieq(path, want);
+}
+
+bool ws_path_is_iothub(struct span target)
+{
+    return path_is(target, SPAN("/$iothub/websocket"));
+}
+
+bool ws_path_is_servicebus(struct span target)
+{
+    return path_is(target, SPAN("/$servicebus/websocket"));
 }
 
 enum err ws_response_encode(struct wr *w, struct span key, struct span protocol, ws_sha1 *sha1)

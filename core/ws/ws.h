@@ -23,6 +23,7 @@ MUST_USE enum err ws_protocol_select(struct span offered, struct span wanted, st
 
 /* "/$iothub/websocket", with '$' as %24 as well, whatever the query is. */
 bool ws_path_is_iothub(struct span target);
+bool ws_path_is_servicebus(struct span target); /* "/$servicebus/websocket", in the same forms */
 
 /* The whole 101 answer. protocol: as ws_protocol_select spelled it; empty: none was offered. */
 MUST_USE enum err ws_response_encode(struct wr *w, struct span key, struct span protocol, ws_sha1 *sha1);

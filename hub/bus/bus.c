@@ -39,6 +39,11 @@ bool bus_is_attached(struct bus *b, struct span identity)
     return b->ops->is_attached(b, identity);
 }
 
+bool bus_is_at(struct bus *b, struct span identity, struct bus_addr addr)
+{
+    return b->ops->is_at(b, identity, addr);
+}
+
 uint64_t bus_attached_nr(struct bus *b)
 {
     return b->ops->attached_nr(b);

@@ -40,6 +40,7 @@ void bus_detach(struct bus *b, struct span identity, struct bus_addr addr);
 bool bus_wake(struct bus *b, struct span identity, uint32_t what);
 void bus_wake_all(struct bus *b, uint32_t what); /* every attached session */
 bool bus_is_attached(struct bus *b, struct span identity);
+bool bus_is_at(struct bus *b, struct span identity, struct bus_addr addr); /* attached, and here */
 uint64_t bus_attached_nr(struct bus *b);
 
 /* ---- messages ---------------------------------------------------------------------------------------- */

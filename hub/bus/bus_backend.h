@@ -23,6 +23,7 @@ struct bus_ops {
     void (*stop)(struct bus *b);
     void (*wake_all)(struct bus *b, uint32_t what);
     bool (*is_attached)(struct bus *b, struct span identity);
+    bool (*is_at)(struct bus *b, struct span identity, struct bus_addr addr);
     uint64_t (*attached_nr)(struct bus *b);
 };
 struct bus {

@@ -467,6 +467,18 @@ static bool local_is_attached(struct bus *base, struct span identity)
     return there;
 }
 
+static bool local_is_at(struct bus *base, struct span identity, struct bus_addr addr)
+{
+    struct bus_local *b = (struct bus_local *)base;
+    uint64_t h = hash_of(b, identity);
+    struct shard *s = shard_of(b, h);
+    pthread_mutex_lock(&s->lock);
+    const struct entry *e = shard_find(s, h);
+    bool here = e && addr_eq(entry_addr(e), addr);
+    pthread_mutex_unlock(&s->lock);
+    return here;
+}
+
 static uint64_t local_attached_nr(struct bus *base)
 {
     return atomic_load_explicit(&((struct bus_local *)base)->nr, memory_order_relaxed);
@@ -491,6 +503,7 @@ enum err bus_local_new(struct bus **out, unsigned workers)
         .announce = local_announce,
         .stop = local_stop,
         .is_attached = local_is_attached,
+        .is_at = local_is_at,
         .attached_nr = local_attached_nr,
     };
     assert(workers && workers <= WORKERS_MAX);

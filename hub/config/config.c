@@ -393,6 +393,8 @@ static enum err check_whole(struct reading *r, const struct config *c)
     if (!e)
         e = check_listener(r, "mqtts", c->mqtts.address, c->mqtts.tls, false);
     if (!e)
+        e = check_listener(r, "amqps", c->amqps.address, c->amqps.tls, false);
+    if (!e)
         e = check_listener(r, "ops", c->ops.address, c->ops.tls, false);
     if (!e)
         e = check_listener(r, "http", c->http.address, c->http.tls, true);

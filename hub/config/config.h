@@ -29,8 +29,9 @@
     WORD(hub, log, "info", "least important lines to write: `error`, `warn`, `info` or `debug`")             \
     END(hub)                                                                                                 \
     CONFIG_LISTENER(SECTION, NUMBER, TRUTH, WORD, END, https, yes, "*", 443, yes,                            \
-                    "HTTPS: the interface of docs/api.md, and MQTT over WebSocket.")                         \
+                    "HTTPS: the interface of docs/api.md, and MQTT and AMQP over WebSocket.")                \
     CONFIG_LISTENER(SECTION, NUMBER, TRUTH, WORD, END, mqtts, yes, "*", 8883, yes, "MQTT over TLS.")         \
+    CONFIG_LISTENER(SECTION, NUMBER, TRUTH, WORD, END, amqps, yes, "*", 5671, yes, "AMQP 1.0 over TLS.")     \
     CONFIG_LISTENER(SECTION, NUMBER, TRUTH, WORD, END, http, no, "*", 80, no,                                \
                     "Plain HTTP for artifacts, nothing else: they are signed and their chunks checked.")     \
     CONFIG_LISTENER(SECTION, NUMBER, TRUTH, WORD, END, ops, yes, "127.0.0.1", 9464, no,                      \

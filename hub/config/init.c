@@ -115,10 +115,11 @@ static enum err add_name(struct making *m, const char *name)
 static enum err check_options(struct making *m)
 {
     static const char *const always[] = { "hub.localhost", "localhost", "127.0.0.1", "::1" };
-    const long ports[] = { m->o->https_port, m->o->mqtt_port, m->o->http_port, m->o->ops_port };
+    const long ports[] = { m->o->https_port, m->o->mqtt_port, m->o->amqp_port, m->o->http_port,
+                           m->o->ops_port };
     unsigned char ip[16];
     enum err e = ERR_OK;
-    for (size_t i = 0; i < 4; i++)
+    for (size_t i = 0; i < sizeof ports / sizeof *ports; i++)
         if (ports[i] < -1 || ports[i] > 65535) {
             say(m, "%ld is not a port", ports[i]);
             return ERR_PROTO;
@@ -240,6 +241,7 @@ static enum err make_config(const struct making *m)
     }
     put_listener(&w, "https", m->o->listen, m->o->https_port, false);
     put_listener(&w, "mqtts", m->o->listen, m->o->mqtt_port, false);
+    put_listener(&w, "amqps", m->o->listen, m->o->amqp_port, false);
     if (m->o->http_port >= 0)
         put_listener(&w, "http", m->o->listen, m->o->http_port, true);
     put_listener(&w, "ops", NULL, m->o->ops_port, false);

@@ -25,7 +25,7 @@ struct init_options {
     size_t name_nr;
     const char *ca_from; /* a data directory or a folder with ca.crt and ca.key, or NULL */
     const char *listen;  /* NULL: every address */
-    long https_port, mqtt_port, http_port, ops_port; /* -1: the default */
+    long https_port, mqtt_port, amqp_port, http_port, ops_port; /* -1: the default */
 };
 
 /* Prints the connection string and the bootstrap string to `out`; what went wrong to `err`.

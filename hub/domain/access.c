@@ -335,6 +335,15 @@ static bool signed_by(const struct access_check *c, const struct cred *k)
     /* Both are always computed, so that the time tells nothing about which one it was. */
     bool first = sas_verify(&c->parsed, c->hub->crypto, cred_field(k, KEY1));
     bool second = sas_verify(&c->parsed, c->hub->crypto, cred_field(k, KEY2));
+    if (c->key_text && c->parsed.policy_len)
+        for (int i = 0; i < 2; i++) {
+            uint8_t text[2 * DEVICE_KEY_MAX];
+            struct wr w = { text, sizeof text, 0 };
+            base64_encode(&w, cred_field(k, i ? KEY2 : KEY1));
+            bool good = sas_verify(&c->parsed, c->hub->crypto, wr_span(&w));
+            first = first || good;
+            explicit_bzero(text, sizeof text);
+        }
     return first || second;
 }
 

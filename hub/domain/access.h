@@ -57,6 +57,7 @@ struct access_check {
     struct span host;           /* what the client called us, accepted in the audience besides our names */
     struct span device, module; /* borrowed until done, as all spans here */
     bool policy_only;
+    bool key_text;    /* a policy's token may be signed with the text of the key (base64), too */
     uint32_t rights;  /* needed, all of them */
     struct span path; /* "/roost/v1/devices": what a policy's token must reach */
     /* out */

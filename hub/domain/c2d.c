@@ -169,6 +169,7 @@ static enum err list_keep(struct c2d_list *l, const struct c2d_row *r)
         .broadcast = r->broadcast,
         .ack = r->ack,
         .deliveries = r->deliveries,
+        .enqueued_ms = r->enqueued_ms,
         .props = { NULL, r->props.n }, /* memory may still move: list_run sets the pointers at the end */
         .body = { NULL, r->body.n },
     };

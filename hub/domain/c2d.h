@@ -53,7 +53,8 @@ struct c2d_item {
     bool broadcast;
     uint8_t ack;         /* enum c2d_ack */
     uint32_t deliveries; /* before this one: over 0 means it is a repetition */
-    struct span props;   /* encoded bag, for topic_c2d_encode */
+    uint64_t enqueued_ms;
+    struct span props; /* encoded bag, for topic_c2d_encode */
     struct span body;
 };
 struct c2d_list {
@@ -85,6 +86,8 @@ struct c2d_ref {
 void c2d_delivered(struct hub *h, struct span device, const struct c2d_ref *refs, size_t refs_nr);
 /* Takes messages off the queue with their feedback. Nobody waits for it. */
 void c2d_complete(struct hub *h, struct span device, const struct c2d_ref *refs, size_t refs_nr);
+/* The same for messages that the device refused for good. */
+void c2d_reject(struct hub *h, struct span device, const struct c2d_ref *refs, size_t refs_nr);
 
 /* Inside a transaction: drops all that waits for the device, with feedback. */
 MUST_USE enum err c2d_purge(struct hub *h, struct store_tx *tx, struct span device);

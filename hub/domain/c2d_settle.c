@@ -140,6 +140,10 @@ void c2d_complete(struct hub *h, struct span device, const struct c2d_ref *refs,
 {
     refs_start(h, device, refs, nr, C2D_SUCCESS, false);
 }
+void c2d_reject(struct hub *h, struct span device, const struct c2d_ref *refs, size_t nr)
+{
+    c2d_settle(h, device, refs, nr, C2D_REJECTED);
+}
 void c2d_delivered(struct hub *h, struct span device, const struct c2d_ref *refs, size_t nr)
 {
     refs_start(h, device, refs, nr, C2D_SUCCESS, true);

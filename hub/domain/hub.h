@@ -37,7 +37,8 @@ struct hub {
     struct bus *bus;
     const struct crypto_ops *crypto;
     const char *const *names; /* host names served, the first is the public one; NULL-terminated */
-    uint16_t https_port, mqtt_port, http_port; /* as told to devices; http_port 0: plain HTTP is off */
+    uint16_t https_port, mqtt_port, amqp_port,
+        http_port; /* as told to devices; http_port 0: plain HTTP is off */
     uint8_t director_seed[ED25519_KEY_LEN], director_pub[ED25519_KEY_LEN];
     uint8_t ca_pin[SHA256_LEN];
     struct hub_settings settings;

@@ -15,6 +15,10 @@
     X(presence_dropped_total, "connection state changes not written: the store did not keep up")             \
     X(mqtt_protocol_errors_total, "MQTT connections closed for a malformed or forbidden packet")             \
     X(mqtt_takeovers_total, "MQTT connections replaced by a newer one of the same identity")                 \
+    X(amqp_logins_total, "tokens and passwords of AMQP connections accepted")                                \
+    X(amqp_refused_total, "tokens and passwords of AMQP connections refused")                                \
+    X(amqp_protocol_errors_total, "AMQP connections closed for a malformed or forbidden frame")              \
+    X(amqp_takeovers_total, "AMQP identities replaced by a newer connection of the same one")                \
     X(telemetry_messages_total, "telemetry messages durably stored")                                         \
     X(telemetry_bytes_total, "bytes of their bodies")                                                        \
     X(telemetry_refused_total, "telemetry messages not taken: too large, disk full")                         \

@@ -5,6 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { sections } from './checklist.mjs';
 import { httpSections } from './checklist_http.mjs';
+import { amqpSections } from './checklist_amqp.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const page = join(here, '../../docs/conformance.md');
@@ -12,6 +13,7 @@ export const page = join(here, '../../docs/conformance.md');
 const checklists = [
   { tag: 'mqtt', title: 'Device protocol over MQTT', sections },
   { tag: 'http', title: 'Interface over HTTPS', sections: httpSections },
+  { tag: 'amqp', title: 'AMQP 1.0', sections: amqpSections },
 ];
 
 // "mqtt 24" -> files whose tests carry it in their names.
@@ -20,7 +22,7 @@ export function tagged() {
   const note = (tag, file) => found.set(tag, (found.get(tag) ?? new Set()).add(file));
   for (const file of readdirSync(here).filter((f) => f.endsWith('.test.mjs'))) {
     const text = readFileSync(join(here, file), 'utf8');
-    for (const m of text.matchAll(/\[((?:mqtt|http) \d+)\]/g)) note(m[1], file);
+    for (const m of text.matchAll(/\[((?:mqtt|http|amqp) \d+)\]/g)) note(m[1], file);
   }
   return found;
 }
@@ -56,6 +58,8 @@ export function render() {
     '* **Device SDK for Node.js** (`azure-iot-device`, `azure-iot-device-mqtt`, pinned), TCP and WebSocket, unmodified, given a connection',
     '  string and the CA: `sdk.test.mjs`.',
     '* **Service SDK for Node.js** (`azure-iothub`, pinned), unmodified: `registry.test.mjs`.',
+    '* **Device, service and Event Hubs SDKs for Node.js over AMQP** (`azure-iot-device-amqp`, `azure-iothub`, `@azure/event-hubs`, pinned), unmodified,',
+    '  TCP and WebSocket: `amqp_sdk.test.mjs`.',
     '* **mosquitto_pub and mosquitto_sub** of Debian with hand-made topics: `mosquitto.test.mjs`.',
     '* **Bare connections**, byte for byte, and plain HTTPS requests: the other files.', '',
     `The lines below are the checklists of the protocols. ${totals.join(' and ')} have a test; a test carries its numbers in its`,

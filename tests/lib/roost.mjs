@@ -106,9 +106,9 @@ export class Hub {
     hub.dir = dir ?? join(hub.temp.dir, 'hub');
     hub.name = name;
     hub.address = address;
-    [hub.https, hub.mqtt, hub.http, hub.ops] = ports ?? await freePorts(4);
+    [hub.https, hub.mqtt, hub.http, hub.ops, hub.amqp = 0] = ports ?? await freePorts(5);
     const { stdout } = await run(bin('roostd'), ['init', hub.dir, '--name', name, '--listen', address, '--https-port', `${hub.https}`,
-      '--mqtt-port', `${hub.mqtt}`, '--http-port', `${hub.http}`, '--ops-port', `${hub.ops}`, ...init]);
+      '--mqtt-port', `${hub.mqtt}`, '--amqp-port', `${hub.amqp}`, '--http-port', `${hub.http}`, '--ops-port', `${hub.ops}`, ...init]);
     hub.initOutput = stdout;
     hub.readProfile();
     return hub;

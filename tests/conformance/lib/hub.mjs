@@ -48,6 +48,7 @@ export async function openHub({ settings = {}, ...options } = {}) {
   const hub = await Hub.create({ name: NAME, ...options });
   configure(hub, settings);
   routes.set(`${NAME}:8883`, { host: hub.address, port: hub.mqtt });
+  routes.set(`${NAME}:5671`, { host: hub.address, port: hub.amqp });
   authority = hub.ca;
   routes.set(`${NAME}:443`, { host: hub.address, port: hub.https });
   await hub.start();

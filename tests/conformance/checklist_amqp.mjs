@@ -1,0 +1,49 @@
+// What a hub of the Azure kind has to do over AMQP, by number, as checklist.mjs for MQTT. `none` says why a line has no
+// test here; whoever adds the test takes its number out.
+const engine = 'held by the unit tests of the engine, core/amqp/amqp_conn_test.c';
+const fuzz = 'held by the fuzz targets amqp_value and amqp_conn';
+const wanting = 'not shown by a test yet';
+const unserved = (what) => `${what} is not served over AMQP yet`;
+const none = {
+  8: wanting, 14: wanting, 15: wanting, 17: engine, 18: engine, 19: engine, 20: engine, 24: engine, 25: fuzz,
+  16: engine, 22: 'held by core/amqp/amqp_frame_test.c', 21: engine,
+  2: wanting, 3: wanting, 4: wanting, 5: wanting, 6: wanting, 7: wanting, 9: wanting, 10: wanting, 11: wanting, 12: wanting, 13: wanting, 23: wanting,
+  26: wanting, 27: wanting, 28: wanting, 29: wanting, 30: wanting, 31: wanting, 32: wanting, 33: wanting, 34: wanting, 35: wanting,
+  36: wanting, 37: wanting, 38: wanting, 39: wanting, 40: wanting, 41: wanting, 42: wanting, 43: wanting,
+  44: 'held by hub/front/amqp/address_test.c', 46: wanting, 47: wanting, 48: wanting, 49: wanting, 50: wanting, 51: wanting, 53: wanting, 54: wanting, 55: wanting,
+  57: wanting, 58: wanting, 60: wanting, 61: wanting, 62: wanting, 63: wanting, 64: wanting,
+  65: unserved('the twin'), 66: unserved('the twin'), 67: unserved('the twin'), 68: unserved('the twin'), 69: unserved('the twin'),
+  70: unserved('the twin'), 71: unserved('the twin'),
+  72: unserved('a direct method'), 73: unserved('a direct method'), 74: unserved('a direct method'), 75: wanting,
+  76: wanting, 77: engine, 78: engine, 79: engine, 80: wanting, 84: wanting,
+  86: unserved('feedback'), 87: unserved('feedback'), 88: unserved('a file notification'), 89: wanting,
+  90: wanting, 91: wanting, 94: wanting, 95: wanting, 96: wanting, 97: wanting, 98: wanting, 99: wanting, 101: wanting, 102: wanting,
+  103: wanting, 104: wanting, 105: wanting, 107: engine, 108: wanting, 109: wanting, 111: wanting, 112: wanting,
+};
+
+const lines = [
+  ['Transport, header, SASL', 1, ['no SASL', 'SASL header and mechanisms', 'ANONYMOUS', 'MSSBCBS', 'PLAIN of a policy', 'PLAIN refused',
+    'PLAIN with the whole host name', 'null and unknown mechanisms', 'wrong headers', 'WebSocket of the IoT kind', 'WebSocket of the Event Hubs kind',
+    'frames cut and joined by WebSocket', 'client certificate asked, not demanded', 'deadlines for open and login']],
+  ['Open, heartbeats, sessions', 15, ['the hub\'s open', 'the hub\'s begin', 'heartbeats', 'a silent client', 'small frames', 'frames too large',
+    'many sessions and links', 'all fields of performatives', 'attach answers', 'a delivery without an id', 'mutated streams']],
+  ['Claims-based security', 26, ['ulong message ids', 'other types of message ids', 'disposition before answer', 'answer waits for credit',
+    'status code and description', 'refused tokens', 'spellings of tokens', 'a SAS called jwt', 'signed with the text of the key', 'links of others',
+    'rights of policies', 'secondary key', 'renewal', 'expiry', 'many devices on one connection', 'forms of $cbs links', 'thousands of tokens']],
+  ['Telemetry of devices', 43, ['a link before any token', 'forms of addresses', 'one message', 'a batch', 'a batch of one', 'sections out of order',
+    'many frames', 'too large', 'pre-settled', 'full speed', 'forged annotations', 'undecodable', 'uuid message ids']],
+  ['Cloud-to-device messages', 56, ['delivery tags', 'types of annotations', 'credit', 'outcomes', 'answers in the second mode', 'lock lost', 'connection lost',
+    'delivery count exceeded', 'one Data section']],
+  ['Twin and methods', 65, ['requests and correlation ids', 'types of answers', 'settlement', 'empty bodies', 'invalid JSON', 'notifications', 'pairs of links',
+    'method requests', 'method answers', 'no credit', 'modules']],
+  ['Life cycle', 76, ['takeover', 'detach', 'end and close', 'reset', 'deleted device']],
+  ['Service client', 81, ['send', 'unknown device', 'queue full', 'malformed address', 'too large', 'feedback messages', 'feedback released', 'file notifications',
+    'rights']],
+  ['Telemetry endpoint', 90, ['redirect', 'redirect in SDKs', 'properties of the hub', 'properties of a partition', 'errors of $management', 'forms of requests',
+    'start positions', 'latest and beginning', 'beyond the end', 'settled, within credit', 'types of positions', 'order of a device', 'epochs', 'six readers',
+    'unknown group and partition', 'runtime metrics', 'SDKs read', 'drain', 'restart']],
+  ['Errors', 109, ['info maps', 'everything settled', 'outcomes never sent', 'a stopping hub']],
+];
+
+export const amqpSections = lines.map(([name, first, texts]) => [name, Object.fromEntries(texts.map((what, i) =>
+  [first + i, none[first + i] ? { what, why: none[first + i] } : what]))]);
