@@ -31,7 +31,7 @@ export const httpSections = [
     18: 'secondary keys',
     19: 'policies',
     20: 'registryReadWrite on a twin',
-    21: { what: 'iothubowner on a device endpoint', why: events },
+    21: 'iothubowner on a device endpoint',
     22: { what: 'disabled device', part: 'on a path of its own modules, as events are not served yet' },
     23: { what: 'device with a certificate', part: 'on a path of its own modules, as events are not served yet' },
     24: 'no credentials at all',
