@@ -169,14 +169,14 @@ test('[mqtt 72] [mqtt 73] the will comes after a reset, not after DISCONNECT', a
   assert.deepEqual(rows.map((x) => x.body), ['last words', 'last words', 'mark']);
 });
 
-test('twin and method topics: an error that the SDKs understand, and the connection stays', async () => {
+test('a certificate request is answered with an error, a late method answer is ignored, and the connection stays', async () => {
   const d = await newDevice(hub);
   const c = await connected(hub, d);
-  await c.subscribe('$iothub/twin/res/#');
-  c.send({ cmd: 'publish', topic: '$iothub/twin/GET/?$rid=0-9a-f', payload: ' ', qos: 1, messageId: 3 });
+  await c.subscribe('$iothub/credentials/res/#');
+  c.send({ cmd: 'publish', topic: '$iothub/credentials/POST/issueCertificate/?$rid=0-9a-f', payload: '{}', qos: 1, messageId: 3 });
   await c.expect('puback');
   const m = await c.expect('publish');
-  assert.equal(m.topic, '$iothub/twin/res/503/?$rid=0-9a-f');
+  assert.equal(m.topic, '$iothub/credentials/res/503/?$rid=0-9a-f');
   assert.ok(JSON.parse(m.payload).errorCode);
   await c.publish('$iothub/methods/res/200/?$rid=1', '{}');
   await c.quiet();
