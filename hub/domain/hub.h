@@ -47,6 +47,7 @@ struct hub {
     uint64_t started_ms;
     struct access *access;            /* hub/domain/access.h */
     struct c2d_locks *c2d_locks;      /* hub/domain/c2d_lock.h; NULL: nothing is fetched under locks */
+    struct event_out *events;         /* hub/domain/event.h; NULL: nobody wants them */
     struct refusals *refusals;        /* hub/domain/refusals.h; NULL: nobody is limited */
     _Atomic unsigned queries_running; /* of HTTP fronts */
     _Atomic bool c2d_sweeping;        /* hub/domain/c2d.h */

@@ -1,5 +1,6 @@
 /* hub/domain/identity.c - the rules of a device's row. */
 #include "hub/domain/identity.h"
+#include "hub/domain/event.h"
 
 #include "base/text.h"
 #include "hub/domain/access.h"
@@ -170,6 +171,8 @@ enum err identity_create(struct hub *h, struct store_tx *tx, struct arena *a, co
     if (r.status != DEVICE_PENDING && r.auth == AUTH_SAS)
         give_keys(h, a, &r);
     e = put(h, tx, a, &r, UINT64_MAX, out);
+    if (!e)
+        e = event_lifecycle(h, tx, r.id, SPAN_NONE, true);
     return e ? e : identity_get(tx, a, r.id, out); /* with its place in the order of creation */
 }
 

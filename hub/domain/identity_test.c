@@ -52,12 +52,12 @@ static enum err run_module(struct store_tx *tx, void *ctx)
 static enum err run_delete(struct store_tx *tx, void *ctx)
 {
     struct call *c = ctx;
-    return identity_delete(tx, c->spec.id, c->if_etag, &c->fault);
+    return identity_delete(&F.hub, tx, c->spec.id, c->if_etag, &c->fault);
 }
 static enum err run_module_delete(struct store_tx *tx, void *ctx)
 {
     struct call *c = ctx;
-    return module_delete(tx, c->module.device, c->module.id, c->if_etag, &c->fault);
+    return module_delete(&F.hub, tx, c->module.device, c->module.id, c->if_etag, &c->fault);
 }
 static enum err run_module_list(struct store_tx *tx, void *ctx)
 {

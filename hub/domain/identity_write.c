@@ -1,6 +1,7 @@
 /* hub/domain/identity_write.c - see identity_write.h: devices as a whole, and what devices and modules share.
  */
 #include "hub/domain/identity_write.h"
+#include "hub/domain/event.h"
 
 #include "base/text.h"
 #include "hub/domain/identity_impl.h"
@@ -262,7 +263,8 @@ enum err identity_write(struct hub *h, struct store_tx *tx, struct arena *a, con
     return e;
 }
 
-enum err identity_delete(struct store_tx *tx, struct span id, uint64_t if_etag, enum identity_fault *fault)
+enum err identity_delete(struct hub *h, struct store_tx *tx, struct span id, uint64_t if_etag,
+                         enum identity_fault *fault)
 {
     struct device_row r;
     *fault = IDENTITY_FINE;
@@ -271,6 +273,8 @@ enum err identity_delete(struct store_tx *tx, struct span id, uint64_t if_etag, 
         return identity_refuse(fault, IDENTITY_NO_DEVICE);
     if (!e && if_etag && r.etag != if_etag)
         return identity_refuse(fault, IDENTITY_ETAG);
+    if (!e)
+        e = event_lifecycle(h, tx, id, SPAN_NONE, false);
     return e ? e : tx_device_delete(tx, id);
 }
 

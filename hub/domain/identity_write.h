@@ -64,7 +64,7 @@ struct identity_spec {
 MUST_USE enum err identity_write(struct hub *h, struct store_tx *tx, struct arena *a,
                                  const struct identity_spec *s, enum identity_mode mode, uint64_t if_etag,
                                  struct device_row *out, enum identity_fault *fault);
-MUST_USE enum err identity_delete(struct store_tx *tx, struct span id, uint64_t if_etag,
+MUST_USE enum err identity_delete(struct hub *h, struct store_tx *tx, struct span id, uint64_t if_etag,
                                   enum identity_fault *fault);
 
 struct module_spec {
@@ -78,8 +78,8 @@ MUST_USE enum err module_write(struct hub *h, struct store_tx *tx, struct arena 
 /* *fault tells a missing device from a missing module. */
 MUST_USE enum err module_get(struct store_tx *tx, struct arena *a, struct span device, struct span id,
                              struct module_row *out, enum identity_fault *fault);
-MUST_USE enum err module_delete(struct store_tx *tx, struct span device, struct span id, uint64_t if_etag,
-                                enum identity_fault *fault);
+MUST_USE enum err module_delete(struct hub *h, struct store_tx *tx, struct span device, struct span id,
+                                uint64_t if_etag, enum identity_fault *fault);
 /* All of a device, by id, in the arena. */
 MUST_USE enum err module_list(struct store_tx *tx, struct arena *a, struct span device,
                               struct module_row **rows, size_t *nr, enum identity_fault *fault);

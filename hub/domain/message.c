@@ -31,7 +31,13 @@ const char *message_auth_method(uint8_t auth)
 
 const char *message_source_name(uint8_t source)
 {
-    return source == MESSAGE_SOURCE_TELEMETRY ? "Telemetry" : "unknown";
+    static const char *const names[MESSAGE_SOURCES] = { "Telemetry",
+                                                        "twinChangeEvents",
+                                                        "deviceLifecycleEvents",
+                                                        "deviceConnectionStateEvents",
+                                                        "deviceJobLifecycleEvents",
+                                                        "digitalTwinChangeEvents" };
+    return source < MESSAGE_SOURCES ? names[source] : "unknown";
 }
 
 static void varint_put(struct wr *w, size_t v)

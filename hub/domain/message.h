@@ -26,7 +26,16 @@ enum message_auth { /* how the connection proved itself; on disk */
 };
 /* JSON text of iothub-connection-auth-method. */
 const char *message_auth_method(uint8_t auth);
-enum message_source { MESSAGE_SOURCE_TELEMETRY = 0, MESSAGE_SOURCES };
+enum message_source { /* on disk */
+                      MESSAGE_SOURCE_TELEMETRY = 0,
+                      MESSAGE_SOURCE_TWIN_CHANGE,
+                      MESSAGE_SOURCE_LIFECYCLE,
+                      MESSAGE_SOURCE_CONNECTION,
+                      MESSAGE_SOURCE_JOB,
+                      MESSAGE_SOURCE_DIGITAL_TWIN,
+                      MESSAGE_SOURCES
+};
+/* As iothub-message-source says it. */
 const char *message_source_name(uint8_t source);
 
 struct message {

@@ -1,5 +1,6 @@
 /* hub/domain/module.c - modules of devices: the rules of their rows (identity_write.h). */
 #include "base/text.h"
+#include "hub/domain/event.h"
 #include "hub/domain/identity_impl.h"
 
 enum err module_copy(struct arena *a, const struct module_row *in, struct module_row *out)
@@ -50,7 +51,9 @@ static enum err module_create(struct hub *h, struct store_tx *tx, struct arena *
         e = tx_module_count(tx, r->device, &nr);
     if (!e && nr >= IDENTITY_MODULES_MAX)
         e = ERR_LIMIT;
-    return e ? e : tx_module_put(tx, r, UINT64_MAX, NULL);
+    if (!e)
+        e = tx_module_put(tx, r, UINT64_MAX, NULL);
+    return e ? e : event_lifecycle(h, tx, r->device, r->id, true);
 }
 
 static bool is_system(struct span id)
@@ -104,8 +107,8 @@ enum err module_write(struct hub *h, struct store_tx *tx, struct arena *a, const
     return e ? e : module_get(tx, a, s->device, s->id, out, fault); /* with its etag and its place */
 }
 
-enum err module_delete(struct store_tx *tx, struct span device, struct span id, uint64_t if_etag,
-                       enum identity_fault *fault)
+enum err module_delete(struct hub *h, struct store_tx *tx, struct span device, struct span id,
+                       uint64_t if_etag, enum identity_fault *fault)
 {
     struct module_row r;
     *fault = IDENTITY_FINE;
@@ -116,6 +119,8 @@ enum err module_delete(struct store_tx *tx, struct span device, struct span id, 
     }
     if (!e && if_etag && r.etag != if_etag)
         return identity_refuse(fault, IDENTITY_ETAG);
+    if (!e)
+        e = event_lifecycle(h, tx, device, id, false);
     return e ? e : tx_module_delete(tx, device, id);
 }
 

@@ -3,6 +3,7 @@
 #include "hub/domain/presence.h"
 
 #include "base/log.h"
+#include "hub/domain/event.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 
@@ -45,6 +46,18 @@ static enum err still_there(struct store_tx *tx, struct span id)
     return tx_module_get(tx, span_of(id.p, head), span_skip(id, head + 1), &module);
 }
 
+/* An event is made of what changed, so one that was away for less than an interval was never gone. */
+static enum err write_one(struct hub *h, struct store_tx *tx, struct span id, uint64_t at)
+{
+    struct report_row was = { 0 };
+    bool now = bus_is_attached(h->bus, id);
+    enum err e = event_wanted(h, MESSAGE_SOURCE_CONNECTION) ? tx_report_get(tx, id, &was) : ERR_OK;
+    bool before = was.connected;
+    if (!e || e == ERR_NOTFOUND)
+        e = tx_report_set_connected(tx, id, now, at);
+    return e || before == now ? e : event_connection(h, tx, id, now, at);
+}
+
 static enum err batch_run(struct store_tx *tx, struct store_op *self)
 {
     struct presence_batch *b = (struct presence_batch *)(void *)self;
@@ -55,7 +68,7 @@ static enum err batch_run(struct store_tx *tx, struct store_op *self)
         struct span id = rd_take(&r, rd_le16(&r));
         e = still_there(tx, id);
         if (!e)
-            e = tx_report_set_connected(tx, id, bus_is_attached(b->owner->hub->bus, id), at);
+            e = write_one(b->owner->hub, tx, id, at);
         if (e == ERR_NOTFOUND) /* deleted meanwhile: no row may stay behind */
             e = ERR_OK;
     }

@@ -3,6 +3,7 @@
  * change; what it tells others it hands to tx_after(), so that it is told after the commit and in its order.
  */
 #include "core/json/json.h"
+#include "hub/domain/event.h"
 #include "hub/domain/twin.h"
 
 #include <stdlib.h>
@@ -65,6 +66,6 @@ static enum err tell_device(struct hub *h, struct store_tx *tx, const struct twi
 
 enum err twin_changed(struct hub *h, struct store_tx *tx, struct arena *a, const struct twin_change *c)
 {
-    (void)a; /* of use to what comes next: events, configurations */
-    return tell_device(h, tx, c);
+    enum err e = tell_device(h, tx, c);
+    return e ? e : event_twin_changed(h, tx, a, c);
 }

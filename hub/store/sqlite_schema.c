@@ -115,6 +115,12 @@ static const struct migration {
                              "CREATE INDEX feedback_open ON feedback(seq) WHERE done = 0;"
                              "CREATE INDEX feedback_lock ON feedback(lock) WHERE done = 0 AND lock <> '';" },
     { "who is connected", "CREATE INDEX report_connected ON report(connected, device) WHERE connected > 0;" },
+    { "routing", "CREATE TABLE routing(kind INTEGER NOT NULL, name TEXT NOT NULL, spec TEXT NOT NULL,"
+                 " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL);"
+                 "CREATE UNIQUE INDEX routing_name ON routing(kind, lower(name));"
+                 "CREATE TABLE outbox(seq INTEGER PRIMARY KEY AUTOINCREMENT, record BLOB NOT NULL);"
+                 "CREATE TABLE stream_cursor(name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;"
+                 "INSERT INTO counter VALUES('event_seq', 0);" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

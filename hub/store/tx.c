@@ -134,7 +134,7 @@ void tx_after(struct store_tx *t, struct tx_after *after)
     t->after_end = &after->next;
 }
 
-static const char *const seq_names[STORE_SEQUENCES] = { "c2d_seq", "identity_seq" };
+static const char *const seq_names[STORE_SEQUENCES] = { "c2d_seq", "identity_seq", "event_seq" };
 
 static enum err load(struct store_tx *t, enum store_sequence which)
 {

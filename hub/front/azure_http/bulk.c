@@ -191,10 +191,10 @@ static enum err write_one(struct hub *h, struct store_tx *tx, struct entry *e)
                : identity_write(h, tx, &e->item.a, &e->spec, e->mode->write, e->if_etag, &d, &e->fault);
 }
 
-static enum err delete_one(struct store_tx *tx, struct entry *e)
+static enum err delete_one(struct hub *h, struct store_tx *tx, struct entry *e)
 {
-    return e->module.n ? module_delete(tx, e->device, e->module, e->if_etag, &e->fault)
-                       : identity_delete(tx, e->device, e->if_etag, &e->fault);
+    return e->module.n ? module_delete(h, tx, e->device, e->module, e->if_etag, &e->fault)
+                       : identity_delete(h, tx, e->device, e->if_etag, &e->fault);
 }
 
 static enum err write_twin(struct hub *h, struct store_tx *tx, struct entry *e)
@@ -232,7 +232,7 @@ static enum err run(struct store_tx *tx, struct store_op *self)
         return write_twin(j->h, tx, e);
     enum err err = drop ? note_names(tx, e) : ERR_OK;
     if (!err)
-        err = drop ? delete_one(tx, e) : write_one(j->h, tx, e);
+        err = drop ? delete_one(j->h, tx, e) : write_one(j->h, tx, e);
     if (!err && !drop)
         err = write_twin(j->h, tx, e);
     if (!err && !drop)

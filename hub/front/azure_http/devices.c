@@ -95,7 +95,7 @@ static enum err drop(struct job *j, struct store_tx *tx)
     enum err e = identity_names(tx, &j->a, o->spec.id, &o->names);
     if (e)
         return e;
-    e = identity_delete(tx, o->spec.id, azure_match_counter(&o->match), &fault);
+    e = identity_delete(j->h, tx, o->spec.id, azure_match_counter(&o->match), &fault);
     if (e)
         return azure_refuse_fault(j, e, fault, o->spec.id, SPAN_NONE);
     return audit_push(j->h, tx, j->who, "device.delete", o->spec.id, "%s", "");

@@ -93,7 +93,7 @@ static enum err drop(struct job *j, struct store_tx *tx)
 {
     struct one *o = j->state;
     enum identity_fault fault;
-    enum err e = module_delete(tx, o->spec.device, o->spec.id, azure_match_counter(&o->match), &fault);
+    enum err e = module_delete(j->h, tx, o->spec.device, o->spec.id, azure_match_counter(&o->match), &fault);
     if (e)
         return azure_refuse_fault(j, e, fault, o->spec.device, o->spec.id);
     return audit_push(j->h, tx, j->who, "module.delete", o->name, "%s", "");

@@ -203,9 +203,10 @@ static enum err get(struct job *j, struct store_tx *tx)
 static enum err drop(struct job *j, struct store_tx *tx)
 {
     struct one_state *s = j->state;
+    enum identity_fault fault;
     enum err e = note_names(j, tx); /* before they go with it */
     if (!e)
-        e = tx_device_delete(tx, s->id);
+        e = identity_delete(j->h, tx, s->id, 0, &fault);
     if (e == ERR_NOTFOUND)
         return not_found(j, s->id);
     return e ? e : audit_push(j->h, tx, j->who, "device.delete", s->id, "%s", "");

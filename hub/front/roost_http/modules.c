@@ -165,7 +165,7 @@ static enum err drop(struct job *j, struct store_tx *tx)
 {
     struct one_state *s = j->state;
     enum identity_fault fault;
-    enum err e = module_delete(tx, s->spec.device, s->spec.id, 0, &fault);
+    enum err e = module_delete(j->h, tx, s->spec.device, s->spec.id, 0, &fault);
     if (e)
         return identity_faulty(j, e, fault);
     s->changed = true;
