@@ -179,6 +179,25 @@ enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r)
     (void)t, (void)r;
     return ERR_OK;
 }
+enum err tx_outbox_push(struct store_tx *t, struct span record) /* no events here: nobody wants them */
+{
+    (void)t;
+    (void)record;
+    return ERR_IO;
+}
+enum err tx_event_seq(struct store_tx *t, uint64_t *seq)
+{
+    (void)t;
+    (void)seq;
+    return ERR_IO;
+}
+enum err tx_report_get(struct store_tx *t, struct span device, struct report_row *out)
+{
+    (void)t;
+    (void)device;
+    (void)out;
+    return ERR_NOTFOUND;
+}
 enum err tx_report_set_connected(struct store_tx *t, struct span device, bool connected, uint64_t at_ms)
 {
     (void)t, (void)device, (void)connected, (void)at_ms;
