@@ -1,0 +1,94 @@
+/* tests/conformance/peers/bearssl_pipe.c - a TLS client of BearSSL as a pipe, as small as on a chip: one record
+ * buffer for both directions and fragments of FRAGMENT bytes. What is on its standard input goes to the server,
+ * what comes back to its standard output. "resumed" on standard error says that it did.
+ *   bearssl_pipe HOST PORT NAME KEY(hex, 65 bytes: the server's public point) FRAGMENT RESUME(0, 1)
+ * Built by tls.test.mjs against Debian's libbearssl-dev. */
+#include <bearssl.h>
+
+#include <netdb.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void die(const char *what, int code)
+{
+    fprintf(stderr, "%s: %d\n", what, code);
+    exit(1);
+}
+
+static int dial(const char *host, const char *port)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *a;
+    int fd = -1;
+    if (getaddrinfo(host, port, &hints, &a) == 0) {
+        fd = socket(a->ai_family, a->ai_socktype, 0);
+        if (fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) < 0)
+            fd = -1;
+        freeaddrinfo(a);
+    }
+    if (fd < 0)
+        die("connect", 0);
+    return fd;
+}
+
+static int sock_read(void *ctx, unsigned char *buf, size_t len)
+{
+    ssize_t n = read(*(int *)ctx, buf, len);
+    return n > 0 ? (int)n : -1;
+}
+static int sock_write(void *ctx, const unsigned char *buf, size_t len)
+{
+    ssize_t n = write(*(int *)ctx, buf, len);
+    return n > 0 ? (int)n : -1;
+}
+
+int main(int argc, char **argv)
+{
+    static unsigned char data[4 << 20], room[BR_SSL_BUFSIZE_MONO], point[65], buf[4096];
+    br_ssl_client_context cc;
+    br_x509_minimal_context unused;
+    br_x509_knownkey_context known;
+    br_ssl_session_parameters first, second;
+    br_sslio_context io;
+    br_ec_public_key key = { BR_EC_secp256r1, point, sizeof point };
+    if (argc < 7 || strlen(argv[4]) != 130)
+        return 2;
+    size_t fragment = (size_t)atoi(argv[5]), len = fread(data, 1, sizeof data, stdin);
+    int resume = atoi(argv[6]), fd, n;
+    for (size_t i = 0; i < sizeof point; i++) {
+        const char byte[3] = { argv[4][2 * i], argv[4][2 * i + 1], 0 };
+        point[i] = (unsigned char)strtoul(byte, NULL, 16);
+    }
+    br_ssl_client_init_full(&cc, &unused, NULL, 0);
+    br_x509_knownkey_init_ec(&known, &key, BR_KEYTYPE_KEYX | BR_KEYTYPE_SIGN);
+    br_ssl_engine_set_x509(&cc.eng, &known.vtable);
+    br_ssl_engine_set_buffer(&cc.eng, room, fragment + 325, 0);
+    for (int last = !resume;; last = 1) {
+        fd = dial(argv[1], argv[2]);
+        if (!br_ssl_client_reset(&cc, argv[3], resume && last))
+            die("reset", br_ssl_engine_last_error(&cc.eng));
+        br_sslio_init(&io, &cc.eng, sock_read, &fd, sock_write, &fd);
+        if (br_sslio_flush(&io) < 0)
+            die("handshake", br_ssl_engine_last_error(&cc.eng));
+        if (last)
+            break;
+        br_ssl_engine_get_session_parameters(&cc.eng, &first);
+        br_sslio_close(&io);
+        close(fd);
+    }
+    if (resume) {
+        br_ssl_engine_get_session_parameters(&cc.eng, &second);
+        if (memcmp(first.master_secret, second.master_secret, sizeof first.master_secret) == 0)
+            fprintf(stderr, "resumed\n");
+    }
+    if (br_sslio_write_all(&io, data, len) < 0 || br_sslio_flush(&io) < 0)
+        die("write", br_ssl_engine_last_error(&cc.eng));
+    while ((n = br_sslio_read(&io, buf, sizeof buf)) > 0)
+        fwrite(buf, 1, (size_t)n, stdout);
+    fflush(stdout);
+    if (br_ssl_engine_last_error(&cc.eng) != BR_ERR_OK)
+        die("read", br_ssl_engine_last_error(&cc.eng));
+    return 0;
+}

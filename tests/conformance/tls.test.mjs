@@ -1,0 +1,302 @@
+// TLS with clients of many libraries, over HTTPS: full and resumed handshakes, one byte to 1 MiB both ways, half of a
+// connection closed, with and without client certificates, keys that change. At the end the hub says who
+// protected the records: it itself, but for the one suite that is not AEAD.
+import assert from 'node:assert/strict';
+import https from 'node:https';
+import tls from 'node:tls';
+import { X509Certificate, createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { after, before, test } from 'node:test';
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { spawn } from 'node:child_process';
+import { NAME, closeHub, deviceToken, newDevice, openHub, parseConnectionString, run, sasToken, start, telemetry, tempDir, waitFor } from './lib/hub.mjs';
+
+const MAX = 1 << 20;
+const content = Buffer.from(Uint8Array.from({ length: MAX }, (_, i) => i * 7 + (i >> 8) + (i >> 16)));
+let hub, temp, root, authorization, point;
+const peer = (name) => join(temp.dir, name);
+
+before(async () => {
+  hub = await openHub();
+  temp = tempDir();
+  const here = import.meta.dirname;
+  await run('cc', ['-O1', join(here, 'peers/mbedtls_pipe.c'), '-o', peer('mbedtls_pipe'), '-lmbedtls', '-lmbedx509', '-lmbedcrypto']);
+  await run('cc', ['-O1', join(here, 'peers/bearssl_pipe.c'), '-o', peer('bearssl_pipe'), '-lbearssl']);
+  const c = parseConnectionString(hub.connectionString);
+  authorization = sasToken(NAME, c.SharedAccessKey, c.SharedAccessKeyName);
+  root = await artifact(content);
+  const server = new X509Certificate(readFileSync(join(hub.dir, 'tls/server-ec.crt')));
+  const { x, y } = server.publicKey.export({ format: 'jwk' });
+  point = Buffer.concat([Buffer.from([4]), Buffer.from(x, 'base64url'), Buffer.from(y, 'base64url')]).toString('hex');
+  await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=dev-tls',
+    '-keyout', peer('own.key'), '-out', peer('own.crt')]);
+});
+after(async () => {
+  await closeHub(hub);
+  temp?.remove();
+});
+
+// ---- what is exchanged -------------------------------------------------------------------------------------------
+
+const sha256 = (b) => createHash('sha256').update(b).digest();
+async function put(name, bytes) {
+  const r = await hub.request('PUT', `/roost/v1/uploads/${name}`, { body: bytes, headers: { 'content-range': `bytes 0-${bytes.length - 1}/${bytes.length}` } });
+  assert.equal(r.status, 204);
+}
+// An artifact of the hub, which is what it sends as a file.
+async function artifact(payload) {
+  const hashes = [], pages = [];
+  for (let i = 0; i < payload.length; i += 4096) hashes.push(sha256(payload.subarray(i, i + 4096)));
+  for (let i = 0; i < hashes.length; i += 32) pages.push(Buffer.concat(hashes.slice(i, i + 32)));
+  const roots = Buffer.concat(pages.map(sha256));
+  await put('payload', payload);
+  await put('tree', Buffer.concat([roots, ...pages]));
+  const r = await hub.request('POST', '/roost/v1/artifacts', { body: { payload: 'payload', tree: 'tree', root: sha256(roots).toString('hex'),
+    sha256: sha256(payload).toString('hex'), chunkCode: 12, fanOut: 32 } });
+  assert.equal(r.status, 201, r.body.toString());
+  return sha256(roots).toString('hex');
+}
+
+let nr = 0;
+// An upload of n bytes and, on the same connection, a download of as many.
+function exchange(n) {
+  const head = (line, ...fields) => `${line} HTTP/1.1\r\nHost: ${NAME}\r\nAuthorization: ${authorization}\r\n${fields.map((f) => `${f}\r\n`).join('')}\r\n`;
+  return Buffer.concat([
+    Buffer.from(head(`PUT /roost/v1/uploads/up-${++nr}`, `Content-Length: ${n}`, `Content-Range: bytes 0-${n - 1}/${n}`)),
+    content.subarray(0, n),
+    Buffer.from(head(`GET /artifacts/${root}`, `Range: bytes=${MAX - n}-${MAX - 1}`, 'Connection: close')),
+  ]);
+}
+function check(n, answer) {
+  const text = answer.toString('latin1');
+  assert.match(text, /^HTTP\/1\.1 204 /);
+  const second = text.indexOf('HTTP/1.1 206 ');
+  assert.ok(second > 0, `no second answer: ${text.slice(0, 400)}`);
+  const body = answer.subarray(text.indexOf('\r\n\r\n', second) + 4);
+  assert.equal(body.length, n);
+  assert.ok(body.equals(content.subarray(MAX - n)), 'the bytes of the file');
+}
+
+// A program whose standard input and output are the connection's.
+function pipe(file, args, input, { timeout = 60_000, keepOpen = false } = {}) {
+  return new Promise((done, fail) => {
+    const p = spawn(file, args, { stdio: 'pipe' }), out = [];
+    let err = '';
+    const timer = setTimeout(() => p.kill(), timeout);
+    p.stdout.on('data', (d) => out.push(d));
+    p.stderr.on('data', (d) => { err += d; });
+    p.stdin.on('error', () => {}); // it may go before it has read all
+    p.on('error', fail);
+    p.on('close', (code, signal) => {
+      clearTimeout(timer);
+      if (signal) fail(new Error(`${file} was ended after ${timeout} ms: ${err}`));
+      else done({ code, out: Buffer.concat(out), err });
+    });
+    p.stdin.write(input);
+    if (!keepOpen) p.stdin.end();
+  });
+}
+const sizes = [1, 100, 16384, 16385, MAX];
+const where = () => [`${hub.address}:${hub.https}`];
+
+// ---- OpenSSL ------------------------------------------------------------------------------------------------------
+
+const versions = { 'TLS 1.2': ['-tls1_2'], 'TLS 1.3': ['-tls1_3'] };
+const client = (...more) => ['s_client', '-connect', ...where(), '-servername', NAME, '-verify_hostname', NAME, '-CAfile', hub.caFile, '-verify_return_error', ...more];
+const suites = { 'TLS 1.2': ['ECDHE-ECDSA-AES128-GCM-SHA256', 'ECDHE-ECDSA-AES256-GCM-SHA384', 'ECDHE-ECDSA-CHACHA20-POLY1305', 'ECDHE-RSA-AES128-GCM-SHA256',
+  'ECDHE-RSA-AES256-GCM-SHA384', 'ECDHE-RSA-CHACHA20-POLY1305'], 'TLS 1.3': ['TLS_AES_128_GCM_SHA256', 'TLS_AES_256_GCM_SHA384', 'TLS_CHACHA20_POLY1305_SHA256'] };
+
+for (const [version, flag] of Object.entries(versions)) {
+  test(`OpenSSL, ${version}: every suite, 1 byte to 1 MiB`, async () => {
+    for (const suite of suites[version])
+      for (const n of sizes) {
+        const r = await pipe('openssl', client('-quiet', ...flag, version === 'TLS 1.2' ? '-cipher' : '-ciphersuites', suite), exchange(n), { keepOpen: true });
+        check(n, r.out);
+      }
+  });
+
+  test(`OpenSSL, ${version}: small fragments, a client certificate, a resumed session with each`, async () => {
+    for (const more of [[], ['-maxfraglen', '512'], ['-cert', peer('own.crt'), '-key', peer('own.key')]]) {
+      const kept = peer(`session-${version}-${more.length}`);
+      const first = await pipe('openssl', client('-quiet', ...flag, '-sess_out', kept, ...more), exchange(40_000), { keepOpen: true });
+      check(40_000, first.out);
+      assert.ok(existsSync(kept));
+      const again = await pipe('openssl', client('-ign_eof', ...flag, '-sess_in', kept, ...more), exchange(5000), { keepOpen: true });
+      assert.match(again.out.toString('latin1'), /^Reused, TLSv1/m);
+      assert.ok(again.out.includes(content.subarray(MAX - 5000)), 'the bytes of the file');
+    }
+  });
+}
+
+test('OpenSSL: KeyUpdate from the client, with and without asking for ours, between requests', async () => {
+  const p = start('openssl', client('-tls1_3'), { stdin: 'pipe' });
+  const get = (range) => `GET /artifacts/${root} HTTP/1.1\r\nHost: ${NAME}\r\nRange: bytes=${range}\r\n\r\n`;
+  const answers = () => p.out.split('HTTP/1.1 206').length - 1;
+  await waitFor('the handshake', () => /Verification: OK|Verify return code: 0/.test(p.out));
+  for (let i = 1; i <= 8; i++) {
+    p.child.stdin.write(i % 2 ? 'K\n' : 'k\n'); // K asks
+    await waitFor('the command', () => p.out.split('KEYUPDATE').length - 1 === i);
+    p.child.stdin.write(get(`${i * 100}-${i * 100 + 4}`));
+    await waitFor(`answer ${i}`, () => answers() === i);
+  }
+  await p.stop();
+});
+
+test('OpenSSL: renegotiation is refused', async () => {
+  const p = start('openssl', client('-tls1_2'), { stdin: 'pipe' });
+  await waitFor('the handshake', () => /Verification: OK|Verify return code: 0/.test(p.out));
+  p.child.stdin.write('R\n');
+  await waitFor('its end', () => p.exited);
+  assert.match(p.out, /no renegotiation/);
+});
+
+test('OpenSSL: the one suite that is not AEAD works too', async () => {
+  const r = await pipe('openssl', client('-quiet', '-tls1_2', '-cipher', 'ECDHE-RSA-AES128-SHA'), exchange(70_000), { keepOpen: true });
+  check(70_000, r.out);
+});
+
+// ---- others -------------------------------------------------------------------------------------------------------
+
+const gnutls = (priority, ...more) => ['-p', `${hub.https}`, '--x509cafile', hub.caFile, '--sni-hostname', NAME, '--verify-hostname', NAME,
+  '--priority', priority, '--logfile', peer('gnutls.log'), ...more, hub.address];
+
+test('GnuTLS: both versions, each cipher, 1 byte to 1 MiB, client certificate, resumed', async () => {
+  for (const version of ['VERS-TLS1.2', 'VERS-TLS1.3'])
+    for (const cipher of ['AES-128-GCM', 'AES-256-GCM', 'CHACHA20-POLY1305']) {
+      const priority = `NORMAL:-VERS-ALL:+${version}:-CIPHER-ALL:+${cipher}`;
+      for (const n of [1, 16385, MAX]) {
+        const r = await pipe('gnutls-cli', gnutls(priority), exchange(n), { keepOpen: true });
+        check(n, r.out);
+      }
+      const own = await pipe('gnutls-cli', gnutls(priority, '--x509certfile', peer('own.crt'), '--x509keyfile', peer('own.key')), exchange(3000), { keepOpen: true });
+      check(3000, own.out);
+      const again = await pipe('gnutls-cli', gnutls(priority, '--resume', '--waitresumption'), exchange(3000), { keepOpen: true });
+      assert.match(readFileSync(peer('gnutls.log'), 'utf8'), /This is a resumed session/);
+      check(3000, again.out);
+    }
+});
+
+// It cannot take the server's certificates in pieces, so they have to fit the fragment.
+test('mbedTLS: several fragment lengths, client certificate, resumed', async () => {
+  for (const fragment of [0, 1024, 2048, 4096])
+    for (const resume of [0, 1]) {
+      const args = [hub.address, `${hub.https}`, NAME, hub.caFile, `${fragment}`, `${resume}`];
+      for (const [n, own] of [[1, []], [100_000, []], [MAX, [peer('own.crt'), peer('own.key')]]]) {
+        const r = await pipe(peer('mbedtls_pipe'), [...args, ...own], exchange(n));
+        assert.equal(r.code, 0, r.err);
+        assert.equal(r.err, resume ? 'resumed\n' : '');
+        check(n, r.out);
+      }
+    }
+});
+
+test('BearSSL: fragments of 512 bytes in one buffer, by session id', async () => {
+  for (const fragment of [512, 4096, 16384])
+    for (const resume of [0, 1])
+      for (const n of [1, 600, 100_000]) {
+        const r = await pipe(peer('bearssl_pipe'), [hub.address, `${hub.https}`, NAME, point, `${fragment}`, `${resume}`], exchange(n));
+        assert.equal(r.code, 0, r.err);
+        assert.equal(r.err, resume ? 'resumed\n' : '');
+        check(n, r.out);
+      }
+});
+
+test('curl: both versions, 1 MiB each way, with a certificate', async () => {
+  for (const version of [['--tlsv1.2', '--tls-max', '1.2'], ['--tlsv1.3']])
+    for (const own of [[], ['--cert', peer('own.crt'), '--key', peer('own.key')]]) {
+      const common = ['-sS', '--fail', '--http1.1', '--cacert', hub.caFile, '--resolve', `${NAME}:${hub.https}:${hub.address}`, ...version, ...own, '-H', `Authorization: ${authorization}`];
+      const up = await pipe('curl', [...common, '-T', '-', '-H', `Content-Range: bytes 0-${MAX - 1}/${MAX}`, '-H', `Content-Length: ${MAX}`, '-H', 'Transfer-Encoding:',
+        `https://${NAME}:${hub.https}/roost/v1/uploads/curl-${++nr}`], content);
+      assert.equal(up.code, 0, up.err);
+      const down = await pipe('curl', [...common, `https://${NAME}:${hub.https}/artifacts/${root}`], '');
+      assert.equal(down.code, 0, down.err);
+      assert.ok(down.out.equals(content));
+    }
+});
+
+test('Node: resumed, and half of the connection closed before the answer', async () => {
+  for (const maxVersion of ['TLSv1.2', 'TLSv1.3']) {
+    let session;
+    for (const round of [0, 1, 2]) {
+      const s = tls.connect({ host: hub.address, port: hub.https, servername: NAME, ca: hub.ca, minVersion: maxVersion, maxVersion, session, allowHalfOpen: true });
+      s.on('session', (x) => { session = x; });
+      await once(s, 'secureConnect');
+      assert.equal(s.isSessionReused(), round > 0);
+      const got = [];
+      s.on('data', (d) => got.push(d));
+      s.end(exchange(50_000)); // close_notify goes with it
+      await once(s, 'end');
+      check(50_000, Buffer.concat(got));
+      s.destroy();
+    }
+  }
+});
+
+test('Node: many requests on one connection', async () => {
+  const agent = new https.Agent({ keepAlive: true, maxSockets: 1 });
+  for (let i = 1; i <= 200; i++) {
+    const body = await new Promise((done, fail) => {
+      https.get({ host: hub.address, port: hub.https, servername: NAME, ca: hub.ca, agent, path: `/artifacts/${root}`, headers: { host: NAME, range: `bytes=0-${i * 97}` } }, (r) => {
+        const got = [];
+        r.on('data', (d) => got.push(d));
+        r.on('end', () => done(Buffer.concat(got)));
+      }).on('error', fail);
+    });
+    assert.ok(body.equals(content.subarray(0, i * 97 + 1)));
+  }
+  agent.destroy();
+});
+
+test("Python's ssl: both versions, resumed, unwrapped", async () => {
+  const script = `
+import socket, ssl, sys
+host, port, name, ca, version = sys.argv[1:6]
+data = sys.stdin.buffer.read()
+ctx = ssl.create_default_context(cafile=ca)
+ctx.minimum_version = ctx.maximum_version = getattr(ssl.TLSVersion, version)
+session = None
+for last in (False, True):
+    s = ctx.wrap_socket(socket.create_connection((host, int(port))), server_hostname=name, session=session)
+    s.sendall(data if last else b'GET / HTTP/1.1\\r\\nHost: x\\r\\nConnection: close\\r\\n\\r\\n')
+    got = b''
+    while True:
+        piece = s.recv(65536)
+        if not piece: break
+        got += piece
+    session = s.session
+    reused = s.session_reused
+    s.unwrap() # close_notify both ways
+    s.close()
+assert reused
+sys.stdout.buffer.write(got)
+`;
+  for (const version of ['TLSv1_2', 'TLSv1_3'])
+    for (const n of sizes) {
+      const r = await pipe('python3', ['-c', script, hub.address, `${hub.https}`, NAME, hub.caFile, version], exchange(n));
+      assert.equal(r.code, 0, r.err);
+      check(n, r.out);
+    }
+});
+
+test('mosquitto_pub: 200 000 bytes by MQTT in each version', async () => {
+  const d = await newDevice(hub), body = 'x'.repeat(200_000);
+  for (const version of ['tlsv1.2', 'tlsv1.3'])
+    await run('mosquitto_pub', ['-h', hub.address, '-p', `${hub.mqtt}`, '--cafile', hub.caFile, '--tls-version', version, '-V', 'mqttv311', '-i', d.id, '-q', '1',
+      '-u', `${NAME}/${d.id}/?api-version=2021-04-12`, '-P', deviceToken(d), '-t', `devices/${d.id}/messages/events/`, '-s'], { input: body });
+  for (const r of await telemetry(hub, d.id, 2)) assert.equal(r.body, body);
+});
+
+// ---- who did it -----------------------------------------------------------------------------------------------------
+
+test('the hub itself protected all of them but one', async () => {
+  const page = await (await fetch(`http://127.0.0.1:${hub.ops}/metrics`)).text();
+  const of = (layer) => Number(page.match(new RegExp(`tls_handed_over_total\\{layer="${layer}"\\} (\\d+)`))[1]);
+  assert.equal(of('openssl'), 1);
+  assert.ok(of('compact') > 150, `${of('compact')}`);
+  const status = (await hub.request('GET', '/roost/v1/status')).json.tlsConnections;
+  assert.equal(status.openssl, 0);
+  assert.ok(status.compact >= 1);
+  const { stdout } = await hub.roost('status');
+  assert.match(stdout, /^tls +\d+ compact, 0 openssl$/m);
+});
