@@ -7,7 +7,7 @@ import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSyn
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
-import { Hub, LOAD_CORE, Mosquitto, Rabbit, ports, sleep } from './servers.mjs';
+import { Hub, LOAD_CORE, Mosquitto, Nginx, Rabbit, ports, sleep } from './servers.mjs';
 
 const top = path.dirname(import.meta.dirname);
 const { values: opt } = parseArgs({ options: {
@@ -52,6 +52,7 @@ const median = (list) => {
 
 const work = mkdtempSync(path.join(os.tmpdir(), 'roost-bench-'));
 const hub = new Hub(work), mosquitto = new Mosquitto(work, hub), rabbit = new Rabbit(work);
+const nginx = new Nginx(work, hub), openssl = new Hub(work), plain = new Hub(work);
 const procs = Math.max(1, Math.ceil(conns / 9500));
 
 const idle = (tls, sub, nr) => async (server) => {
@@ -105,6 +106,33 @@ const fanIn = async (server) => {
   } finally { reader.kill('SIGTERM'); await server.stop(); server.clean(); }
 };
 
+// As metric 9, over TLS (but for the hub that is called plain).
+const publishTls = async (server) => {
+  const tls = server !== plain;
+  await server.start({ memory: true, login: true, tls });
+  try {
+    const r = await load(server, 'publish', [...server.args({ tls }), '--conns', 1000, '--qos', 1, '--window', 1, '--seconds', seconds]);
+    return { value: r.per_cpu_s, ...r };
+  } finally { await server.stop(); server.clean(); }
+};
+// 1 MiB from 16 connections; the value is MiB for each second of the server's CPU time.
+const download = (tls) => async (server) => {
+  const bytes = Buffer.alloc(1 << 20, 'firmware');
+  await server.start({ bytes });
+  try {
+    if (server !== nginx) {
+      await server.artifact(bytes);
+      if (!tls) { await server.stop(); await server.start({ keep: true, plainHttps: true }); }
+    }
+    const before = { busy: busy(), cpu: cpuOf(server.pid), at: Date.now() };
+    const { stdout } = await run('taskset', ['-c', String(LOAD_CORE), 'wrk', '-t1', '-c16', `-d${Math.ceil(Number(seconds))}`, server.url(tls)]);
+    const s = (Date.now() - before.at) / 1000, cpu = cpuOf(server.pid) - before.cpu;
+    const nr = Number(/(\d+) requests in/.exec(stdout)[1]), bad = Number(/Non-2xx or 3xx responses: (\d+)/.exec(stdout)?.[1] ?? 0);
+    if (bad || !nr) throw new Error(stdout);
+    return { value: nr / cpu, note: `${(nr / s).toFixed(0)} MiB/s`, machine: Math.round((busy() - before.busy) / s * 100) / 100 };
+  } finally { await server.stop(); server.clean(); }
+};
+
 const numbers = (prefix) => {
   const dir = path.dirname(prefix), all = new Set();
   for (const f of readdirSync(dir).filter((n) => n.startsWith(`${path.basename(prefix)}.`)))
@@ -156,6 +184,10 @@ const metrics = [
   { nr: 7, what: 'resumed TLS 1.3 to CONNACK, per server CPU second', unit: '/CPU-s', target: 2, better: 'more', peer: mosquitto, measure: storm(true, true) },
   { nr: 9, what: 'QoS 1 acknowledged in memory, window 1, per server CPU second', unit: '/CPU-s', target: 1.4, better: 'more', peer: mosquitto, measure: publish },
   { nr: '9r', what: 'the same with one reader of everything, read messages per CPU second', unit: '/CPU-s', target: 1.3, better: 'more', peer: mosquitto, measure: fanIn },
+  { nr: '9t', what: 'as 9, over TLS; peer: the same hub with OpenSSL records', unit: '/CPU-s', target: 1, better: 'more', peer: openssl, measure: publishTls },
+  { nr: '9p', what: 'as 9, over TLS; peer: the same hub without TLS', unit: '/CPU-s', target: 0.9, better: 'more', peer: plain, measure: publishTls },
+  { nr: 12, what: '1 MiB file, 16 connections, MiB per server CPU second', unit: '/CPU-s', target: 1, better: 'more', peer: nginx, measure: download(false) },
+  { nr: '12t', what: 'as 12, over TLS 1.3', unit: '/CPU-s', target: 1, better: 'more', peer: nginx, measure: download(true) },
   { nr: 10, what: 'QoS 1 durable, 100 publishers, window 16, kill -9', unit: '/s', target: 8, better: 'more', peer: rabbit, measure: durable },
   { nr: 11, what: 'method calls over HTTP, 100 pairs, per CPU second (peer: topics)', unit: '/CPU-s', target: 0.66, better: 'more', peer: mosquitto, measure: calls(100, false) },
   { nr: '11a', what: 'one pair alone, p50 (peer: topics)', unit: 'us', target: 1.5, better: 'less', peer: mosquitto, measure: calls(1, true) },
@@ -168,8 +200,10 @@ const results = [];
 try {
   process.stderr.write(`preparing a hub with ${conns} devices\n`);
   await hub.prepare(Math.max(conns, 1000));
+  Object.assign(openssl, { key: hub.key, ca: hub.ca, config: hub.config, layer: 'openssl', name: 'roost, openssl' });
+  Object.assign(plain, { key: hub.key, ca: hub.ca, config: hub.config, name: 'roost, plain' });
   for (const m of metrics) {
-    const there = m.peer === rabbit ? Rabbit.there() : Mosquitto.there();
+    const there = m.peer === rabbit ? Rabbit.there() : m.peer === nginx ? Nginx.there() : m.peer === openssl || m.peer === plain || Mosquitto.there();
     const row = { nr: m.nr, what: m.what, unit: m.unit, target: m.target, better: m.better, peer: m.peer.name, rounds: [] };
     for (let round = 1; round <= rounds; round++) {
       const one = {};

@@ -5,7 +5,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } fr
 import https from 'node:https';
 import net from 'node:net';
 import path from 'node:path';
-import { createHmac } from 'node:crypto';
+import { createHash, createHmac } from 'node:crypto';
 
 const top = path.dirname(import.meta.dirname);
 const bin = path.join(top, 'build/release/bin');
@@ -84,10 +84,10 @@ export class Hub {
     this.dir = path.join(this.work, 'hub');
   }
 
-  request(agent, method, target, authorization, body) {
+  request(agent, method, target, authorization, body, more = {}) {
     return new Promise((done, failed) => {
       const r = https.request({ agent, host: '127.0.0.1', port: ports.https, servername: 'hub.localhost', method, path: target,
-        headers: { host: 'hub.localhost', authorization, 'content-type': 'application/json' } }, (res) => {
+        headers: { host: 'hub.localhost', authorization, 'content-type': 'application/json', ...more } }, (res) => {
         const parts = [];
         res.on('data', (d) => parts.push(d));
         res.on('end', () => done({ status: res.statusCode, body: Buffer.concat(parts).toString() }));
@@ -100,7 +100,7 @@ export class Hub {
   async #launch(tls, plainHttps = false) {
     const config = plainHttps ? this.config.replace(/^https:\n/m, 'https:\n  tls: false\n') : this.config;
     writeFileSync(path.join(this.dir, 'roost.yaml'), config.replace(/^mqtts:\n/m, `mqtts:\n  tls: ${tls}\n`) +
-      'hub:\n  workers: 1\n  log: warn\n');
+      'hub:\n  workers: 1\n  log: warn\n' + (this.layer ? `tls:\n  record_layer: ${this.layer}\n` : ''));
     this.child = pinned(path.join(this.work, 'hub.log'), path.join(bin, 'roostd'), [this.dir]);
     await until('roostd', 20000, async () => {
       if (this.child.exitCode !== null) throw new Error(`roostd ended: ${readFileSync(path.join(this.work, 'hub.log'), 'utf8').slice(-500)}`);
@@ -118,6 +118,27 @@ export class Hub {
     }
     await this.#launch(tls, plainHttps);
   }
+
+  // Stores these bytes as an artifact; url() is where it is.
+  async artifact(bytes) {
+    const agent = new https.Agent({ keepAlive: true, ca: readFileSync(this.ca) });
+    const authorization = token(this.key, 'iothubowner', 'hub.localhost');
+    const sha = (b) => createHash('sha256').update(b).digest();
+    const hashes = [], pages = [];
+    for (let i = 0; i < bytes.length; i += 4096) hashes.push(sha(bytes.subarray(i, i + 4096)));
+    for (let i = 0; i < hashes.length; i += 32) pages.push(Buffer.concat(hashes.slice(i, i + 32)));
+    const roots = Buffer.concat(pages.map(sha));
+    const ask = async (want, method, target, body, headers = {}) => {
+      const r = await this.request(agent, method, target, authorization, body, headers);
+      if (r.status !== want) throw new Error(`${target}: ${r.status} ${r.body}`);
+    };
+    for (const [name, b] of [['payload', bytes], ['tree', Buffer.concat([roots, ...pages])]])
+      await ask(204, 'PUT', `/roost/v1/uploads/${name}`, b, { 'content-range': `bytes 0-${b.length - 1}/${b.length}` });
+    this.root = sha(roots).toString('hex');
+    await ask(201, 'POST', '/roost/v1/artifacts', JSON.stringify({ payload: 'payload', tree: 'tree', root: this.root, sha256: sha(bytes).toString('hex'), chunkCode: 12, fanOut: 32 }));
+    agent.destroy();
+  }
+  url(tls) { return `${tls ? 'https' : 'http'}://127.0.0.1:${ports.https}/artifacts/${this.root}`; }
 
   args({ tls = false } = {}) {
     return ['--port', ports.hub, '--login', 'hub', '--key', this.key, '--policy', 'iothubowner',
@@ -163,6 +184,41 @@ export class Hub {
     agent.destroy();
     return { found, records };
   }
+}
+
+// ---- nginx: files ------------------------------------------------------------------------------------------
+
+export class Nginx {
+  constructor(work, hub) {
+    this.name = 'nginx';
+    this.work = work;
+    this.hub = hub;
+    this.port = base + 8; // TLS one above
+  }
+
+  static there() { return existsSync('/usr/sbin/nginx'); }
+
+  // One worker process, the hub's certificate, the bytes as fw.bin.
+  async start({ bytes }) {
+    const dir = path.join(this.work, 'nginx');
+    rmSync(dir, { recursive: true, force: true });
+    mkdirSync(path.join(dir, 'www'), { recursive: true });
+    writeFileSync(path.join(dir, 'www/fw.bin'), bytes);
+    const tls = path.join(this.hub.template, 'tls/server-ec');
+    writeFileSync(path.join(dir, 'nginx.conf'), `daemon off; worker_processes 1; master_process off; pid ${dir}/pid; error_log ${dir}/error.log;
+events { worker_connections 1024; }
+http { access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; root ${dir}/www;
+${['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((n) => `${n}_temp_path ${dir}/${n};`).join(' ')}
+server { listen 127.0.0.1:${this.port}; }
+server { listen 127.0.0.1:${this.port + 1} ssl; ssl_certificate ${tls}.crt; ssl_certificate_key ${tls}.key; ssl_protocols TLSv1.3; } }\n`);
+    this.child = pinned(path.join(this.work, 'nginx.log'), '/usr/sbin/nginx', ['-p', dir, '-c', path.join(dir, 'nginx.conf'), '-e', path.join(dir, 'error.log')]);
+    await until('nginx', 5000, () => answers(this.port));
+    this.pid = this.child.pid;
+  }
+
+  url(tls) { return tls ? `https://127.0.0.1:${this.port + 1}/fw.bin` : `http://127.0.0.1:${this.port}/fw.bin`; }
+  async stop() { this.child.kill('SIGTERM'); await this.child.gone; }
+  clean() {}
 }
 
 // ---- mosquitto ---------------------------------------------------------------------------------------------

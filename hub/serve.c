@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/file.h>
@@ -36,6 +37,7 @@ enum {
     WORKERS_MAX = 64,
     CERT_WARN_DAYS = 30,
     KILL_WAIT_MS = 800, /* what is left of the 5 s after stop_s, for connections that are cut off */
+    TRIM_NR = 200,      /* handshakes after which memory is given back */
     TURN_MS = 1000      /* how often the main thread looks around when nothing calls it */
 };
 
@@ -62,6 +64,7 @@ struct daemon { /* all parts of a serving hub */
     struct http_routes mqtt_upgrade, amqp_upgrade;
     struct http_limits http_limits;
     struct tls_ctx *tls;
+    uint64_t shaken_seen, shaken_trimmed; /* handshakes: at the last look, at the last trim */
     struct conn_net *net;
     struct conn_listener *https, *mqtts, *amqps, *plain, *ops;
 };
@@ -501,6 +504,20 @@ static void stop(struct daemon *d)
         nanosleep(&pause, NULL);
 }
 
+/* Handshakes are large and short: when a wave of them has passed, the pages it leaves go back to the system.
+ */
+static void trim(struct daemon *d)
+{
+    struct conn_stats s;
+    conn_net_get_stats(d->net, &s);
+    uint64_t nr = s.handshakes + s.handshake_failed;
+    if (nr == d->shaken_seen && nr - d->shaken_trimmed >= TRIM_NR) {
+        malloc_trim(0);
+        d->shaken_trimmed = nr;
+    }
+    d->shaken_seen = nr;
+}
+
 static enum exit_code serve_until_stopped(struct daemon *d, const sigset_t *signals)
 {
     uint64_t watchdog_us = 0;
@@ -531,6 +548,7 @@ static enum exit_code serve_until_stopped(struct daemon *d, const sigset_t *sign
             break;
         if (watchdog_us)
             watchdog(d);
+        trim(d);
     }
     stop(d);
     return EXIT_OK;
