@@ -1,6 +1,6 @@
-/* tests/conformance/peers/bearssl_pipe.c - a TLS client of BearSSL as a pipe, as small as on a chip: one record
- * buffer for both directions and fragments of FRAGMENT bytes. What is on its standard input goes to the server,
- * what comes back to its standard output. "resumed" on standard error says that it did.
+/* tests/conformance/peers/bearssl_pipe.c - a TLS client of BearSSL as a pipe, as small as on a chip: one
+ * record buffer for both directions and fragments of FRAGMENT bytes. What is on its standard input goes to
+ * the server, what comes back to its standard output. "resumed" on standard error says that it did.
  *   bearssl_pipe HOST PORT NAME KEY(hex, 65 bytes: the server's public point) FRAGMENT RESUME(0, 1)
  * Built by tls.test.mjs against Debian's libbearssl-dev. */
 #include <bearssl.h>

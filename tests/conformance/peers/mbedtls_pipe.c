@@ -1,5 +1,5 @@
-/* tests/conformance/peers/mbedtls_pipe.c - a TLS client of mbedTLS as a pipe: what is on its standard input goes to
- * the server, what comes back to its standard output. "resumed" on standard error says that it did.
+/* tests/conformance/peers/mbedtls_pipe.c - a TLS client of mbedTLS as a pipe: what is on its standard input
+ * goes to the server, what comes back to its standard output. "resumed" on standard error says that it did.
  *   mbedtls_pipe HOST PORT NAME CA.pem FRAGMENT(0, 512..4096) RESUME(0, 1) [CERT.pem KEY.pem]
  * Built by tls.test.mjs against Debian's libmbedtls-dev. */
 #include <mbedtls/ctr_drbg.h>
