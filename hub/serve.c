@@ -477,6 +477,7 @@ static void reload(struct daemon *d)
         struct conn_listener *const with_tls[] = { d->config->https.tls ? d->https : NULL,
                                                    d->config->mqtts.tls ? d->mqtts : NULL,
                                                    d->config->amqps.tls ? d->amqps : NULL };
+        /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers is meant */
         for (size_t i = 0; i < sizeof with_tls / sizeof *with_tls; i++)
             if (with_tls[i])
                 conn_listener_set_tls(with_tls[i], tls);

@@ -3,6 +3,7 @@
  * the server, what comes back to its standard output. "resumed" on standard error says that it did.
  *   bearssl_pipe HOST PORT NAME KEY(hex, 65 bytes: the server's public point) FRAGMENT RESUME(0, 1)
  * Built by tls.test.mjs against Debian's libbearssl-dev. */
+#define _GNU_SOURCE
 #include <bearssl.h>
 
 #include <netdb.h>
@@ -55,8 +56,8 @@ int main(int argc, char **argv)
     br_ec_public_key key = { BR_EC_secp256r1, point, sizeof point };
     if (argc < 7 || strlen(argv[4]) != 130)
         return 2;
-    size_t fragment = (size_t)atoi(argv[5]), len = fread(data, 1, sizeof data, stdin);
-    int resume = atoi(argv[6]), fd, n;
+    size_t fragment = (size_t)strtoul(argv[5], NULL, 10), len = fread(data, 1, sizeof data, stdin);
+    int resume = (int)strtol(argv[6], NULL, 10), fd, n;
     for (size_t i = 0; i < sizeof point; i++) {
         const char byte[3] = { argv[4][2 * i], argv[4][2 * i + 1], 0 };
         point[i] = (unsigned char)strtoul(byte, NULL, 16);

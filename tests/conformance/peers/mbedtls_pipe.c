@@ -33,7 +33,7 @@ int main(int argc, char **argv)
     mbedtls_ctr_drbg_context rng;
     if (argc < 7)
         return 2;
-    int fragment = atoi(argv[5]), resume = atoi(argv[6]), r;
+    int fragment = (int)strtol(argv[5], NULL, 10), resume = (int)strtol(argv[6], NULL, 10), r;
     size_t len = fread(data, 1, sizeof data, stdin);
     mbedtls_entropy_init(&entropy);
     mbedtls_ctr_drbg_init(&rng);
