@@ -54,7 +54,7 @@ for (const [name, transport] of [['tcp', Amqp], ['websocket', AmqpWs]]) {
   });
 }
 
-test('[amqp 52] [amqp 110] two thousand messages at full speed do not stall', async () => {
+test('[amqp 52] two thousand messages at full speed do not stall', async () => {
   const d = await newDevice(hub);
   const c = await device(d, Amqp);
   await Promise.all(Array.from({ length: 2100 }, (_, i) => c.sendEvent(new Message(`${i}`))));
@@ -63,7 +63,7 @@ test('[amqp 52] [amqp 110] two thousand messages at full speed do not stall', as
   assert.equal(rows.length, 2100);
 });
 
-test('[amqp 56] [amqp 59] [amqp 81] a service sends; the device completes, abandons and rejects', async () => {
+test('[amqp 59] [amqp 81] a service sends; the device completes, abandons and rejects', async () => {
   const d = await newDevice(hub);
   const s = service.Client.fromConnectionString(owner, service.Amqp);
   await s.open();
@@ -165,4 +165,54 @@ test('[amqp 92] [amqp 93] properties of the hub and its partitions', async () =>
   assert.equal(typeof q.lastEnqueuedSequenceNumber, 'number');
   await assert.rejects(consumer.getPartitionProperties('99'));
   await consumer.close();
+});
+
+test('[amqp 65] [amqp 70] the twin over the device SDK', async () => {
+  const d = await newDevice(hub);
+  const c = await device(d, Amqp);
+  const twin = await c.getTwin();
+  assert.equal(twin.properties.desired.$version, 1);
+  const told = [];
+  twin.on('properties.desired', (delta) => told.push(delta));
+  await new Promise((done, fail) => twin.properties.reported.update({ fw: '1.2' }, (e) => (e ? fail(e) : done())));
+  const registry = service.Registry.fromConnectionString(owner);
+  const { responseBody: seen } = await registry.getTwin(d.id);
+  assert.equal(seen.properties.reported.fw, '1.2');
+  await seen.update({ properties: { desired: { interval: 5 } } });
+  await waitFor('the desired properties', () => told.some((t) => t.interval === 5));
+  assert.equal(told.at(-1).$version, 2);
+  await c.close();
+});
+
+test('[amqp 72] direct methods over the device SDK', async () => {
+  const d = await newDevice(hub);
+  const c = await device(d, Amqp);
+  await new Promise((done) => {
+    c.onDeviceMethod('reboot', (req, res) => { res.send(201, { got: req.payload }, () => {}); });
+    setImmediate(done);
+  });
+  const s = service.Client.fromConnectionString(owner);
+  const { result } = await waitFor('the device to take calls', () =>
+    s.invokeDeviceMethod(d.id, { methodName: 'reboot', payload: { in: 5 }, responseTimeoutInSeconds: 20 }).catch(() => null));
+  assert.equal(result.status, 201);
+  assert.deepEqual(result.payload, { got: { in: 5 } });
+  await c.close();
+});
+
+test('[amqp 86] feedback reaches the service SDK', async () => {
+  const d = await newDevice(hub);
+  const s = service.Client.fromConnectionString(owner, service.Amqp);
+  await s.open();
+  const records = [];
+  const receiver = await new Promise((done, fail) => s.getFeedbackReceiver((e, r) => (e ? fail(e) : done(r))));
+  receiver.on('message', (m) => records.push(...JSON.parse(m.data.toString())));
+  const c = await device(d, Amqp);
+  c.on('message', (m) => c.complete(m));
+  await s.send(d.id, Object.assign(new ServiceMessage('x'), { messageId: 'f1', ack: 'full' }));
+  const mine = await waitFor('the record', () => records.find((r) => r.deviceId === d.id));
+  assert.equal(mine.originalMessageId, 'f1');
+  assert.equal(mine.statusCode, 'Success');
+  assert.match(mine.enqueuedTimeUtc, /Z$/);
+  await c.close();
+  await s.close();
 });

@@ -29,7 +29,7 @@ struct list_task {        /* owned by itself */
     struct c2d_list list; /* first */
     struct peer_link *l;  /* referenced */
     uint32_t turn;
-    uint8_t device[DEVICE_ID_MAX];
+    uint8_t device[2 * DEVICE_ID_MAX + 1];
 };
 
 static void on_attached(struct peer_link *l)
@@ -117,8 +117,14 @@ static void message_write(struct wr *w, struct span device, const struct c2d_ite
     struct map_out o = { 0 };
     mem->len = 0;
     put_props(w, item, &o, mem, false);
+    const uint8_t *slash = memchr(device.p, '/', device.n); /* of "device/module" */
+    size_t n = slash ? (size_t)(slash - device.p) : device.n;
     wr_str(&t, "/devices/");
-    wr_put(&t, device);
+    wr_put(&t, span_of(device.p, n));
+    if (slash) {
+        wr_str(&t, "/modules/");
+        wr_put(&t, span_skip(device, n + 1));
+    }
     wr_str(&t, "/messages/devicebound");
     o.system[BAG_TO] = wr_span(&t);
     amqp_id_text(&k, &(struct amqp_value){ .type = AMQP_UUID, .bytes = span_of(tag, 16) });
@@ -241,7 +247,7 @@ static void pump(struct peer_link *l)
         peer_refuse(l->conn, CONN_CLOSE_INTERNAL, "memory");
         return;
     }
-    struct span device = grant_device(l->grant);
+    struct span device = grant_name(l->grant);
     memcpy(t->device, device.p, device.n);
     t->l = l;
     link_ref(l);
@@ -284,11 +290,11 @@ static void on_settled(struct peer_link *l, const struct amqp_event *ev)
         answer.error = peer_error(l->conn, "amqp:unauthorized-access", "the token has expired");
     } else if (state->outcome == AMQP_REJECTED ||
                (state->outcome == AMQP_MODIFIED && state->undeliverable_here)) {
-        c2d_reject(h, grant_device(l->grant), &f.ref, 1);
+        c2d_reject(h, grant_name(l->grant), &f.ref, 1);
     } else if (state->outcome == AMQP_RELEASED || state->outcome == AMQP_MODIFIED) {
         rewind_list(s);
     } else {
-        c2d_complete(h, grant_device(l->grant), &f.ref, 1);
+        c2d_complete(h, grant_name(l->grant), &f.ref, 1);
     }
     if (!ev->sent.settled) /* it waits for our word */
         amqp_answer(ev->session, ev->sent.id, &answer, peer_out(l->conn));

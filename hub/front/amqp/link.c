@@ -181,13 +181,18 @@ static struct verdict decide(struct conn *c, const struct amqp_attach *a, struct
         return (struct verdict){ .kind = we_receive ? &cbs_in_kind : &cbs_out_kind };
     case ADDRESS_MANAGEMENT:
         return of_service(p, we_receive ? &management_in_kind : &management_out_kind, true);
-    case ADDRESS_TELEMETRY: /* of a module: its inputs come on a receiver of the same address */
-        return of_identity(p, to, &telemetry_kind, to->module.n ? &silent_kind : NULL, we_receive);
+    case ADDRESS_TELEMETRY: /* of a module: its messages come on a receiver of the same address */
+        return of_identity(p, to, &telemetry_kind, to->module.n ? &c2d_kind : NULL, we_receive);
     case ADDRESS_C2D:
-        return of_identity(p, to, NULL, to->module.n ? &silent_kind : &c2d_kind, we_receive);
+        return of_identity(p, to, NULL, &c2d_kind, we_receive);
+    case ADDRESS_TWIN:
+        return of_identity(p, to, &twin_in_kind, &twin_out_kind, we_receive);
+    case ADDRESS_METHODS:
+        return of_identity(p, to, &method_in_kind, &method_out_kind, we_receive);
     case ADDRESS_SEND:
         return of_service(p, &send_kind, we_receive);
     case ADDRESS_FEEDBACK:
+        return of_service(p, &feedback_kind, !we_receive);
     case ADDRESS_FILE_NOTIFICATIONS:
         return of_service(p, &silent_kind, !we_receive);
     case ADDRESS_EVENTS: {

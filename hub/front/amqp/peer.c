@@ -383,6 +383,26 @@ static void peer_on_wake(struct conn *c, uint32_t what)
     peer_arm(c);
 }
 
+static bool peer_on_message(struct conn *c, const struct bus_message *m)
+{
+    struct peer *p = peer_of(c);
+    bool taken = false;
+    if (conn_is_closing(c))
+        return false;
+    for (struct list *n = p->links.next, *next; n != &p->links; n = next) {
+        struct peer_link *l = (struct peer_link *)n;
+        next = n->next;
+        if (!l->grant || !span_eq(grant_name(l->grant), m->identity))
+            continue;
+        if (m->kind == BUS_METHOD && l->kind == &method_out_kind && !taken)
+            taken = method_call(l, m);
+        else if (m->kind == BUS_TWIN && l->kind == &twin_out_kind)
+            taken = twin_note(l, m) || taken;
+    }
+    peer_flush(c);
+    return taken;
+}
+
 /* ---- the ends --------------------------------------------------------------------------------------- */
 
 static void peer_on_open(struct conn *c)
@@ -450,6 +470,7 @@ const struct conn_proto amqp_proto = {
     .on_drained = peer_on_drained,
     .on_timer = peer_on_timer,
     .on_wake = peer_on_wake,
+    .on_message = peer_on_message,
     .on_close = peer_on_close,
     .on_stop = peer_on_stop,
 };

@@ -8,6 +8,9 @@
  *   device.c    telemetry in
  *   deliver.c   cloud-to-device messages out
  *   service.c   cloud-to-device messages in, from services
+ *   feedback.c  what became of them, out
+ *   method.c    direct methods: calls out, answers in
+ *   twin.c      the twin of a device: requests in, answers and news out
  *   events.c    $management: what a reader of telemetry asks first
  *   consumer.c  readers of telemetry
  *
@@ -224,11 +227,15 @@ void link_note_presence(struct conn *c, struct grant *g);
 
 /* map.c: see map.h. device.c, deliver.c, service.c, events.c, consumer.c */
 extern const struct peer_kind telemetry_kind, c2d_kind, silent_kind, send_kind, management_in_kind,
-    management_out_kind, consumer_kind;
+    management_out_kind, method_in_kind, method_out_kind, twin_in_kind, twin_out_kind, feedback_kind,
+    consumer_kind;
 /* Looks at what a consumer asks for. NULL: good, *state is made; else the condition, and *text (not owned).
  */
 const char *consumer_make(struct conn *c, const struct address *a, const struct amqp_attach *attach,
                           void **state, char text[256]);
+/* A message of the bus for the identity of such a link. False: it takes none. */
+bool method_call(struct peer_link *l, const struct bus_message *m);
+bool twin_note(struct peer_link *l, const struct bus_message *m);
 /* Where the telemetry endpoint is, for a link that came to the hub's own address. */
 void events_redirect(struct peer_link *l, struct span rest);
 bool events_entity_is_ours(const struct amqp_front *f, struct span entity);

@@ -125,9 +125,15 @@ static enum err read_message(struct send_task *t, const struct amqp_message *m)
     size_t len;
     if (address_parse(p->to, t->address, &a) || a.kind != ADDRESS_C2D || !identity_id_ok(a.device))
         return ERR_PROTO;
-    if (a.module.n) /* modules have no queue here */
-        return ERR_NOTFOUND;
     out->device = a.device;
+    if (a.module.n) {
+        if (!identity_id_ok(a.module))
+            return ERR_PROTO;
+        out->device = span_of(t->text.p + t->text.len, a.device.n + 1 + a.module.n);
+        wr_put(&t->text, a.device);
+        wr_u8(&t->text, '/');
+        wr_put(&t->text, a.module);
+    }
     size_t at = t->text.len;
     amqp_id_text(&t->text, &p->message_id);
     out->message_id = span_of(t->text.p + at, t->text.len - at);

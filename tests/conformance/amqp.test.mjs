@@ -1,0 +1,516 @@
+// AMQP by a bare client (rhea): openings, tokens, links, settlement, and readers of telemetry, where SDKs never look.
+import assert from 'node:assert/strict';
+import { createHmac, randomUUID } from 'node:crypto';
+import { createRequire } from 'node:module';
+import tls from 'node:tls';
+import { after, before, test } from 'node:test';
+import { closeHub, NAME, newDevice, openHub, parseConnectionString, sasToken, sendC2d, telemetry, waitFor } from './lib/hub.mjs';
+
+const require = createRequire(import.meta.url);
+const rhea = require('rhea');
+
+let hub, policy;
+before(async () => {
+  hub = await openHub({ settings: { messages: { c2d_lock_s: 5, c2d_deliveries: 3 } } });
+  policy = parseConnectionString(hub.connectionString);
+});
+after(async () => { await closeHub(hub); });
+
+const deviceToken = (d, key = d.key, seconds = 3600) => sasToken(`${NAME}/devices/${d.id}`, key, undefined, seconds);
+const ownerToken = (resource = NAME) => sasToken(resource, policy.SharedAccessKey, policy.SharedAccessKeyName);
+
+// ---- frames on a bare TLS socket ---------------------------------------------------------------------------
+
+function socket(options = {}) {
+  return new Promise((done, fail) => {
+    const s = tls.connect({ host: hub.address, port: hub.amqp, servername: NAME, ca: hub.ca, ...options }, () => done(s));
+    s.on('error', fail);
+    s.chunks = Buffer.alloc(0);
+    s.on('data', (d) => { s.chunks = Buffer.concat([s.chunks, d]); });
+    s.on('close', () => { s.ended = true; });
+    s.got = (n) => waitFor(`${n} bytes`, () => s.chunks.length >= n && s.chunks);
+  });
+}
+const HEADER = (proto) => Buffer.from([0x41, 0x4d, 0x51, 0x50, proto, 1, 0, 0]);
+const list = (...items) => { const b = Buffer.concat(items); return Buffer.concat([Buffer.from([0xc0, b.length + 1, items.length]), b]); };
+const text = (code, s) => Buffer.concat([Buffer.from([code, s.length]), Buffer.from(s)]);
+function frame(code, fields, { type = 0, channel = 0, payload = Buffer.alloc(0) } = {}) {
+  const body = Buffer.concat([Buffer.from([0, 0x53, code]), fields, payload]);
+  const head = Buffer.alloc(8);
+  head.writeUInt32BE(body.length + 8, 0);
+  head.set([2, type], 4);
+  head.writeUInt16BE(channel, 6);
+  return Buffer.concat([head, body]);
+}
+const NULL = Buffer.from([0x40]);
+const saslInit = (mechanism, response) =>
+  frame(0x41, list(mechanism === null ? NULL : text(0xa3, mechanism), response === undefined ? NULL : response), { type: 1 });
+const bin = (b) => (b.length < 256 ? Buffer.concat([Buffer.from([0xa0, b.length]), b])
+  : Buffer.concat([Buffer.from([0xb0, 0, 0, b.length >> 8, b.length & 255]), b]));
+const list32 = (...items) => {
+  const b = Buffer.concat(items), head = Buffer.alloc(9);
+  head[0] = 0xd0;
+  head.writeUInt32BE(b.length + 4, 1);
+  head.writeUInt32BE(items.length, 5);
+  return Buffer.concat([head, b]);
+};
+function framesOf(bytes) {
+  const out = [];
+  let at = 0;
+  while (at + 8 <= bytes.length) {
+    if (bytes[at] === 0x41) { out.push({ header: bytes[at + 4] }); at += 8; continue; }
+    const size = bytes.readUInt32BE(at);
+    if (at + size > bytes.length) break;
+    const code = size > 8 ? bytes[at + 10] : 0;
+    const body = bytes.subarray(at + 11, at + size);
+    out.push({ size, type: bytes[at + 5], code, count: size > 8 ? (body[0] === 0xd0 ? body.readUInt32BE(5) : body[2]) : 0, body });
+    at += size;
+  }
+  return out;
+}
+
+async function sasl(mechanism, response) {
+  const s = await socket();
+  s.write(Buffer.concat([HEADER(3), saslInit(mechanism, response)]));
+  const outcome = await waitFor('an outcome', () => framesOf(s.chunks).find((f) => f.code === 0x44));
+  return { s, code: outcome.body[4] };
+}
+
+test('[amqp 2] [amqp 3] [amqp 4] [amqp 8] SASL offers its mechanisms and takes them in every form', async () => {
+  for (const [mechanism, response, code] of [['ANONYMOUS', undefined, 0], ['ANONYMOUS', bin(Buffer.alloc(0)), 0],
+    ['ANONYMOUS', bin(Buffer.from('\0owner')), 0], ['MSSBCBS', undefined, 0], [null, undefined, 1], ['GSSAPI', undefined, 1],
+    ['EXTERNAL', undefined, 1], ['PLAIN', undefined, 1]]) {
+    const r = await sasl(mechanism, response);
+    const offered = framesOf(r.s.chunks);
+    assert.equal(offered[0].header, 3);
+    assert.equal(offered[1].code, 0x40);
+    for (const m of ['MSSBCBS', 'ANONYMOUS', 'PLAIN', 'EXTERNAL']) assert.ok(offered[1].body.includes(m), m);
+    assert.equal(r.code, code, `${mechanism}`);
+    if (code) await waitFor('the end', () => r.s.ended);
+    r.s.destroy();
+  }
+});
+
+test('[amqp 5] [amqp 6] [amqp 7] SASL PLAIN', async () => {
+  const d = await newDevice(hub);
+  const plain = (user, password) => sasl('PLAIN', bin(Buffer.from(`\0${user}\0${password}`)));
+  const p = policy.SharedAccessKeyName;
+  const label = NAME.split('.')[0];
+  for (const [user, token, code] of [
+    [`${p}@sas.root.${label}`, ownerToken(), 0],
+    [`${p}@sas.root.${NAME}`, ownerToken(), 0],
+    [`${d.id}@sas.${label}`, deviceToken(d), 0],
+    [`${d.id}@sas.${NAME}`, deviceToken(d, d.key2), 0],
+    [`${p}@sas.root.${label}`, sasToken(NAME, Buffer.alloc(32).toString('base64'), p), 1],
+    [`${p}@sas.root.${label}`, sasToken(NAME, policy.SharedAccessKey, p, -3600), 1],
+    [`nobody@sas.root.${label}`, sasToken(NAME, policy.SharedAccessKey, 'nobody'), 1],
+    [`${p}@sas.root.otherhub`, ownerToken(), 1],
+    [`other@sas.${label}`, deviceToken(d), 1],
+    [d.id, deviceToken(d), 1],
+    [`${p}@sas.root.${label}`, 'nonsense', 1],
+  ]) {
+    const r = await plain(user, token);
+    assert.equal(r.code, code, user);
+    if (code) await waitFor('the end', () => r.s.ended);
+    r.s.destroy();
+  }
+});
+
+test('[amqp 9] a header of something else is answered with ours, and the end', async () => {
+  for (const [bytes, want] of [[HEADER(2), 0], [Buffer.from('AMQP\0\0\x09\x01', 'latin1'), 0], [Buffer.from('AMQP\x03\x02\0\0', 'latin1'), 3], [Buffer.from('GET / HTTP/1.1\r\n\r\n'), 0]]) {
+    const s = await socket();
+    s.write(bytes);
+    await waitFor('the end', () => s.ended);
+    assert.deepEqual(s.chunks, HEADER(want));
+  }
+});
+
+test('[amqp 15] [amqp 16] [amqp 22] [amqp 23] open, begin, attach, detach, end and close carry every field', async () => {
+  const s = await socket();
+  s.write(Buffer.concat([HEADER(0), frame(0x10, list(text(0xa1, 'c'), text(0xa1, NAME))),
+    frame(0x11, list(NULL, Buffer.from([0x43]), Buffer.from([0x52, 100]), Buffer.from([0x52, 100]))),
+    frame(0x12, list(text(0xa1, '$cbs-sender'), Buffer.from([0x43]), Buffer.from([0x42]), NULL, Buffer.from([0x50, 1]),
+      Buffer.concat([Buffer.from([0, 0x53, 0x28]), list(text(0xa1, '$cbs'))]), Buffer.concat([Buffer.from([0, 0x53, 0x29]), list(text(0xa1, '$cbs'))]))),
+    frame(0x16, list(Buffer.from([0x43]), Buffer.from([0x41]))), frame(0x17, Buffer.from([0x45])), frame(0x18, Buffer.from([0x45]))]));
+  await waitFor('the end', () => s.ended);
+  const all = framesOf(s.chunks);
+  assert.equal(all[0].header, 0);
+  const by = (code) => all.find((f) => f.code === code);
+  assert.deepEqual([0x10, 0x11, 0x12, 0x16, 0x17, 0x18].map((c) => by(c).count), [10, 8, 14, 3, 1, 1]);
+  const open = by(0x10).body;
+  assert.ok(open.includes(Buffer.from([0x70, 0, 1, 0, 0])), 'frames of 65536');
+  assert.ok(open.includes(Buffer.from([0x70, 0, 3, 0xa9, 0x80])), 'idle time 240000');
+  assert.ok(open.includes('DeviceGateway_') && open.includes('product'));
+  assert.ok(by(0x11).body.includes(Buffer.from([0x70, 0, 3, 0xff, 0xff])), 'handle-max');
+  const attach = by(0x12).body;
+  assert.ok(attach.includes('$cbs-sender') && attach.includes('product'));
+});
+
+test('[amqp 19] [amqp 20] [amqp 24] small frames, too large ones, and a delivery without an id', async () => {
+  const s = await socket();
+  s.write(Buffer.concat([HEADER(0), frame(0x10, list(text(0xa1, 'c'), NULL, Buffer.from([0x70, 0, 0, 2, 0])))]));
+  await s.got(20);
+  s.write(Buffer.from([0, 1, 0, 1, 2, 0, 0, 0]));
+  await waitFor('the end', () => s.ended);
+  for (const f of framesOf(s.chunks)) assert.ok(!f.size || f.size <= 512);
+  assert.ok(s.chunks.includes('amqp:connection:framing-error'));
+  const t = await socket();
+  t.write(Buffer.concat([HEADER(0), frame(0x10, list(text(0xa1, 'c'))),
+    frame(0x11, list(NULL, Buffer.from([0x43]), Buffer.from([0x52, 100]), Buffer.from([0x52, 100]))),
+    frame(0x12, list(text(0xa1, 'x'), Buffer.from([0x43]), Buffer.from([0x42]), NULL, NULL, NULL, Buffer.concat([Buffer.from([0, 0x53, 0x29]), list(text(0xa1, '$cbs'))]))),
+    frame(0x14, list(Buffer.from([0x43]), NULL, NULL, NULL, NULL, Buffer.from([0x41])))]));
+  await waitFor('the end', () => t.ended);
+  assert.ok(t.chunks.includes('amqp:invalid-field'));
+  assert.equal((await hub.request('GET', '/roost/v1/status')).status, 200);
+});
+
+// ---- a client of rhea's ------------------------------------------------------------------------------------
+
+async function dial({ user, password, ...more } = {}) {
+  const container = rhea.create_container();
+  const c = container.connect({ host: NAME, port: 5671, transport: 'tls', servername: NAME, ca: hub.ca, reconnect: false,
+    ...(user ? { username: user, password } : {}), ...more });
+  c.events = [];
+  for (const e of ['connection_error', 'session_error', 'sender_error', 'receiver_error', 'disconnected'])
+    container.on(e, (ctx) => c.events.push({ e, error: ctx[e.split('_')[0]]?.error }));
+  await new Promise((done, fail) => { container.once('connection_open', done); container.once('disconnected', fail); });
+  return c;
+}
+
+function attachSender(session, address, options = {}) {
+  const s = session.open_sender({ target: address, ...options });
+  return new Promise((done, fail) => {
+    s.once('sendable', () => done(s));
+    s.once('sender_error', () => fail(s.error));
+  });
+}
+function attachReceiver(session, address, options = {}) {
+  const r = session.open_receiver({ source: address, credit_window: 0, autoaccept: false, ...options });
+  r.got = [];
+  r.on('message', (ctx) => r.got.push(ctx));
+  return new Promise((done, fail) => {
+    let open = false;
+    r.once('receiver_error', () => { r.refused = r.error; fail(r.error); });
+    r.once('receiver_open', () => { open = true; if (r.remote.attach.source?.address) done(r); });
+    r.once('receiver_close', () => { if (!open || !r.refused) fail(r.error ?? new Error('closed')); });
+  });
+}
+function send(sender, message, { format, tag } = {}) {
+  return new Promise((done) => {
+    const d = format === undefined ? sender.send(message) : sender.send(message, tag, format);
+    const end = (how) => (ctx) => { if (ctx.delivery === d) done({ how, error: ctx.delivery.remote_state?.error }); };
+    sender.on('accepted', end('accepted'));
+    sender.on('rejected', end('rejected'));
+    sender.on('released', end('released'));
+    sender.on('modified', end('modified'));
+  });
+}
+
+async function cbs(c, session = c) {
+  const sender = await attachSender(session, '$cbs');
+  const receiver = await attachReceiver(session, '$cbs', { autoaccept: true });
+  receiver.add_credit(100);
+  const order = []; // as on the wire
+  c.socket.on('data', (d) => order.push(...framesOf(d).filter((f) => f.code === 0x14 || f.code === 0x15).map((f) => (f.code === 0x14 ? 'answer' : 'disposition'))));
+  return {
+    order,
+    async put(name, token, { id = randomUUID(), type = 'servicebus.windows.net:sastoken' } = {}) {
+      const nr = receiver.got.length;
+      sender.send({ message_id: id, reply_to: 'cbs', application_properties: { operation: 'put-token', type, name }, body: token });
+      await waitFor('the answer', () => receiver.got.length > nr);
+      const m = receiver.got.at(-1).message;
+      return { code: m.application_properties['status-code'], text: m.application_properties['status-description'], correlation: m.correlation_id, to: m.to };
+    },
+  };
+}
+
+async function online(d) {
+  const c = await dial();
+  const k = await cbs(c);
+  assert.equal((await k.put(`${NAME}/devices/${d.id}`, deviceToken(d))).code, 200);
+  c.cbs = k;
+  return c;
+}
+async function serviceOnline() {
+  const c = await dial();
+  assert.equal((await (await cbs(c)).put(NAME, ownerToken())).code, 200);
+  return c;
+}
+
+test('[amqp 26] [amqp 27] [amqp 28] [amqp 30] [amqp 33] put-token: ids of each type, the order of frames, the status', async () => {
+  const d = await newDevice(hub);
+  const c = await dial();
+  const k = await cbs(c);
+  const uuid = Buffer.from('00112233445566778899aabbccddeeff', 'hex');
+  for (const [id, want] of [[rhea.types.wrap_ulong(0), 0], ['text', 'text'], [rhea.types.wrap_uuid(uuid), uuid], [rhea.types.wrap_binary(Buffer.from([1, 2])), Buffer.from([1, 2])]]) {
+    const r = await k.put(`${NAME}/devices/${d.id}`, deviceToken(d), { id });
+    assert.equal(r.code, 200);
+    assert.equal(typeof r.text, 'string');
+    assert.equal(r.to, 'cbs');
+    assert.deepEqual(typeof want === 'object' ? Buffer.from(r.correlation) : r.correlation, want);
+  }
+  assert.deepEqual(k.order, Array(4).fill(['disposition', 'answer']).flat());
+  assert.equal((await k.put('x', deviceToken(d), { type: 'jwt' })).code, 200);
+  c.close();
+});
+
+test('[amqp 31] [amqp 32] [amqp 34] [amqp 37] tokens that are good, and those that are not', async () => {
+  const d = await newDevice(hub), gone = { id: 'never-made', key: d.key };
+  const c = await dial();
+  const k = await cbs(c);
+  const sign = (sr, se, key) => createHmac('sha256', key).update(`${sr}\n${se}`).digest('base64');
+  const se = Math.floor(Date.now() / 1000) + 600;
+  const sr = `${NAME}/devices/${d.id}`;
+  const good = encodeURIComponent(sign(sr, se, Buffer.from(d.key, 'base64')));
+  const lower = encodeURIComponent(sign(encodeURIComponent(sr), se, Buffer.from(d.key, 'base64'))).replace(/%[0-9A-F]{2}/g, (x) => x.toLowerCase());
+  const eh = encodeURIComponent(`sb://${NAME}/hub`);
+  const byText = encodeURIComponent(sign(eh, se, policy.SharedAccessKey));
+  for (const [token, code] of [
+    [`SharedAccessSignature se=${se}&sig=${good}&sr=${sr}`, 200],
+    [`SharedAccessSignature sig=${lower}&se=${se}&sr=${encodeURIComponent(sr)}&skn=`, 200],
+    [deviceToken(d, d.key2), 200],
+    [`SharedAccessSignature sr=${eh}&sig=${byText}&se=${se}&skn=${policy.SharedAccessKeyName}`, 200],
+    [deviceToken(d, Buffer.alloc(32).toString('base64')), 401],
+    [deviceToken(d, d.key, -3600), 401],
+    [deviceToken(gone), 401],
+    [sasToken(NAME, policy.SharedAccessKey, 'no-such-policy'), 401],
+    ['Bearer abc', 401],
+  ]) {
+    const r = await k.put(NAME, token);
+    assert.equal(r.code, code, `${token}: ${r.text}`);
+    assert.ok(r.text.length);
+  }
+  await hub.api('PUT', `/roost/v1/devices/${d.id}`, { status: 'disabled' });
+  assert.equal((await k.put(NAME, deviceToken(d))).code, 401);
+  assert.ok(c.is_open());
+  c.close();
+});
+
+test('[amqp 35] [amqp 36] [amqp 43] [amqp 89] [amqp 109] what a token does not cover is refused, with an info map', async () => {
+  const a = await newDevice(hub, 'only-a'), b = await newDevice(hub, 'only-b');
+  const none = await dial();
+  await assert.rejects(attachSender(none, `/devices/${a.id}/messages/events`), { condition: 'amqp:unauthorized-access' });
+  none.close();
+  const c = await online(a);
+  for (const address of [`/devices/${b.id}/messages/events`, '/devices/Only-A/messages/events', '/messages/devicebound', '/devices/only-a/modules/m/messages/events'])
+    await assert.rejects(attachSender(c, address), (e) => e.condition === 'amqp:unauthorized-access' && typeof e.info['com.microsoft:tracking-id'] === 'string', address);
+  await assert.rejects(attachReceiver(c, '/messages/servicebound/feedback'), { condition: 'amqp:unauthorized-access' });
+  await attachSender(c, `/devices/${a.id}/messages/events`);
+  c.close();
+  const s = await serviceOnline();
+  s.close();
+});
+
+test('[amqp 40] [amqp 76] many devices on one connection; one that connects elsewhere leaves the others alone', async () => {
+  const a = await newDevice(hub), b = await newDevice(hub);
+  const c = await online(a);
+  assert.equal((await c.cbs.put(`${NAME}/devices/${b.id}`, deviceToken(b))).code, 200);
+  const sa = c.create_session(), sb = c.create_session();
+  sa.begin();
+  sb.begin();
+  const la = await attachSender(sa, `/devices/${a.id}/messages/events`, { name: 'TelemetrySenderLink' });
+  const lb = await attachSender(sb, `/devices/${b.id}/messages/events`, { name: 'TelemetrySenderLink' });
+  assert.equal((await send(la, { body: rhea.message.data_section(Buffer.from('a')) })).how, 'accepted');
+  const lost = new Promise((done) => la.once('sender_error', () => done(la.error)));
+  const other = await online(a);
+  await attachSender(other, `/devices/${a.id}/messages/events`);
+  assert.equal((await lost).condition, 'com.microsoft:link-creation-conflict');
+  assert.equal((await send(lb, { body: rhea.message.data_section(Buffer.from('b')) })).how, 'accepted');
+  other.close();
+  c.close();
+});
+
+test('[amqp 49] [amqp 50] [amqp 54] [amqp 55] sizes, undecodable bodies, ids', async () => {
+  const d = await newDevice(hub);
+  const c = await online(d);
+  const s = await attachSender(c, `/devices/${d.id}/messages/events`);
+  const data = (n) => rhea.message.data_section(Buffer.alloc(n, 'x'));
+  assert.equal((await send(s, { body: data(200_000), message_id: rhea.types.wrap_uuid(Buffer.from('00112233445566778899aabbccddeeff', 'hex')) })).how, 'accepted');
+  const large = await send(s, { body: data(262145) });
+  assert.equal(large.how, 'rejected');
+  assert.equal(large.error.condition, 'amqp:link:message-size-exceeded');
+  const odd = await send(s, { body: [1, 2] });
+  assert.equal(odd.error.condition, 'amqp:decode-error');
+  assert.equal((await send(s, { body: 'text' })).how, 'accepted');
+  const rows = await telemetry(hub, d.id, 2);
+  assert.equal(rows[0].system['message-id'], '00112233-4455-6677-8899-aabbccddeeff');
+  c.close();
+});
+
+test('[amqp 46] [amqp 47] [amqp 53] a batch is stored as its messages, and nobody else can be named', async () => {
+  const d = await newDevice(hub);
+  const c = await online(d);
+  const s = await attachSender(c, `/devices/${d.id}/messages/events`);
+  const inner = (n) => rhea.message.encode({ application_properties: { n }, message_annotations: { 'iothub-connection-device-id': 'someone' }, body: rhea.message.data_section(Buffer.from(`body${n}`)) });
+  const batch = (...parts) => rhea.message.encode({ body: rhea.message.data_sections(parts) });
+  assert.equal((await send(s, batch(inner('1'), inner('2'), inner('3')), { format: 0x80013700 })).how, 'accepted');
+  assert.equal((await send(s, batch(inner('4')), { format: 0x80013700 })).how, 'accepted');
+  const rows = await telemetry(hub, d.id, 4);
+  assert.deepEqual(rows.map((r) => r.properties.n), ['1', '2', '3', '4']);
+  assert.ok(rows.every((r) => r.device === d.id));
+  c.close();
+});
+
+test('[amqp 51] a settled message is stored', async () => {
+  const d = await newDevice(hub);
+  const c = await online(d);
+  const s = await attachSender(c, `/devices/${d.id}/messages/events`, { snd_settle_mode: 1 });
+  s.send({ body: rhea.message.data_section(Buffer.from('quiet')) });
+  await telemetry(hub, d.id, 1);
+  c.close();
+});
+
+test('[amqp 56] [amqp 57] [amqp 58] [amqp 64] a message to a device: tag, annotations, credit, one Data section', async () => {
+  const d = await newDevice(hub);
+  for (const body of ['1', '2', '3']) await sendC2d(hub, d.id, { body });
+  const c = await online(d);
+  const r = await attachReceiver(c, `/devices/${d.id}/messages/devicebound`);
+  r.add_credit(1);
+  await waitFor('one', () => r.got.length === 1);
+  const echo = (await c.cbs.put('again', deviceToken(d))).code; // whatever was under way has come
+  assert.equal(echo, 200);
+  assert.equal(r.got.length, 1);
+  const { message, delivery } = r.got[0];
+  assert.equal(delivery.tag.length, 16);
+  assert.equal(message.body.typecode, 0x75);
+  assert.equal(message.to, `/devices/${d.id}/messages/devicebound`);
+  assert.equal(message.message_annotations['iothub-deliverycount'], 0);
+  assert.equal(typeof message.message_annotations['x-opt-sequence-number'], 'number');
+  assert.ok(message.message_annotations['iothub-enqueuedtime'] instanceof Date);
+  delivery.accept();
+  r.add_credit(2);
+  await waitFor('all', () => r.got.length === 3);
+  assert.equal(new Set(r.got.map((g) => g.delivery.tag.toString('hex'))).size, 3);
+  assert.deepEqual(r.got.map((g) => g.message.body.content.toString()), ['1', '2', '3']);
+  c.close();
+});
+
+test('[amqp 62] [amqp 63] what was not settled comes again in order, and is given up in the end', async () => {
+  const d = await newDevice(hub);
+  for (const body of ['1', '2']) await sendC2d(hub, d.id, { body, messageId: `m${body}`, ack: 'full' });
+  for (let round = 0; round < 3; round++) {
+    const c = await online(d);
+    const r = await attachReceiver(c, `/devices/${d.id}/messages/devicebound`);
+    r.add_credit(10);
+    await waitFor('both', () => r.got.length === 2);
+    assert.deepEqual(r.got.map((g) => g.message.body.content.toString()), ['1', '2']);
+    assert.equal(r.got[0].message.message_annotations['iothub-deliverycount'], round);
+    c.close();
+    await waitFor('the end', () => c.is_closed());
+  }
+  const c = await online(d);
+  const r = await attachReceiver(c, `/devices/${d.id}/messages/devicebound`);
+  r.add_credit(10);
+  const outcomes = await waitFor('feedback', async () => {
+    const f = (await hub.api('GET', '/roost/v1/feedback?after=0')).feedback.filter((x) => x.device === d.id);
+    return f.length === 2 && f;
+  });
+  assert.deepEqual(outcomes.map((o) => o.outcome), ['DeliveryCountExceeded', 'DeliveryCountExceeded']);
+  c.close();
+});
+
+test('[amqp 84] a malformed address is an argument error', async () => {
+  const c = await serviceOnline();
+  const s = await attachSender(c, `amqps://${NAME}/messages/deviceBound`);
+  for (const to of ['nowhere', '/devices/messages/devicebound', undefined]) {
+    const r = await send(s, { to, body: rhea.message.data_section(Buffer.from('x')) });
+    assert.equal(r.error.condition, 'com.microsoft:argument-error', `${to}`);
+  }
+  const d = await newDevice(hub);
+  const bad = await send(s, { to: `/devices/${d.id}/messages/devicebound`, application_properties: { 'iothub-ack': 'maybe' }, body: rhea.message.data_section(Buffer.from('x')) });
+  assert.equal(bad.error.condition, 'com.microsoft:argument-error');
+  assert.equal((await send(s, { to: `/devices/${encodeURIComponent(d.id)}/messages/devicebound` })).how, 'accepted');
+  c.close();
+});
+
+// ---- the telemetry endpoint --------------------------------------------------------------------------------
+
+const at = (expression) => ({ address: undefined, filter: { 'apache.org:selector-filter:string': rhea.types.wrap_described(expression, 0x468c00000004) } });
+const place = (p, g = '$Default') => `hub/ConsumerGroups/${g}/Partitions/${p}`;
+const reader = (c, p, expression, options = {}) =>
+  attachReceiver(c, expression ? { ...at(expression), address: place(p) } : place(p), options);
+const epoch = (n) => ({ properties: { 'com.microsoft:epoch': rhea.types.wrap_long(n) } });
+
+test('[amqp 90] a receiver on the hub\'s address is told where telemetry is', async () => {
+  const c = await serviceOnline();
+  const r = c.open_receiver({ source: `amqps://${NAME}/messages/events/$management`, credit_window: 1 });
+  let opened = false;
+  r.once('receiver_open', () => { opened = true; });
+  const e = await new Promise((done) => r.once('receiver_error', () => done(r.error)));
+  assert.ok(opened);
+  assert.equal(e.condition, 'amqp:link:redirect');
+  assert.equal(e.info.hostname, NAME);
+  assert.equal(e.info['network-host'], NAME);
+  assert.equal(e.info.address, `amqps://${NAME}:${e.info.port}/hub/$management`);
+  c.close();
+});
+
+test('[amqp 96] [amqp 97] [amqp 98] [amqp 99] [amqp 101] where a reader starts, and how much it gets', async () => {
+  const d = await newDevice(hub);
+  const dc = await online(d);
+  const s = await attachSender(dc, `/devices/${d.id}/messages/events`);
+  for (let i = 0; i < 5; i++) await send(s, { body: rhea.message.data_section(Buffer.from(`${i}`)) });
+  const rows = await telemetry(hub, d.id, 5);
+  const p = rows[0].partition, seqs = rows.map((r) => r.sequence);
+  const c = await serviceOnline();
+  const read = async (expression, nr, credit = 50) => {
+    const r = await reader(c, p, expression);
+    r.add_credit(credit);
+    await waitFor('events', () => r.got.filter((g) => g.message.message_annotations['iothub-connection-device-id'] === d.id).length >= nr);
+    assert.ok(r.got.length <= credit);
+    assert.ok(r.got.every((g) => g.delivery.remote_settled));
+    r.close();
+    return r.got.map((g) => g.message).filter((m) => m.message_annotations['iothub-connection-device-id'] === d.id);
+  };
+  const bodies = (list) => list.map((m) => m.body.content.toString());
+  assert.deepEqual(bodies(await read(undefined, 5)), ['0', '1', '2', '3', '4']);
+  assert.deepEqual(bodies(await read("amqp.annotation.x-opt-offset > '-1'", 5)), ['0', '1', '2', '3', '4']);
+  assert.deepEqual(bodies(await read(`amqp.annotation.x-opt-offset > '${seqs[2]}'`, 2)), ['3', '4']);
+  assert.deepEqual(bodies(await read(`amqp.annotation.x-opt-sequence-number >= '${seqs[2]}'`, 3)), ['2', '3', '4']);
+  const [third] = await read(`amqp.annotation.x-opt-sequence-number >= ${seqs[2]}`, 1, 1);
+  const ms = +third.message_annotations['x-opt-enqueued-time'];
+  assert.ok((await read(`amqp.annotation.x-opt-enqueued-time >= '${ms}'`, 1)).length >= 3);
+  assert.equal(third.message_annotations['x-opt-offset'], `${seqs[2]}`);
+  assert.equal(third.delivery_annotations.last_enqueued_sequence_number, seqs[4]);
+  const latest = await reader(c, p, "amqp.annotation.x-opt-offset > '@latest'");
+  latest.add_credit(10);
+  await send(s, { body: rhea.message.data_section(Buffer.from('new')) });
+  await waitFor('the new one', () => latest.got.length === 1);
+  assert.equal(latest.got[0].message.body.content.toString(), 'new');
+  await assert.rejects(reader(c, p, "amqp.annotation.x-opt-sequence-number > '999999'"), { condition: 'com.microsoft:argument-error' });
+  await assert.rejects(reader(c, p, 'nonsense'), { condition: 'com.microsoft:argument-error' });
+  c.close();
+  dc.close();
+});
+
+test('[amqp 102] [amqp 103] [amqp 104] epochs, the sixth reader, places that are not there', async () => {
+  const c = await serviceOnline();
+  await assert.rejects(attachReceiver(c, place(0, 'nobodys')), { condition: 'amqp:not-found' });
+  await assert.rejects(attachReceiver(c, place(99)), { condition: 'com.microsoft:argument-out-of-range' });
+  await assert.rejects(attachReceiver(c, 'other/ConsumerGroups/$Default/Partitions/0'), { condition: 'amqp:not-found' });
+  const first = await reader(c, 1, undefined, epoch(1));
+  const stolen = new Promise((done) => first.once('receiver_error', () => done(first.error)));
+  await assert.rejects(reader(c, 1), { condition: 'amqp:link:stolen' });
+  await assert.rejects(reader(c, 1, undefined, epoch(0)), { condition: 'amqp:link:stolen' });
+  const second = await reader(c, 1, undefined, epoch(1));
+  assert.equal((await stolen).condition, 'amqp:link:stolen');
+  second.close();
+  for (let i = 0; i < 5; i++) await reader(c, 2);
+  await assert.rejects(reader(c, 2), { condition: 'amqp:resource-limit-exceeded' });
+  c.close();
+});
+
+test('[amqp 112] a hub that stops says so', async () => {
+  const other = await openHub();
+  const old = hub;
+  hub = other;
+  try {
+    const c = await dial();
+    const error = new Promise((done) => c.once('connection_error', () => done(c.error)));
+    await other.stop();
+    assert.equal((await error).condition, 'amqp:connection:forced');
+  } finally {
+    hub = old;
+    await closeHub(other);
+  }
+});
