@@ -7,7 +7,7 @@
 #include "hub/domain/certificate.h"
 #include "hub/domain/hub.h"
 
-#define AUTHORITIES_MAX    100u
+#define AUTHORITIES_MAX    25u /* as the service it stands in for */
 #define AUTHORITY_NAME_MAX 64u
 
 bool authority_name_ok(struct span name); /* as a device id, but shorter */
