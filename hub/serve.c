@@ -13,6 +13,7 @@
 #include "hub/domain/metrics.h"
 #include "hub/domain/query.h"
 #include "hub/domain/refusals.h"
+#include "hub/domain/throttle.h"
 #include "hub/front/amqp/amqp_front.h"
 #include "hub/front/azure_http/azure_http.h"
 #include "hub/front/mqtt/mqtt_front.h"
@@ -220,23 +221,23 @@ static void set_hub(struct daemon *d)
 
 struct start_op { /* what the store forgets at each start */
     struct store_op op;
+    uint64_t at_ms;
     bool done;
 };
 static enum err nobody_is_connected(struct store_tx *tx, struct store_op *self)
 {
-    (void)self;
-    return tx_report_clear_connected(tx);
+    return tx_report_clear_connected(tx, ((struct start_op *)(void *)self)->at_ms);
 }
 static void start_done(struct op *op)
 {
     ((struct start_op *)(void *)op)->done = true;
 }
 
-static enum err forget_connections(struct store *s)
+static enum err forget_connections(struct store *s, uint64_t at_ms)
 {
     struct mailbox home;
-    struct start_op op = { .op = { .op = { .home = &home, .done = start_done },
-                                   .run = nobody_is_connected } };
+    struct start_op op = { .op = { .op = { .home = &home, .done = start_done }, .run = nobody_is_connected },
+                           .at_ms = at_ms };
     if (mailbox_init(&home) != ERR_OK)
         return ERR_IO;
     store_write(s, &op.op);
@@ -257,6 +258,19 @@ static enum exit_code failed(const char *part, enum err e)
     return e == ERR_EXISTS ? EXIT_IN_USE : EXIT_FAILED;
 }
 
+static enum err open_throttle(struct daemon *d)
+{
+    const struct config *c = d->config;
+    struct throttle_config t = { .burst_s = (uint32_t)c->rates.burst_s,
+                                 .wait_ms = (uint32_t)c->rates.wait_ms,
+                                 .policies = span_str(c->rates.policies) };
+    struct span bad;
+#define X(NAME, name) t.per_minute[THROTTLE_##NAME] = (uint32_t)c->rates.name;
+    THROTTLE_CLASSES(X)
+#undef X
+    return throttle_new(&d->hub.throttle, &t, &bad);
+}
+
 static enum exit_code open_parts(struct daemon *d)
 {
     const struct config *c = d->config;
@@ -273,7 +287,7 @@ static enum exit_code open_parts(struct daemon *d)
     if ((e = open_tls(d, c, NULL, &d->tls)))
         return failed("tls", e);
     if ((e = store_sqlite_open(&d->hub.store, path_in(d->dir, DIR_STORE), (unsigned)c->store.readers)) ||
-        (e = forget_connections(d->hub.store)))
+        (e = forget_connections(d->hub.store, d->hub.started_ms)))
         return failed("store", e);
     struct span bad;
     if ((e = query_indexes_parse(&d->queries, span_str(c->query.indexed_paths), &bad)) ||
@@ -291,6 +305,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("locks", e);
     if ((e = refusals_new(&d->hub.refusals, &d->hub)))
         return failed("refusals", e);
+    if ((e = open_throttle(d)))
+        return failed("rates", e);
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     unsigned want = c->hub.workers ? (unsigned)c->hub.workers : cores < 1 ? 1 : (unsigned)cores;
     want = want > WORKERS_MAX ? WORKERS_MAX : want;
@@ -347,6 +363,7 @@ static void close_parts(struct daemon *d)
     access_free(d->hub.access);
     c2d_locks_free(d->hub.c2d_locks);
     refusals_free(d->hub.refusals);
+    throttle_free(d->hub.throttle);
     tls_ctx_unref(d->tls);
     memset(d->hub.director_seed, 0, sizeof d->hub.director_seed);
     config_free(d->config);

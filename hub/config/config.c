@@ -4,6 +4,7 @@
 
 #include "base/text.h"
 #include "hub/domain/query.h"
+#include "hub/domain/throttle.h"
 
 #include <arpa/inet.h>
 #include <cyaml/cyaml.h>
@@ -419,6 +420,14 @@ static enum err check_whole(struct reading *r, const struct config *c)
             "query.indexed_paths: '%.*s' is not a path such as tags.site or properties.reported.fw, or "
             "there are more than %u",
             bad.n < 60 ? (int)bad.n : 60, (const char *)bad.p, TWIN_INDEX_MAX);
+    struct throttle_config rates = { .burst_s = 1, .policies = span_str(c->rates.policies) };
+    struct throttle *t = NULL;
+    if (!e && throttle_new(&t, &rates, &bad))
+        e = complain(r, mark_of(r, "rates", "policies"),
+                     "rates.policies: '%.*s' is not POLICY.OPERATION=NUMBER such as service.methods=600, is "
+                     "there already, or there are more than %u policies",
+                     bad.n < 60 ? (int)bad.n : 60, (const char *)bad.p, THROTTLE_POLICIES_MAX);
+    throttle_free(t);
     if (!e && !is_mirror(c->updates.mirror))
         e = complain(r, mark_of(r, "updates", "mirror"),
                      "updates.mirror: '%.40s' is not an http, https, ftp or ftps URL of at most 150 bytes",

@@ -22,6 +22,8 @@
     TRUTH(name, tls, tls_, "TLS; without it the address must be a loopback one (plain artifacts excepted)")  \
     END(name)
 
+#define CONFIG_RATE(NUMBER, name, text) NUMBER(rates, name, 0, 0, 100000000, text)
+
 #define CONFIG_TABLE(SECTION, NUMBER, TRUTH, WORD, END)                                                      \
     SECTION(hub, "The hub as a whole.")                                                                      \
     NUMBER(hub, workers, 0, 0, 64, "threads that serve connections; 0: one a core")                          \
@@ -112,6 +114,27 @@
     NUMBER(access, failures_per_source, 600, 0, 1000000,                                                     \
            "failed logins a minute of one source under any names; 0: no limit")                              \
     END(access)                                                                                              \
+    SECTION(rates,                                                                                           \
+            "How many operations a minute; over it they wait or are refused (docs/limits.md). 0: no limit.") \
+    CONFIG_RATE(NUMBER, registry, "identities read, listed, written, deleted; each entry of a bulk request") \
+    CONFIG_RATE(NUMBER, connections, "new sessions of devices and modules")                                  \
+    CONFIG_RATE(NUMBER, d2c_sends, "telemetry messages")                                                     \
+    CONFIG_RATE(NUMBER, c2d_sends, "commands sent or purged")                                                \
+    CONFIG_RATE(NUMBER, c2d_receives, "commands fetched or settled over HTTPS")                              \
+    CONFIG_RATE(NUMBER, uploads, "file uploads begun")                                                       \
+    CONFIG_RATE(NUMBER, methods, "direct methods, by blocks of 4 KiB of the request")                        \
+    CONFIG_RATE(NUMBER, queries, "pages of queries")                                                         \
+    CONFIG_RATE(NUMBER, twin_reads, "twins read, by either side")                                            \
+    CONFIG_RATE(NUMBER, twin_updates, "twins changed, by either side")                                       \
+    CONFIG_RATE(NUMBER, jobs, "jobs created, read, listed, cancelled")                                       \
+    CONFIG_RATE(NUMBER, job_devices, "devices that jobs work on")                                            \
+    CONFIG_RATE(NUMBER, configurations, "automatic configurations read, listed, written, deleted, applied")  \
+    NUMBER(rates, burst_s, 60, 1, 3600, "what a rate allows in so many seconds may come at once")            \
+    NUMBER(rates, wait_ms, 10000, 0, 600000,                                                                 \
+           "what can be made to wait (telemetry, devices of a job) waits this long")                         \
+    WORD(rates, policies, "",                                                                                \
+         "rates of shared access policies, a minute: `service.methods=600, reader.queries=60`")              \
+    END(rates)                                                                                               \
     SECTION(bootstrap, "Blank devices (`POST /bootstrap`).")                                                 \
     TRUTH(bootstrap, open, yes,                                                                              \
           "devices without a fleet token may ask, and wait for an operator's approval")                      \

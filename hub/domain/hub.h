@@ -49,6 +49,7 @@ struct hub {
     struct c2d_locks *c2d_locks;      /* hub/domain/c2d_lock.h; NULL: nothing is fetched under locks */
     struct event_out *events;         /* hub/domain/event.h; NULL: nobody wants them */
     struct refusals *refusals;        /* hub/domain/refusals.h; NULL: nobody is limited */
+    struct throttle *throttle;        /* hub/domain/throttle.h; NULL: no rate is set */
     _Atomic unsigned queries_running; /* of HTTP fronts */
     _Atomic bool c2d_sweeping;        /* hub/domain/c2d.h */
     struct hub_metrics *metrics;      /* hub/domain/metrics.h */

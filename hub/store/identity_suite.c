@@ -461,6 +461,7 @@ static enum err connections(struct store_tx *t, void *ctx)
     };
     struct report_row r = { .device = SPAN("d1"), .report = SPAN("r"), .activity_ms = 3 };
     (void)ctx;
+    OK(tx_report_clear_connected(t, 1)); /* a hub starts before anybody connects */
     OK(tx_report_put(t, &r));
     OK(tx_report_get(t, SPAN("d1"), &r));
     assert_int_equal(r.connected_changed_ms, 0); /* it reported and never connected */
@@ -475,7 +476,17 @@ static enum err connections(struct store_tx *t, void *ctx)
         assert_int_equal(r.activity_ms, steps[i].at_ms);
         OK(tx_report_put(t, &r)); /* a report in between does not lose it */
     }
-    OK(tx_report_clear_connected(t)); /* the hub starts again */
+    OK(tx_report_clear_connected(t, 55)); /* the hub crashed and starts again */
+    OK(tx_report_get(t, SPAN("d1"), &r));
+    assert_false(r.connected);
+    assert_int_equal(r.connected_changed_ms, 55);
+    OK(tx_report_clear_connected(t, 57)); /* and again: it has been away since the first time */
+    OK(tx_report_get(t, SPAN("d1"), &r));
+    assert_int_equal(r.connected_changed_ms, 55);
+    OK(tx_report_set_connected(t, SPAN("d1/m"), false, 58)); /* heard, but not connected */
+    OK(tx_report_get(t, SPAN("d1/m"), &r));
+    assert_int_equal(r.connected_changed_ms, 55);
+    assert_int_equal(r.activity_ms, 58);
     OK(tx_report_set_connected(t, SPAN("d1"), true, 60));
     OK(tx_report_get(t, SPAN("d1"), &r));
     assert_int_equal(r.connected_changed_ms, 60);

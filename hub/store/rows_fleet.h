@@ -89,7 +89,8 @@ MUST_USE enum err tx_report_set_connected(struct store_tx *t, struct span device
                                           uint64_t at_ms);
 /* Devices (modules are not counted) that are connected. */
 MUST_USE enum err tx_report_count_connected(struct store_tx *t, uint64_t *nr);
-MUST_USE enum err tx_report_clear_connected(struct store_tx *t); /* at start: nobody is connected yet */
+/* The hub starts: nobody is connected yet. Whoever was, has been disconnected since at_ms. */
+MUST_USE enum err tx_report_clear_connected(struct store_tx *t, uint64_t at_ms);
 
 MUST_USE enum err tx_trust_get(struct store_tx *t, uint32_t version, struct span *envelope); /* 0: newest */
 MUST_USE enum err tx_trust_put(struct store_tx *t, uint32_t version, struct span envelope);  /* ERR_EXISTS */

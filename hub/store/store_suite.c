@@ -715,7 +715,7 @@ static enum err check_reports(struct store_tx *t, void *ctx)
 static enum err clear_connected(struct store_tx *t, void *ctx)
 {
     (void)ctx;
-    OK(tx_report_clear_connected(t));
+    OK(tx_report_clear_connected(t, 13));
     return tx_report_set_connected(t, SPAN("d2"), true, 14);
 }
 

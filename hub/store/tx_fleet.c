@@ -6,12 +6,20 @@
 
 /* ---- reports and connections ----------------------------------------------------------------------- */
 
+/* Connections carry the number of the start they belong to, so two rows disconnect a million: `start` is the
+ * number of this one, `start N` when the Nth was. */
+#define START       "(SELECT value FROM counter WHERE name = 'start')"
+#define LEFT_BEHIND "(report.connected > 0 AND report.connected <> " START ")"
+#define LEFT_SINCE                                                                                           \
+    "coalesce((SELECT value FROM counter WHERE name = 'start ' || (report.connected + 1)),"                  \
+    " report.connected_changed_ms)"
+
 enum err tx_report_get(struct store_tx *t, struct span device, struct report_row *out)
 {
     static struct store_sql q =
         STORE_SQL("SELECT device, report, report_seq, boot_id, reported_ms, running,"
-                  " connected = (SELECT value FROM counter WHERE name = 'start'), activity_ms,"
-                  " connected_changed_ms"
+                  " connected = " START ", activity_ms,"
+                  " CASE WHEN " LEFT_BEHIND " THEN " LEFT_SINCE " ELSE connected_changed_ms END"
                   " FROM report WHERE device = ?1");
     struct store_rows *r;
     enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(device)));
@@ -35,7 +43,7 @@ enum err tx_report_put(struct store_tx *t, const struct report_row *r)
     static struct store_sql q =
         STORE_SQL("INSERT INTO report(device, report, report_seq, boot_id, reported_ms, running, connected,"
                   " activity_ms, connected_changed_ms) VALUES(?1, ?2, ?3, ?4, ?5, ?6,"
-                  " ?7 * (SELECT value FROM counter WHERE name = 'start') + ?7 - 1, ?8, ?9)"
+                  " ?7 * " START " + ?7 - 1, ?8, ?9)"
                   " ON CONFLICT(device) DO UPDATE SET report = excluded.report,"
                   " report_seq = excluded.report_seq, boot_id = excluded.boot_id,"
                   " reported_ms = excluded.reported_ms, running = excluded.running,"
@@ -52,11 +60,13 @@ enum err tx_report_set_connected(struct store_tx *t, struct span device, bool co
     static struct store_sql q =
         STORE_SQL("INSERT INTO report(device, report, report_seq, boot_id, reported_ms, running, connected,"
                   " activity_ms, connected_changed_ms) VALUES(?1, NULL, 0, 0, 0, NULL,"
-                  " ?2 * (SELECT value FROM counter WHERE name = 'start') + ?2 - 1, ?3, ?3)"
+                  " ?2 * " START " + ?2 - 1, ?3, ?3)"
                   " ON CONFLICT(device) DO UPDATE SET connected = excluded.connected,"
                   " activity_ms = excluded.activity_ms, connected_changed_ms ="
                   " CASE WHEN report.connected = excluded.connected AND report.connected_changed_ms > 0"
-                  " THEN report.connected_changed_ms ELSE excluded.connected_changed_ms END");
+                  " THEN report.connected_changed_ms"
+                  " WHEN excluded.connected < 0 AND " LEFT_BEHIND " THEN " LEFT_SINCE
+                  " ELSE excluded.connected_changed_ms END");
     return tx_exec(t, &q, ARGS(V_TEXT(device), V_INT(connected), V_MS(at_ms)));
 }
 
@@ -64,8 +74,7 @@ enum err tx_report_count_connected(struct store_tx *t, uint64_t *nr)
 {
     static struct store_sql q = /* "connected > 0" is what the index is limited to */
         STORE_SQL("SELECT count(*) FROM report WHERE connected > 0"
-                  " AND connected = (SELECT value FROM counter WHERE name = 'start')"
-                  " AND instr(device, '/') = 0");
+                  " AND connected = " START " AND instr(device, '/') = 0");
     int64_t n;
     enum err e = tx_number(t, 0, &n, &q, ARGS_NONE);
     if (!e)
@@ -73,11 +82,14 @@ enum err tx_report_count_connected(struct store_tx *t, uint64_t *nr)
     return e;
 }
 
-/* Connections carry the number of the start they belong to, so one row clears a million. */
-enum err tx_report_clear_connected(struct store_tx *t)
+enum err tx_report_clear_connected(struct store_tx *t, uint64_t at_ms)
 {
-    static struct store_sql q = STORE_SQL("UPDATE counter SET value = value + 1 WHERE name = 'start'");
-    return tx_exec(t, &q, ARGS_NONE);
+    static struct store_sql next = STORE_SQL("UPDATE counter SET value = value + 1 WHERE name = 'start'");
+    static struct store_sql when =
+        STORE_SQL("INSERT OR REPLACE INTO counter(name, value) SELECT 'start ' || value, ?1 FROM counter"
+                  " WHERE name = 'start'");
+    enum err e = tx_exec(t, &next, ARGS_NONE);
+    return e ? e : tx_exec(t, &when, ARGS(V_MS(at_ms)));
 }
 
 /* ---- trust records --------------------------------------------------------------------------------- */

@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { sections } from './checklist.mjs';
 import { httpSections } from './checklist_http.mjs';
 import { amqpSections } from './checklist_amqp.mjs';
+import { limitsSections } from './checklist_limits.mjs';
 
 const here = dirname(fileURLToPath(import.meta.url));
 export const page = join(here, '../../docs/conformance.md');
@@ -14,6 +15,7 @@ const checklists = [
   { tag: 'mqtt', title: 'Device protocol over MQTT', sections },
   { tag: 'http', title: 'Interface over HTTPS', sections: httpSections },
   { tag: 'amqp', title: 'AMQP 1.0', sections: amqpSections },
+  { tag: 'limits', title: 'Limits', sections: limitsSections },
 ];
 
 // "mqtt 24" -> files whose tests carry it in their names.
@@ -22,7 +24,7 @@ export function tagged() {
   const note = (tag, file) => found.set(tag, (found.get(tag) ?? new Set()).add(file));
   for (const file of readdirSync(here).filter((f) => f.endsWith('.test.mjs'))) {
     const text = readFileSync(join(here, file), 'utf8');
-    for (const m of text.matchAll(/\[((?:mqtt|http|amqp) \d+)\]/g)) note(m[1], file);
+    for (const m of text.matchAll(new RegExp(`\\[((?:${checklists.map((c) => c.tag).join('|')}) \\d+)\\]`, 'g'))) note(m[1], file);
   }
   return found;
 }

@@ -209,7 +209,20 @@ static void refuse(struct job *j)
                      text ? text : "authentication failed: check key, clock and host name");
 }
 
-const struct http_front_ops azure_front_ops = { begin, refuse, answer_error };
+/* The service it stands in for names the operation and no time but this one. */
+static void throttled(struct job *j, const char *operation)
+{
+    (void)azure_fail(j, AZ_ThrottlingException,
+                     "the allowed rate of operations was exceeded: wait ten seconds and try again; operation "
+                     "type: %s",
+                     operation);
+}
+
+const struct http_front_ops azure_front_ops = { .begin = begin,
+                                                .refuse = refuse,
+                                                .throttled = throttled,
+                                                .throttles = azure_throttles,
+                                                .answer_error = answer_error };
 
 struct span azure_etag_bare(struct span t)
 {

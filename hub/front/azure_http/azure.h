@@ -10,6 +10,7 @@
 
 #include "hub/front/azure_http/errors.h"
 #include "hub/front/http/job.h"
+#include "hub/front/http/throttled.h"
 
 /* ---- errors ------------------------------------------------------------------------------------------ */
 
@@ -71,6 +72,7 @@ json_t *azure_time(uint64_t wall_ms); /* 0: never */
 
 /* For conn-level errors of the route tables of this front. */
 void azure_on_error(struct http_req *r, unsigned status, const char *code, const char *message);
+extern const struct http_throttle azure_throttles[]; /* throttles.c */
 extern const struct http_front_ops azure_front_ops;
 
 #endif

@@ -6,6 +6,7 @@
 #include "hub/domain/metrics.h"
 #include "hub/domain/rate.h"
 #include "hub/domain/refusals.h"
+#include "hub/front/http/throttled.h"
 
 #include <stdarg.h>
 #include <stdlib.h>
@@ -189,6 +190,10 @@ static void begin(struct job *j)
             job_end(j);
             return;
         }
+    }
+    if (j->call->who != JOB_PUBLIC && !job_throttle(j)) {
+        job_end(j);
+        return;
     }
     j->call->start(j);
 }

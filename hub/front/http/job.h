@@ -57,6 +57,9 @@ struct http_front_ops {
     void (*begin)(struct job *j);
     /* The credentials are refused, j->wait_s or j->check.why says why: sets the error. */
     void (*refuse)(struct job *j);
+    /* Over a rate for `operation`; it may come again after j->wait_s: sets the error. */
+    void (*throttled)(struct job *j, const char *operation);
+    const struct http_throttle *throttles; /* throttled.h */
     /* Answers j->r with the error in j: status, code, message, fields. */
     void (*answer_error)(struct job *j);
 };

@@ -76,6 +76,8 @@ static void deliver_items(struct conn *c, const struct c2d_list *l, unsigned qos
         nr++;
     }
     c2d_delivered(h, l->device, sent, nr);
+    if (nr)
+        session_note_activity(c);
     if (!qos) /* nobody will say that it came: it has left, that must do */
         c2d_complete(h, l->device, sent, nr);
     else {
@@ -163,6 +165,7 @@ void session_puback(struct conn *c, uint16_t packet_id)
         i++;
     if (!f || i == f->nr)
         return; /* of an earlier delivery of the same message */
+    session_note_activity(c);
     c2d_complete(session_hub(c), session_identity(s), &f->refs[i], 1);
     f->nr--;
     memmove(&f->refs[i], &f->refs[i + 1], (f->nr - i) * sizeof f->refs[0]);

@@ -144,6 +144,7 @@ static void login_finish(struct conn *c, struct login *l)
     connack(c, l->found && !l->connect.clean, MQTT_CONNACK_OK);
     METRIC_ADD(h, mqtt_connects_total, 1);
     session_note_presence(c);
+    s->active = (uint8_t)(session_minute(c) - 1); /* what it does first is noted */
     if (access_is_stale(&l->check)) /* disabled or deleted while it logged in: the wake-up found nobody */
         session_check_identity(c);
     login_free(l);
@@ -238,6 +239,7 @@ static void checked(struct op *op)
 {
     struct login *l = (struct login *)(void *)op;
     struct conn *c = session_find(l->mw, l->addr);
+    struct span policy = l->check.granted ? sas_policy(&l->check.parsed) : SPAN_NONE;
     explicit_bzero((void *)(uintptr_t)l->connect.password.p, l->connect.password.n);
     if (!c) {
         login_free(l);
@@ -247,6 +249,13 @@ static void checked(struct op *op)
         login_free(l);
     } else if (op->err) {
         unavailable(c, l, op->err);
+    } else if (!throttle_take(session_hub(c)->throttle, THROTTLE_CONNECTIONS, policy, 1,
+                              worker_now_ms(conn_worker(c)), 0)
+                    .allowed) {
+        METRIC_ADD(session_hub(c), mqtt_refused_total, 1);
+        connack(c, false, MQTT_CONNACK_UNAVAILABLE);
+        conn_close(c, CONN_CLOSE_LIMIT);
+        login_free(l);
     } else {
         l->store.op.home = worker_mailbox(conn_worker(c));
         l->store.op.done = session_read_done;

@@ -243,6 +243,9 @@ void session_publish(struct conn *c, const struct mqtt_packet *p)
     }
     switch (t.kind) {
     case TOPIC_TELEMETRY:
+        if (!session_throttle_send(c))
+            return;
+        session_note_activity(c);
         telemetry(c, &m, t.bag);
         break;
     case TOPIC_TWIN_GET:

@@ -16,6 +16,7 @@ enum err mqtt_front_new(struct mqtt_front **out, struct hub *hub, unsigned worke
     atomic_init(&f->next_rid, hub->wall_ms() << 8 | 1); /* more than 256 calls a millisecond there are not */
     for (unsigned i = 0; i < workers; i++) {
         f->workers[i].front = f;
+        list_init(&f->workers[i].holds);
         presence_init(&f->workers[i].presence, hub);
     }
     *out = f;
@@ -30,6 +31,7 @@ void mqtt_front_free(struct mqtt_front *f)
         struct mqtt_worker *mw = &f->workers[i];
         timer_disarm(&mw->presence_timer);
         presence_fini(&mw->presence);
+        session_holds_free(mw);
         while (mw->spare) {
             struct spare *next = mw->spare->next;
             free(mw->spare);
@@ -83,7 +85,7 @@ void session_refuse(struct conn *c, enum conn_close why, const char *what)
 static bool is_blocked(struct conn *c, unsigned window)
 {
     const struct session *s = session_of(c);
-    if (s->phase == SESSION_LOGIN || (s->flags & SESSION_F_STOPPING))
+    if (s->phase == SESSION_LOGIN || (s->flags & SESSION_F_STOPPING) || s->held)
         return true;
     if (session_worker(c)->pending_bytes > MQTT_WORKER_BYTES_MAX && s->replies_nr)
         return true;
@@ -350,6 +352,24 @@ void session_note_presence(struct conn *c)
         mw->presence_timer.on_timer = on_presence_timer;
         timer_arm(mw->w, &mw->presence_timer, worker_now_ms(mw->w) + MQTT_PRESENCE_MS);
     }
+}
+
+/* A minute of its own begins at another moment for each connection, or the whole fleet would be written at
+ * once. Twice the same eight bits after more than four hours of silence costs one minute. */
+uint8_t session_minute(struct conn *c)
+{
+    uint64_t shift = conn_addr(c).slot * 7919ull % ACTIVITY_EVERY_MS;
+    return (uint8_t)((worker_wall_ms(session_worker(c)->w) + shift) / ACTIVITY_EVERY_MS);
+}
+
+void session_note_activity(struct conn *c)
+{
+    struct session *s = session_of(c);
+    uint8_t now = session_minute(c);
+    if (s->active == now)
+        return;
+    s->active = now;
+    session_note_presence(c);
 }
 
 static void session_on_close(struct conn *c, enum conn_close why)

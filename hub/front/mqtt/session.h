@@ -8,12 +8,14 @@
  *   deliver.c    cloud-to-device messages out
  *   method.c     direct methods: calls out, answers in
  *   twin.c       the device's twin: read, reported, desired properties told
+ *   throttled.c  who is over a rate: not read from for a while, or closed
  *
  * Everything runs on the connection's worker. What waits for the store or the stream holds the address of the
  * connection, never a pointer: when it comes home and the connection is gone, it frees itself. */
 #ifndef ROOST_HUB_FRONT_MQTT_SESSION_H
 #define ROOST_HUB_FRONT_MQTT_SESSION_H
 
+#include "base/list.h"
 #include "core/mqtt/mqtt_packet.h"
 #include "core/topic/topic.h"
 #include "hub/domain/access.h"
@@ -21,6 +23,7 @@
 #include "hub/domain/metrics.h"
 #include "hub/domain/presence.h"
 #include "hub/domain/telemetry.h"
+#include "hub/domain/throttle.h"
 #include "hub/front/mqtt/mqtt_front.h"
 
 #include <assert.h>
@@ -39,7 +42,8 @@ enum {
     MQTT_KEEP_ALIVE_CAP_MS = 1767000, /* longest silence, also with keep alive 0 */
     MQTT_UNSENT_MAX = 65536,          /* a device that does not read gets no further messages meanwhile */
     MQTT_PRESENCE_MS = 1000,
-    MQTT_BLOCK = 1024, /* a small publish on its way, with its record */
+    ACTIVITY_EVERY_MS = 60000, /* a session's activity is written at most this often */
+    MQTT_BLOCK = 1024,         /* a small publish on its way, with its record */
     MQTT_SPARE_MAX = 2048,
     MQTT_LOG_LINES = 20 /* refusals logged a worker and second; the rest is counted */
 };
@@ -54,6 +58,7 @@ struct mqtt_worker { /* the front on one worker; only its thread */
     } * spare;
     unsigned spare_nr;
     size_t pending_bytes; /* of publishes not yet durable */
+    struct list holds;    /* struct hold: connections over a rate; throttled.c */
     uint64_t log_second;
     unsigned log_lines;
 };
@@ -105,11 +110,13 @@ struct session {               /* state of a connection; a million of these: not
     uint32_t channels;           /* core/topic/topic.h */
     uint32_t desired_seen;       /* newest version of desired properties sent, its low bits; 0: none */
     uint16_t keep_alive_s, packet_id;
-    uint8_t phase;           /* enum session_phase */
     uint8_t flags;           /* enum session_flag */
-    uint8_t replies_nr;      /* up to MQTT_WINDOW */
-    uint8_t subs_nr : 7;     /* SUBSCRIBEs not yet answered: no message may overtake their SUBACK */
+    uint8_t replies_nr : 7;  /* up to MQTT_WINDOW, and MQTT_NOTES_WAITING_MAX notifications */
+    uint8_t held : 1;        /* over a rate: nothing is read until its struct hold comes (throttled.c) */
+    uint8_t phase : 2;       /* enum session_phase */
+    uint8_t subs_nr : 5;     /* SUBSCRIBEs not yet answered: no message may overtake their SUBACK */
     uint8_t methods_new : 1; /* one of them is the first for methods: no call may overtake it either */
+    uint8_t active;          /* when its activity was last noted: low bits of a count of minutes */
 };
 static_assert(sizeof(struct session) <= 96, "read docs/mqtt.md, \"Memory\", before a session grows");
 
@@ -174,6 +181,9 @@ void session_resume(struct conn *c);
 bool session_log_allowed(struct mqtt_worker *mw);
 
 void session_note_presence(struct conn *c);
+/* It sent or settled something: moves its activity time, at most once a minute. */
+void session_note_activity(struct conn *c);
+uint8_t session_minute(struct conn *c); /* low bits of the count of its minutes */
 /* Asks the store whether the identity is still good; closes when it is not. */
 void session_check_identity(struct conn *c);
 
@@ -215,6 +225,11 @@ static inline void session_announce(struct conn *c)
 
 /* An answer without a wait of its own, behind those that wait. */
 void session_puback_now(struct conn *c, const struct mqtt_publish *m);
+
+/* throttled.c */
+/* One more telemetry message: served now; the next one is read when the rate allows. False: closed. */
+bool session_throttle_send(struct conn *c);
+void session_holds_free(struct mqtt_worker *mw);
 
 /* twin.c */
 void session_twin(struct conn *c, const struct mqtt_publish *m, const struct topic *t); /* GET or PATCH */

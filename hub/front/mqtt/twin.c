@@ -188,6 +188,16 @@ void session_twin(struct conn *c, const struct mqtt_publish *m, const struct top
             session_answer_error(c, t, CHANNEL_TWIN_RES, 413001, "a patch has at most 131072 bytes");
         return;
     }
+    struct throttle_verdict v =
+        throttle_take(session_hub(c)->throttle, is_patch ? THROTTLE_TWIN_UPDATES : THROTTLE_TWIN_READS,
+                      SPAN_NONE, 1, worker_now_ms(conn_worker(c)), 0);
+    if (!v.allowed) {
+        session_puback_now(c, m);
+        if (!conn_is_closing(c))
+            session_answer_error(c, t, CHANNEL_TWIN_RES, 429001,
+                                 "too many operations on twins: try again later");
+        return;
+    }
     if (!is_patch && !heard) {
         session_puback_now(c, m);
         return;

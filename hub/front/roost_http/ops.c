@@ -2,6 +2,7 @@
 #include "hub/conn/listener.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/rate.h"
+#include "hub/domain/throttle.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
@@ -45,6 +46,21 @@ static void put_hub(struct text *t, struct hub *h)
 #undef X
     put(t, "sessions", "gauge", "identities connected now", bus_attached_nr(h->bus));
     put(t, "uptime_seconds", "gauge", "since the hub started", (h->wall_ms() - h->started_ms) / 1000);
+}
+
+static void put_throttle(struct text *t, const struct throttle *throttle)
+{
+    for (unsigned late = 0; late < 2; late++) {
+        const char *name = late ? "throttle_delayed_total" : "throttle_refused_total";
+        head(t, name, "counter",
+             late ? "operations that had to wait for their rate" : "operations refused: over their rate");
+        for (unsigned i = THROTTLE_NONE + 1; i < THROTTLE_CLASSES_NR; i++) {
+            char label[64];
+            struct throttle_stats s = throttle_get_stats(throttle, (enum throttle_class)i);
+            snprintf(label, sizeof label, "{operation=\"%s\"}", throttle_name((enum throttle_class)i));
+            put_number(t, name, label, late ? s.delayed : s.refused);
+        }
+    }
 }
 
 static void put_store(struct text *t, struct hub *h)
@@ -121,6 +137,8 @@ static void start_metrics(struct job *j)
         return;
     }
     put_hub(&t, j->h);
+    if (j->h->throttle)
+        put_throttle(&t, j->h->throttle);
     put_store(&t, j->h);
     put_stream(&t, j->h);
     put(&t, "bootstrap_sources", "gauge", "sources of bootstrap requests remembered",

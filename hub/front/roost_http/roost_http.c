@@ -101,7 +101,16 @@ static void answer_error(struct job *j)
     http_error(j->r, j->status, j->code, j->message, job_fields(j));
 }
 
-static const struct http_front_ops ops = { .refuse = refuse, .answer_error = answer_error };
+static void throttled(struct job *j, const char *operation)
+{
+    (void)job_fail(j, 429, "throttled", "too many operations of this kind (%s): wait %u s", operation,
+                   j->wait_s);
+    job_field(j, "Retry-After", "%u", j->wait_s);
+}
+
+static const struct http_front_ops ops = {
+    .refuse = refuse, .throttled = throttled, .throttles = roost_throttles, .answer_error = answer_error
+};
 
 enum err roost_http_new(struct roost_http **out, struct hub *hub, struct pool *pool, struct conn_net *net)
 {

@@ -3,6 +3,7 @@
 #define ROOST_HUB_FRONT_ROOST_HTTP_ROOST_IMPL_H
 
 #include "hub/front/http/job.h"
+#include "hub/front/http/throttled.h"
 #include "hub/front/roost_http/roost_http.h"
 
 #define JOB_JSON_MAX (512u * 1024u) /* longest JSON body of most routes */
@@ -20,6 +21,8 @@ static inline struct roost_http *roost_of(const struct job *j)
 {
     return (struct roost_http *)(void *)j->front;
 }
+
+extern const struct http_throttle roost_throttles[]; /* throttles.c */
 
 /* ---- rows.c: rows as JSON; ERR_NOMEM only when memory is short ---------------------------------------- */
 
