@@ -40,8 +40,10 @@ static int status_run(struct cli *c, const struct args *a)
     printf("connected   %llu\n", (unsigned long long)json_number(doc, "connected", 0));
     const json_t *tls = json_object_get(doc, "tlsConnections");
     if (tls)
-        printf("tls         %llu compact, %llu openssl\n", (unsigned long long)json_number(tls, "compact", 0),
-               (unsigned long long)json_number(tls, "openssl", 0));
+        printf("tls         %llu compact, %llu openssl, %llu kernel\n",
+               (unsigned long long)json_number(tls, "compact", 0),
+               (unsigned long long)json_number(tls, "openssl", 0),
+               (unsigned long long)json_number(tls, "kernel", 0));
     uint64_t trust = json_number(doc, "trustVersion", 0);
     if (trust)
         printf("trust       version %llu\n", (unsigned long long)trust);

@@ -421,3 +421,29 @@ enum err tls_rec_alert(struct tls_rec *r, struct tls_work *w, enum tls_alert a, 
         r->state |= TLS_REC_SHUT;
     return e;
 }
+
+/* ---- handing over --------------------------------------------------------------------------------- */
+
+bool tls_rec_out_key(struct tls_rec *r, struct tls_work *w, enum tls_aead *a, struct tls_keys *k,
+                     uint8_t seq[8], uint8_t iv[8])
+{
+    struct tls_keys spare;
+    *a = aead_of(r);
+    *k = *keys_of(r, TLS_OUT, w, &spare);
+    tls_wipe(&spare, sizeof spare);
+    memcpy(seq, r->seq[TLS_OUT], 8);
+    memcpy(iv, k->iv + 4, 8);
+    if (is_explicit(r))
+        put64(iv, be64(iv) + be64(seq));
+    return is_13(r);
+}
+
+void tls_rec_count_out(struct tls_rec *r, uint64_t nr)
+{
+    put64(r->seq[TLS_OUT], be64(r->seq[TLS_OUT]) + nr);
+}
+
+bool tls_rec_is_worn(const struct tls_rec *r)
+{
+    return at_limit(r, TLS_OUT);
+}

@@ -121,4 +121,13 @@ MUST_USE enum err tls_rec_seal(struct tls_rec *r, struct tls_work *w, struct spa
  * above. */
 MUST_USE enum err tls_rec_alert(struct tls_rec *r, struct tls_work *w, enum tls_alert a, struct wr *out);
 
+/* ---- handing the sending over to somebody else (a kernel) ---- */
+/* The key of what goes out, the number of the next record and, of its nonce, the last 8 bytes (TLS 1.2 with
+ * GCM: the explicit ones; the 4 before them lead k->iv). True: TLS 1.3. */
+bool tls_rec_out_key(struct tls_rec *r, struct tls_work *w, enum tls_aead *a, struct tls_keys *k,
+                     uint8_t seq[8], uint8_t iv[8]);
+void tls_rec_count_out(struct tls_rec *r, uint64_t nr); /* it has sent at most so many */
+bool tls_rec_is_worn(
+    const struct tls_rec *r); /* the key must not protect more (tls_rec_due would change it) */
+
 #endif

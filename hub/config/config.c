@@ -404,9 +404,10 @@ static enum err check_whole(struct reading *r, const struct config *c)
         e = complain(r, mark_of(r, "hub", "log"), "hub.log: '%.40s' is none of error, warn, info, debug",
                      c->hub.log);
     if (!e && strcmp(c->tls.record_layer, "auto") && strcmp(c->tls.record_layer, "compact") &&
-        strcmp(c->tls.record_layer, "openssl"))
+        strcmp(c->tls.record_layer, "openssl") && strcmp(c->tls.record_layer, "kernel"))
         e = complain(r, mark_of(r, "tls", "record_layer"),
-                     "tls.record_layer: '%.40s' is none of auto, compact, openssl", c->tls.record_layer);
+                     "tls.record_layer: '%.40s' is none of auto, compact, openssl, kernel",
+                     c->tls.record_layer);
     if (!e && c->messages.c2d_ttl_s > c->messages.c2d_ttl_max_s)
         e = complain(r,
                      mark_of(r, "messages",

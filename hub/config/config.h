@@ -49,8 +49,9 @@
     NUMBER(tls, session_hours, 12, 1, 168, "how long a client may resume a session")                         \
     NUMBER(tls, session_cache, 20000, 1, 10000000, "sessions kept for clients that resume without tickets")  \
     WORD(tls, record_layer, "auto",                                                                          \
-         "who protects data after the handshake: `compact` (the hub itself, little memory), `openssl`, or "  \
-         "`auto`: `compact` where the suite allows it")                                                      \
+         "who protects data after the handshake: `compact` (the hub itself, little memory), `openssl`, "     \
+         "`kernel` (what goes out, where the kernel can; else `compact`), or `auto`: `compact` where the "   \
+         "suite allows it")                                                                                  \
     TRUTH(tls, ask_client_certificate, yes, "ask clients for a certificate; none is required")               \
     END(tls)                                                                                                 \
     SECTION(limits, "Caps. Whoever is over one is refused; the counters are at /metrics.")                   \

@@ -86,7 +86,7 @@ static void errors_say_where_and_what(void **state)
         { "https:\n  address: localhost\n", "f:2:12: https.address: 'localhost' is not an IP address" },
         { "http:\n  tls: true\n", "f:2:8: http.tls" },
         { "hub:\n  log: loud\n", "f:2:8: hub.log: 'loud' is none of" },
-        { "tls:\n  record_layer: kernel\n", "f:2:17: tls.record_layer: 'kernel' is none of" },
+        { "tls:\n  record_layer: ktls\n", "f:2:17: tls.record_layer: 'ktls' is none of" },
         { "messages:\n  c2d_ttl_s: 200000\n", "f:2:14: messages.c2d_ttl_s is larger" },
         { "query:\n  indexed_paths: \"tags.a, deviceId\"\n",
           "f:2:18: query.indexed_paths: 'deviceId' is not a path such as tags.site" },

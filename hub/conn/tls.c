@@ -36,7 +36,7 @@ static _Thread_local struct tls_ossl *shaking; /* whose secrets the library tell
 
 const char *tls_layer_name(enum tls_layer l)
 {
-    static const char *const names[TLS_LAYERS] = { "auto", "openssl", "compact" };
+    static const char *const names[TLS_LAYERS] = { "auto", "openssl", "compact", "kernel" };
     return names[l];
 }
 

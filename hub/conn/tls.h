@@ -12,9 +12,10 @@ enum tls_layer {
     TLS_LAYER_AUTO = 0, /* asked for: the best there is; of a connection: its handshake is not over */
     TLS_LAYER_OPENSSL,
     TLS_LAYER_COMPACT,
+    TLS_LAYER_KERNEL, /* for what goes out, where there is one; else as compact */
     TLS_LAYERS
 };
-const char *tls_layer_name(enum tls_layer l); /* "auto", "openssl", "compact" */
+const char *tls_layer_name(enum tls_layer l); /* "auto", "openssl", "compact", "kernel" */
 
 struct tls_ctx;
 struct tls_config {

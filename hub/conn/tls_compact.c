@@ -12,31 +12,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-enum held_kind {
-    HELD_IN,   /* the beginning of a record: `len` bytes */
-    HELD_OUT,  /* sealed, from `at` on not yet taken by the socket; `plain` bytes of data are in it */
-    HELD_CERT, /* the peer's certificate, `at` bytes, and what it sent behind it */
-    HELD_KINDS
-};
-struct held { /* what some connections have for some time */
-    struct held *next;
-    uint32_t kind, len, at, plain;
-    uint8_t data[];
-};
-struct tls_compact {
-    struct tls tls; /* first */
-    struct tls_worker *w;
-    struct held *held;
-    int fd;
-    struct tls_rec rec;
-};
 static_assert(sizeof(struct tls_compact) <= 144, "a million of these: docs/tls.md says what one costs");
 static_assert(sizeof(struct tls_rec) <= 128, "a million of these");
-
-static struct tls_compact *compact(const struct tls *t)
-{
-    return (struct tls_compact *)(uintptr_t)t;
-}
 
 /* ---- a worker's part ------------------------------------------------------------------------------ */
 
@@ -181,7 +158,7 @@ static enum tls_need send_held(struct tls_compact *c, size_t *n)
  * sealed already are not looked at a second time, only counted. */
 static enum tls_need compact_write(struct tls *t, struct span s, size_t *n)
 {
-    struct tls_compact *c = compact(t);
+    struct tls_compact *c = tls_compact_of(t);
     *n = 0;
     enum tls_need need = send_held(c, n);
     if (need != TLS_DONE || *n)
@@ -199,7 +176,7 @@ static enum tls_need compact_write(struct tls *t, struct span s, size_t *n)
 /* Pages of the file are read to where their records will be, and sealed there. */
 static enum tls_need compact_file(struct tls *t, int fd, uint64_t offset, uint64_t len, size_t *n)
 {
-    struct tls_compact *c = compact(t);
+    struct tls_compact *c = tls_compact_of(t);
     struct iovec v[TLS_FILE_RECORDS];
     struct wr out = { c->w->out, TLS_SEAL_LEN, 0 };
     size_t max = tls_rec_plain_max(&c->rec), head = tls_rec_head_len(&c->rec);
@@ -239,9 +216,20 @@ static void say(struct tls_compact *c, struct wr *w)
         (void)send_sealed(c, wr_span(w), 0);
 }
 
+/* False: it has to be said and cannot be. */
+static bool say_due(struct tls_compact *c)
+{
+    struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
+    if (c->tls.ops->layer == TLS_LAYER_KERNEL)
+        return tls_kernel_due(c);
+    if (!held_of(c, HELD_OUT) && tls_rec_due(&c->rec, &c->w->work, &w) == ERR_OK)
+        say(c, &w);
+    return true;
+}
+
 static void compact_bye(struct tls *t)
 {
-    struct tls_compact *c = compact(t);
+    struct tls_compact *c = tls_compact_of(t);
     struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
     if (!held_of(c, HELD_OUT) && tls_rec_alert(&c->rec, &c->w->work, TLS_CLOSE_NOTIFY, &w) == ERR_OK)
         say(c, &w);
@@ -252,14 +240,17 @@ static void compact_bye(struct tls *t)
 static void refuse(struct tls_compact *c, uint8_t alert)
 {
     struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
-    if (alert != TLS_CLOSE_NOTIFY && !held_of(c, HELD_OUT) &&
-        tls_rec_alert(&c->rec, &c->w->work, (enum tls_alert)alert, &w) == ERR_OK)
+    if (c->tls.ops->layer == TLS_LAYER_KERNEL) {
+        if (alert != TLS_CLOSE_NOTIFY)
+            tls_kernel_alert(c, (enum tls_alert)alert);
+    } else if (alert != TLS_CLOSE_NOTIFY && !held_of(c, HELD_OUT) &&
+               tls_rec_alert(&c->rec, &c->w->work, (enum tls_alert)alert, &w) == ERR_OK)
         say(c, &w);
 }
 
-static enum tls_need compact_read(struct tls *t, uint8_t *buf, size_t cap, size_t *n)
+enum tls_need tls_compact_read(struct tls *t, uint8_t *buf, size_t cap, size_t *n)
 {
-    struct tls_compact *c = compact(t);
+    struct tls_compact *c = tls_compact_of(t);
     struct held *h = held_of(c, HELD_IN);
     size_t have = h ? h->len : 0, used = 0;
     enum err e = ERR_OK;
@@ -298,10 +289,9 @@ static enum tls_need compact_read(struct tls *t, uint8_t *buf, size_t cap, size_
             h->at = 1;
         }
     }
-    if (tls_rec_is_due(&c->rec) && !(c->rec.state & TLS_REC_BROKEN) && !held_of(c, HELD_OUT)) {
-        struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
-        if (tls_rec_due(&c->rec, &c->w->work, &w) == ERR_OK)
-            say(c, &w);
+    if (tls_rec_is_due(&c->rec) && !(c->rec.state & TLS_REC_BROKEN) && !say_due(c)) {
+        c->rec.state |= TLS_REC_BROKEN;
+        refuse(c, TLS_INTERNAL_ERROR);
     }
     if (*n)
         return TLS_DONE;
@@ -311,53 +301,53 @@ static enum tls_need compact_read(struct tls *t, uint8_t *buf, size_t cap, size_
 }
 
 /* An end that was read behind data has yet to be told. */
-static bool compact_has_more(const struct tls *t)
+bool tls_compact_has_more(const struct tls *t)
 {
-    return compact(t)->rec.state & (TLS_REC_EOF | TLS_REC_BROKEN);
+    return tls_compact_of(t)->rec.state & (TLS_REC_EOF | TLS_REC_BROKEN);
 }
 
-static void compact_free(struct tls *t)
+void tls_compact_free(struct tls *t)
 {
-    struct tls_compact *c = compact(t);
+    struct tls_compact *c = tls_compact_of(t);
     while (c->held)
         drop(c, c->held);
     tls_rec_fini(&c->rec, &c->w->work);
     put(c);
 }
 
-static bool compact_peer_certificate(struct tls *t, struct span *der)
+bool tls_compact_peer_certificate(struct tls *t, struct span *der)
 {
-    struct held *h = held_of(compact(t), HELD_CERT);
+    struct held *h = held_of(tls_compact_of(t), HELD_CERT);
     if (h)
         *der = span_of(h->data, h->at);
     return h;
 }
 
-static bool compact_peer_chain(struct tls *t, struct span *ders)
+bool tls_compact_peer_chain(struct tls *t, struct span *ders)
 {
-    struct held *h = held_of(compact(t), HELD_CERT);
+    struct held *h = held_of(tls_compact_of(t), HELD_CERT);
     if (h && h->len > h->at)
         *ders = span_of(h->data + h->at, h->len - h->at);
     return h && h->len > h->at;
 }
 
-static unsigned compact_max_fragment(const struct tls *t)
+unsigned tls_compact_max_fragment(const struct tls *t)
 {
-    size_t max = tls_rec_plain_max(&compact(t)->rec);
+    size_t max = tls_rec_plain_max(&tls_compact_of(t)->rec);
     return max == TLS_PLAIN_MAX ? 0 : (unsigned)max;
 }
 
 static const struct tls_ops compact_ops = {
     .layer = TLS_LAYER_COMPACT,
-    .read = compact_read,
+    .read = tls_compact_read,
     .write = compact_write,
     .file = compact_file,
-    .has_more = compact_has_more,
+    .has_more = tls_compact_has_more,
     .bye = compact_bye,
-    .free = compact_free,
-    .peer_certificate = compact_peer_certificate,
-    .peer_chain = compact_peer_chain,
-    .max_fragment = compact_max_fragment,
+    .free = tls_compact_free,
+    .peer_certificate = tls_compact_peer_certificate,
+    .peer_chain = tls_compact_peer_chain,
+    .max_fragment = tls_compact_max_fragment,
 };
 
 /* ---- taking over ---------------------------------------------------------------------------------- */
@@ -446,14 +436,16 @@ enum err tls_compact_take(struct tls_ossl *o, struct tls **out)
         EVP_MD_get_type(SSL_CIPHER_get_handshake_digest(cipher)) == NID_sha384 ? TLS_SHA384 : TLS_SHA256;
     if (version == TLS1_3_VERSION ? !take_13(o, a, &c->rec)
                                   : version != TLS1_2_VERSION || !take_12(o, a, h, &c->rec)) {
-        compact_free(&c->tls);
+        tls_compact_free(&c->tls);
         return ERR_NOTFOUND;
     }
     c->rec.frag = SSL_SESSION_get_max_fragment_length(SSL_get_session(o->ssl));
     if (!take_certificates(o, c) || (o->fresh.n && !hold(c, HELD_IN, o->fresh))) {
-        compact_free(&c->tls);
+        tls_compact_free(&c->tls);
         return ERR_NOMEM;
     }
+    if (o->wanted == TLS_LAYER_KERNEL)
+        (void)tls_kernel_take(c); /* or not: then it stays with us */
     *out = &c->tls;
     return ERR_OK;
 }

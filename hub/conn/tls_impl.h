@@ -65,10 +65,47 @@ MUST_USE enum err tls_bio_attach(struct tls_ossl *t); /* ERR_NOMEM */
 /* The handshake is over: what it has not taken goes to a record layer of OpenSSL's. ERR_NOMEM. */
 MUST_USE enum err tls_bio_settle(struct tls_ossl *t);
 
+enum held_kind {
+    HELD_IN,   /* the beginning of a record: `len` bytes */
+    HELD_OUT,  /* sealed, from `at` on not yet taken by the socket; `plain` bytes of data are in it */
+    HELD_CERT, /* the peer's certificate, `at` bytes, and what it sent behind it */
+    HELD_KINDS
+};
+struct held { /* what some connections have for some time */
+    struct held *next;
+    uint32_t kind, len, at, plain;
+    uint8_t data[];
+};
+struct tls_compact {
+    struct tls tls; /* first */
+    struct tls_worker *w;
+    struct held *held;
+    int fd;
+    struct tls_rec rec;
+};
+static inline struct tls_compact *tls_compact_of(const struct tls *t)
+{
+    return (struct tls_compact *)(uintptr_t)t;
+}
+
 /* tls_compact.c */
 /* A record layer of ours for the connection whose handshake `o` has just finished; `o` stays whole and is the
  * caller's to free. ERR_NOTFOUND: its suite, or anything about it, is not ours: stay with OpenSSL. ERR_NOMEM.
  */
 MUST_USE enum err tls_compact_take(struct tls_ossl *o, struct tls **out);
+/* The operations that tls_kernel.c has in common with it. */
+enum tls_need tls_compact_read(struct tls *t, uint8_t *buf, size_t cap, size_t *n);
+bool tls_compact_has_more(const struct tls *t);
+void tls_compact_free(struct tls *t);
+bool tls_compact_peer_certificate(struct tls *t, struct span *der);
+bool tls_compact_peer_chain(struct tls *t, struct span *ders);
+unsigned tls_compact_max_fragment(const struct tls *t);
+
+/* tls_kernel.c */
+extern const struct tls_ops tls_kernel_ops;
+/* Gives our sending key to the kernel. False: it does not want it, and nothing has changed. */
+bool tls_kernel_take(struct tls_compact *c);
+void tls_kernel_alert(struct tls_compact *c, enum tls_alert a);
+bool tls_kernel_due(struct tls_compact *c); /* false: what is due only we could have said */
 
 #endif
