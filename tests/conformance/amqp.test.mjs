@@ -2,16 +2,19 @@
 import assert from 'node:assert/strict';
 import { createHmac, randomUUID } from 'node:crypto';
 import { createRequire } from 'node:module';
+import { X509Certificate } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import tls from 'node:tls';
 import { after, before, test } from 'node:test';
-import { closeHub, NAME, newDevice, openHub, parseConnectionString, sasToken, sendC2d, telemetry, waitFor } from './lib/hub.mjs';
+import { closeHub, NAME, newDevice, openHub, parseConnectionString, policyKey, run, sasToken, sendC2d, telemetry, tempDir, waitFor } from './lib/hub.mjs';
 
 const require = createRequire(import.meta.url);
 const rhea = require('rhea');
 
 let hub, policy;
 before(async () => {
-  hub = await openHub({ settings: { messages: { c2d_lock_s: 5, c2d_deliveries: 3 } } });
+  hub = await openHub({ settings: { messages: { c2d_lock_s: 5, c2d_deliveries: 3 }, access: { grace_s: 1 } } });
   policy = parseConnectionString(hub.connectionString);
 });
 after(async () => { await closeHub(hub); });
@@ -420,6 +423,150 @@ test('[amqp 84] a malformed address is an argument error', async () => {
   const bad = await send(s, { to: `/devices/${d.id}/messages/devicebound`, application_properties: { 'iothub-ack': 'maybe' }, body: rhea.message.data_section(Buffer.from('x')) });
   assert.equal(bad.error.condition, 'com.microsoft:argument-error');
   assert.equal((await send(s, { to: `/devices/${encodeURIComponent(d.id)}/messages/devicebound` })).how, 'accepted');
+  c.close();
+});
+
+test('[amqp 36] policies: a device, a service, and who may be both', async () => {
+  const d = await newDevice(hub);
+  const as = async (name) => {
+    const c = await dial();
+    assert.equal((await (await cbs(c)).put(NAME, sasToken(NAME, policyKey(hub, name), name))).code, 200);
+    return c;
+  };
+  const service = await as('service');
+  await attachSender(service, '/messages/devicebound');
+  await assert.rejects(attachSender(service, `/devices/${d.id}/messages/events`), { condition: 'amqp:unauthorized-access' });
+  service.close();
+  const device = await as('device');
+  const s = await attachSender(device, `/devices/${d.id}/messages/events`);
+  assert.equal((await send(s, { body: rhea.message.data_section(Buffer.from('x')) })).how, 'accepted');
+  await assert.rejects(attachSender(device, '/devices/never-made/messages/events'), { condition: 'amqp:unauthorized-access' });
+  await assert.rejects(attachSender(device, '/messages/devicebound'), { condition: 'amqp:unauthorized-access' });
+  device.close();
+});
+
+test('[amqp 13] a device proves itself by its certificate, without any token', async () => {
+  const dir = tempDir();
+  const [key, crt] = ['key', 'crt'].map((n) => join(dir.dir, n));
+  await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', crt, '-days', '2', '-subj', '/CN=by-cert']);
+  const cert = readFileSync(crt);
+  const thumbprint = new X509Certificate(cert).fingerprint256.replaceAll(':', '');
+  await hub.api('PUT', '/roost/v1/devices/by-cert', { authentication: 'selfSigned', thumbprint });
+  const c = await dial({ key: readFileSync(key), cert });
+  const s = await attachSender(c, '/devices/by-cert/messages/events');
+  assert.equal((await send(s, { body: rhea.message.data_section(Buffer.from('x')) })).how, 'accepted');
+  const other = await newDevice(hub);
+  await assert.rejects(attachSender(c, `/devices/${other.id}/messages/events`), { condition: 'amqp:unauthorized-access' });
+  const [row] = await telemetry(hub, 'by-cert', 1);
+  assert.match(JSON.stringify(row), /x509/);
+  c.close();
+  dir.remove();
+});
+
+test('[amqp 38] [amqp 39] a renewed token keeps its links; one that ends takes them along', async () => {
+  const d = await newDevice(hub), e = await newDevice(hub);
+  const c = await dial();
+  const k = await cbs(c);
+  await k.put('d', deviceToken(d, d.key, 2));
+  await k.put('e', deviceToken(e, e.key, 2));
+  const sd = await attachSender(c, `/devices/${d.id}/messages/events`), se = await attachSender(c, `/devices/${e.id}/messages/events`);
+  const ended = new Promise((done) => se.once('sender_error', () => done(se.error)));
+  await k.put('d', deviceToken(d));
+  assert.equal((await ended).condition, 'amqp:unauthorized-access');
+  assert.equal((await send(sd, { body: rhea.message.data_section(Buffer.from('x')) })).how, 'accepted');
+  c.close();
+});
+
+test('[amqp 60] [amqp 61] in the second mode the hub answers, and says when a lock was lost', async () => {
+  const d = await newDevice(hub);
+  for (const body of ['1', '2', '3']) await sendC2d(hub, d.id, { body });
+  const c = await online(d);
+  const r = await attachReceiver(c, `/devices/${d.id}/messages/devicebound`, { rcv_settle_mode: 1 });
+  r.add_credit(3);
+  await waitFor('all', () => r.got.length === 3);
+  const answers = new Map();
+  c.socket.on('data', (b) => {
+    for (const f of framesOf(b).filter((x) => x.code === 0x15)) answers.set(answers.size, f.body);
+  });
+  const say = async (g, how) => {
+    const nr = answers.size;
+    g.delivery.update(false, how);
+    return (await waitFor('an answer', () => answers.size > nr && [...answers.values()].at(-1)));
+  };
+  const ACCEPTED = Buffer.from([0, 0x53, 0x24]);
+  assert.ok((await say(r.got[0], rhea.message.accepted().described())).includes(ACCEPTED));
+  assert.ok((await say(r.got[1], rhea.message.rejected().described())).includes(ACCEPTED));
+  await waitFor('the lock to run out', async () => { r.add_credit(1); return r.got.length > 3; });
+  assert.ok((await say(r.got[2], rhea.message.accepted().described())).includes('com.microsoft:message-lock-lost'));
+  c.close();
+});
+
+test('[amqp 80] a deleted device loses its links', async () => {
+  const d = await newDevice(hub);
+  const c = await online(d);
+  const s = await attachSender(c, `/devices/${d.id}/messages/events`);
+  const ended = new Promise((done) => s.once('sender_error', () => done(s.error)));
+  await hub.api('DELETE', `/roost/v1/devices/${d.id}`);
+  assert.equal((await ended).condition, 'amqp:unauthorized-access');
+});
+
+test('[amqp 66] [amqp 67] [amqp 69] [amqp 71] twin links: types, settlement, invalid JSON, pairs', async () => {
+  const a = await newDevice(hub), b = await newDevice(hub);
+  const c = await online(a);
+  await c.cbs.put('b', deviceToken(b));
+  const pair = async (d, id) => {
+    const properties = { 'com.microsoft:channel-correlation-id': `twin:${id}` };
+    const sender = await attachSender(c, `/devices/${d.id}/twin`, { properties });
+    const receiver = await attachReceiver(c, `/devices/${d.id}/twin`, { properties, autoaccept: true });
+    receiver.add_credit(10);
+    return { sender, receiver };
+  };
+  const pa = await pair(a, 'one'), pb = await pair(b, 'two');
+  const order = [];
+  c.socket.on('data', (x) => order.push(...framesOf(x).filter((f) => f.code === 0x14).map((f) => f.body)));
+  const ask = (p, operation, resource, body, id) => send(p.sender, { correlation_id: id, message_annotations: { operation, ...(resource ? { resource } : {}) },
+    ...(body === undefined ? {} : { body: rhea.message.data_section(Buffer.from(body)) }) });
+  assert.equal((await ask(pa, 'PATCH', '/properties/reported', '{"x":1}', 'Patch1')).how, 'accepted');
+  await waitFor('an answer', () => pa.receiver.got.length === 1);
+  assert.equal(pa.receiver.got[0].message.correlation_id, 'Patch1');
+  assert.equal(pa.receiver.got[0].message.message_annotations.status, 200);
+  assert.equal(pb.receiver.got.length, 0);
+  assert.ok(order.some((x) => x.includes(Buffer.from('\xa3\x06status\x71\0\0\0\xc8', 'latin1')) && x.includes(Buffer.from('\xa3\x07version\x55', 'latin1'))));
+  await ask(pb, 'PATCH', '/properties/reported', '{"x":', 'bad');
+  await waitFor('an answer', () => pb.receiver.got.length === 1);
+  assert.equal(pb.receiver.got[0].message.message_annotations.status, 400);
+  JSON.parse(pb.receiver.got[0].message.body.content.toString());
+  for (const body of ['', ' ', undefined]) {
+    const nr = pa.receiver.got.length;
+    await ask(pa, 'GET', undefined, body, `g${nr}`);
+    await waitFor('an answer', () => pa.receiver.got.length > nr);
+    assert.equal(JSON.parse(pa.receiver.got.at(-1).message.body.content.toString()).reported.x, 1);
+  }
+  c.close();
+});
+
+test('[amqp 93] [amqp 94] [amqp 95] $management: forms of requests and its errors', async () => {
+  const c = await serviceOnline();
+  const sender = await attachSender(c, `amqps://${NAME}:5671/hub/$management`);
+  const receiver = await attachReceiver(c, '$management', { autoaccept: true });
+  receiver.add_credit(10);
+  const ask = async (properties, id) => {
+    const nr = receiver.got.length;
+    await send(sender, { message_id: id, application_properties: { operation: 'READ', security_token: rhea.types.wrap_described(5, Buffer.from([1])), ...properties } });
+    await waitFor('an answer', () => receiver.got.length > nr);
+    return receiver.got.at(-1).message;
+  };
+  const hubInfo = await ask({ name: 'hub', type: 'com.microsoft:eventhub' }, rhea.types.wrap_ulong(0));
+  assert.equal(hubInfo.correlation_id, 0);
+  assert.equal(hubInfo.application_properties['status-code'], 200);
+  assert.deepEqual([...hubInfo.body.partition_ids], ['0', '1', '2', '3']);
+  const p = await ask({ name: 'hub', type: 'com.microsoft:partition', partition: '3' }, 'text');
+  assert.equal(p.correlation_id, 'text');
+  assert.deepEqual(Object.keys(p.body).sort(), ['begin_sequence_number', 'is_partition_empty', 'last_enqueued_offset', 'last_enqueued_sequence_number', 'last_enqueued_time_utc', 'name', 'partition', 'type']);
+  const codes = [];
+  for (const q of [{ name: 'other', type: 'com.microsoft:eventhub' }, { name: 'hub', type: 'com.microsoft:partition', partition: '99' }, { name: 'hub', type: 'x' }])
+    codes.push((await ask(q, 'e')).application_properties['status-code']);
+  assert.deepEqual(codes, [404, 400, 400]);
   c.close();
 });
 

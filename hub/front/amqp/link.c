@@ -135,6 +135,7 @@ struct verdict {
     const char *text;
     struct grant *grant;
     bool redirect;
+    bool unknown; /* no token named its identity */
 };
 
 static const char NOT_AUTHORIZED[] = "Unauthorized access.";
@@ -150,7 +151,9 @@ static struct verdict of_identity(struct peer *p, const struct address *a, const
 {
     struct grant *g = grant_of_identity(p, a->device, a->module);
     if (!g)
-        return refused("amqp:unauthorized-access", NOT_AUTHORIZED);
+        return (struct verdict){ .condition = "amqp:unauthorized-access",
+                                 .text = NOT_AUTHORIZED,
+                                 .unknown = true };
     if (!(we_receive ? in : out))
         return refused("amqp:not-allowed", "links of this address go the other way");
     return (struct verdict){ .kind = we_receive ? in : out, .grant = g };
@@ -247,16 +250,23 @@ static bool keep_texts(struct peer_link *l, const struct amqp_attach *a)
 
 void link_attach(struct conn *c, const struct amqp_event *ev)
 {
+    struct peer_link *l = link_new(c, ev->link);
+    if (l)
+        link_decide(l, &ev->attach, true);
+}
+
+void link_decide(struct peer_link *l, const struct amqp_attach *a, bool may_ask)
+{
+    struct conn *c = l->conn;
     uint8_t mem[ADDRESS_MAX];
     char text[256];
     struct address to = { 0 };
-    struct amqp_attach answer = ev->attach;
-    struct peer_link *l = link_new(c, ev->link);
-    if (!l)
+    struct amqp_attach answer = *a;
+    struct verdict v = decide(c, a, &to, mem);
+    if (!v.kind && v.unknown && may_ask && proof_start(l, a, &to))
         return;
-    struct verdict v = decide(c, &ev->attach, &to, mem);
     if (v.kind == &consumer_kind) {
-        v.condition = consumer_make(c, &to, &ev->attach, &l->state, text);
+        v.condition = consumer_make(c, &to, a, &l->state, text);
         if (v.condition) {
             v.kind = NULL;
             v.text = text;
@@ -267,7 +277,7 @@ void link_attach(struct conn *c, const struct amqp_event *ev)
         return;
     }
     l->kind = v.kind;
-    if (!keep_texts(l, &ev->attach) || (v.kind->of_device && !device_came(c, v.grant))) {
+    if (!keep_texts(l, a) || (v.kind->of_device && !device_came(c, v.grant))) {
         if (l->kind->on_gone)
             l->kind->on_gone(l);
         if (l->kind->free_state)
@@ -278,7 +288,7 @@ void link_attach(struct conn *c, const struct amqp_event *ev)
         return;
     }
     l->grant = v.grant;
-    answer.max_message_size = ev->attach.receiver ? 0 : PEER_MESSAGE_MAX;
+    answer.max_message_size = a->receiver ? 0 : PEER_MESSAGE_MAX;
     answer.desired_capabilities = SPAN_NONE;
     answer.properties = link_properties(c);
     answer.initial_delivery_count = 0;

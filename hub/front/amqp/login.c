@@ -4,6 +4,8 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "hub/domain/message.h"
+#include "hub/domain/rate.h"
+#include "hub/domain/refusals.h"
 #include "hub/front/amqp/peer.h"
 
 #include <stdlib.h>
@@ -42,9 +44,38 @@ static struct grant *grant_find(struct peer *p, bool policy, struct span name, s
     return NULL;
 }
 
-/* False: as many as may be, or no memory. */
-static bool grant_put(struct conn *c, bool policy, struct span name, struct span tail,
-                      const struct access_check *k)
+void grant_free(struct grant *g)
+{
+    if (g->token)
+        explicit_bzero(g->token, g->token_len);
+    free(g->token);
+    free(g);
+}
+
+/* A policy that may connect as any device is asked again for each of them. */
+static bool token_keep(struct grant *g, struct span token)
+{
+    uint8_t *copy = malloc(token.n);
+    if (!copy)
+        return false;
+    memcpy(copy, token.p, token.n);
+    if (g->token)
+        explicit_bzero(g->token, g->token_len);
+    free(g->token);
+    g->token = copy;
+    g->token_len = (uint16_t)token.n;
+    return true;
+}
+
+static uint8_t auth_of(const struct grant *g, const struct access_check *k)
+{
+    bool module = grant_module(g).n > 0;
+    if (k->certificate)
+        return module ? MESSAGE_AUTH_MODULE_X509 : MESSAGE_AUTH_DEVICE_X509;
+    return k->granted ? MESSAGE_AUTH_HUB_SAS : module ? MESSAGE_AUTH_MODULE_SAS : MESSAGE_AUTH_DEVICE_SAS;
+}
+
+bool grant_put(struct conn *c, bool policy, struct span name, struct span tail, const struct access_check *k)
 {
     struct peer *p = peer_of(c);
     struct grant *g = grant_find(p, policy, name, tail);
@@ -64,9 +95,9 @@ static bool grant_put(struct conn *c, bool policy, struct span name, struct span
     }
     g->expires_ms = k->expires_ms;
     g->rights = k->granted;
-    g->auth = k->granted          ? MESSAGE_AUTH_HUB_SAS
-              : grant_module(g).n ? MESSAGE_AUTH_MODULE_SAS
-                                  : MESSAGE_AUTH_DEVICE_SAS;
+    g->auth = auth_of(g, k);
+    if (policy && (k->granted & ACCESS_DEVICE_CONNECT))
+        return token_keep(g, k->token);
     return true;
 }
 
@@ -81,7 +112,7 @@ void grant_drop(struct conn *c, struct grant *g, const char *condition, const ch
     assert(!g->links_nr);
     list_del(&g->node);
     p->grants_nr--;
-    free(g);
+    grant_free(g);
     if (!p->grants_nr) /* nobody is left that it could act for: time to put another token, then the end */
         p->close_at = worker_now_ms(conn_worker(c)) + PEER_STOP_MS;
 }
@@ -90,12 +121,13 @@ uint64_t grants_deadline(struct conn *c)
 {
     struct peer *p = peer_of(c);
     struct worker *w = conn_worker(c);
-    uint64_t at = UINT64_MAX, wall = worker_wall_ms(w), now = worker_now_ms(w);
+    uint64_t at = UINT64_MAX, wall = worker_wall_ms(w), now = worker_now_ms(w),
+             grace = 1000ull * peer_hub(c)->settings.sas_grace_s;
     for (struct list *n = p->grants.next; n != &p->grants; n = n->next) {
         const struct grant *g = (struct grant *)n;
         if (g->expires_ms > UINT64_MAX / 2)
             continue;
-        uint64_t end = g->expires_ms + PEER_EXPIRY_GRACE_MS, in = end > wall ? end - wall : 0;
+        uint64_t end = g->expires_ms + grace, in = end > wall ? end - wall : 0;
         at = now + in < at ? now + in : at;
     }
     return at;
@@ -104,11 +136,11 @@ uint64_t grants_deadline(struct conn *c)
 void grants_sweep(struct conn *c)
 {
     struct peer *p = peer_of(c);
-    uint64_t wall = worker_wall_ms(conn_worker(c));
+    uint64_t wall = worker_wall_ms(conn_worker(c)), grace = 1000ull * peer_hub(c)->settings.sas_grace_s;
     for (struct list *n = p->grants.next, *next; n != &p->grants; n = next) {
         struct grant *g = (struct grant *)n;
         next = n->next;
-        if (g->expires_ms <= UINT64_MAX / 2 && g->expires_ms + PEER_EXPIRY_GRACE_MS <= wall)
+        if (g->expires_ms <= UINT64_MAX / 2 && g->expires_ms + grace <= wall)
             grant_drop(c, g, "amqp:unauthorized-access", "The token has expired.");
     }
 }
@@ -287,13 +319,27 @@ static const char *why_text(const struct access_check *k)
     }
 }
 
-static void note_refused(struct conn *c, const struct login *l)
+bool login_has_to_wait(struct conn *c, struct span name)
 {
-    char peer[64];
-    METRIC_ADD(peer_hub(c), amqp_refused_total, 1);
-    if (peer_log_allowed(l->aw))
-        log_warn("amqp.refused", "device=%.*s peer=%s why=%s", (int)l->check.device.n,
-                 (const char *)l->check.device.p, conn_peer(c, peer), access_why_name(l->check.why));
+    char peer[64], source[RATE_SOURCE_MAX];
+    struct refusals *r = peer_hub(c)->refusals;
+    uint64_t now = worker_now_ms(conn_worker(c));
+    return r && refusals_are_recent(r, now) &&
+           refusals_wait_s(r, rate_source(span_str(conn_peer(c, peer)), source), name, now);
+}
+
+void login_note_refused(struct conn *c, const struct access_check *k)
+{
+    char peer[64], source[RATE_SOURCE_MAX];
+    const struct hub *h = peer_hub(c);
+    conn_peer(c, peer);
+    METRIC_ADD(h, amqp_refused_total, 1);
+    if (h->refusals)
+        refusals_note(h->refusals, "amqp", rate_source(span_str(peer), source), k->device,
+                      access_why_name(k->why), worker_now_ms(conn_worker(c)));
+    if (peer_log_allowed(peer_worker(c)))
+        log_warn("amqp.refused", "device=%.*s peer=%s why=%s", (int)k->device.n, (const char *)k->device.p,
+                 peer, access_why_name(k->why));
 }
 
 /* ---- SASL ------------------------------------------------------------------------------------------- */
@@ -314,7 +360,7 @@ static void sasl_checked(struct op *op)
         peer_of(c)->busy = false;
         bool good = !op->err && !*login_take(c, l);
         if (!good)
-            note_refused(c, l);
+            login_note_refused(c, &l->check);
         sasl_answer(c, good ? 0 : op->err && op->err != ERR_DENIED ? 4 : 1);
         peer_go_on(c);
         peer_flush(c);
@@ -393,9 +439,14 @@ void login_sasl(struct conn *c, const struct amqp_sasl_init *init)
         percent_decode(&l->mem, user);
         user = span_of(l->mem.p + at, l->mem.len - at);
         login_load(l, password);
+        if (login_has_to_wait(c, l->check.device)) {
+            login_free(l);
+            sasl_answer(c, 4); /* "try again later", unlike a refusal */
+            return;
+        }
         if (!user_fits(peer_hub(c), l, user)) {
             l->check.why = ACCESS_UNKNOWN;
-            note_refused(c, l);
+            login_note_refused(c, &l->check);
             login_free(l);
             sasl_answer(c, 1);
             return;
@@ -459,7 +510,7 @@ static void cbs_checked(struct op *op)
             const char *text = op->err ? why_text(&l->check) : login_take(c, l);
             int32_t code = op->err == ERR_DENIED ? 401 : op->err ? 500 : *text ? 403 : 200;
             if (op->err)
-                note_refused(c, l);
+                login_note_refused(c, &l->check);
             if (op->err && op->err != ERR_DENIED)
                 text = "the hub could not look the identity up: try again";
             if (!l->settled)
@@ -528,6 +579,11 @@ static void cbs_message(struct peer_link *l, const struct amqp_event *ev)
     k->message_id.bytes = keep(k, m.properties.message_id.bytes);
     k->reply_to = keep(k, m.properties.reply_to);
     login_load(k, token);
+    if (login_has_to_wait(c, k->check.device)) {
+        cbs_say(l, ev, &m, 503, "too many logins from this address have failed: wait");
+        login_free(k);
+        return;
+    }
     login_start(c, k);
 }
 

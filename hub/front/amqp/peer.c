@@ -456,7 +456,7 @@ static void peer_on_close(struct conn *c, enum conn_close why)
         if (ev.kind == AMQP_EV_DETACH)
             link_gone(ev.link);
     while (!list_is_empty(&p->grants))
-        free((struct grant *)list_pop(&p->grants));
+        grant_free((struct grant *)list_pop(&p->grants));
     amqp_conn_fini(&p->engine);
     log_debug("amqp.closed", "why=%s", conn_close_name(why));
 }

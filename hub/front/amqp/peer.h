@@ -3,6 +3,7 @@
  *
  *   peer.c      bytes in, events to who they are for, time, wake-ups, the end
  *   login.c     SASL and tokens (claims-based security): what a peer may do, and for how long
+ *   proof.c     devices that no token named: certificates, policies
  *   link.c      links: attached, refused, detached later; what waits to be sent on them
  *   map.c       messages: sections to properties of the hub, and back
  *   device.c    telemetry in
@@ -49,7 +50,7 @@ enum {
     PEER_OUTBOX_MAX = 128, /* messages that wait for credit, a link */
     PEER_OUTBOX_BYTES = 1 << 20,
     PEER_LATER_MS = 60, /* between an attach and the detach that says why not */
-    PEER_EXPIRY_GRACE_MS = 10000,
+
     PEER_STOP_MS = 1000,
     PEER_PRESENCE_MS = 1000,
     PEER_LOG_LINES = 20
@@ -90,6 +91,8 @@ struct grant {
     uint16_t name_len, tail_len; /* identity and generation; policy and the path of its resource */
     uint8_t auth;                /* enum message_auth */
     bool policy;
+    uint16_t token_len; /* owned; of a policy that may connect as any device: its proof, used again */
+    uint8_t *token;
     uint8_t text[];
 };
 static inline struct span grant_name(const struct grant *g)
@@ -207,11 +210,24 @@ struct grant *grant_of_identity(struct peer *p, struct span device, struct span 
 struct grant *grant_of_policy(struct peer *p, uint32_t right);
 void grant_drop(struct conn *c, struct grant *g, const char *condition, const char *text);
 void grant_check(struct conn *c, struct grant *g); /* asks whether its identity is still good */
+/* False: as many as may be, or no memory. */
+bool grant_put(struct conn *c, bool policy, struct span name, struct span tail, const struct access_check *k);
+void grant_free(struct grant *g);
 uint64_t grants_deadline(struct conn *c);
 void grants_sweep(struct conn *c);
 
+/* Has its source failed too often? Then it is not even looked at. */
+bool login_has_to_wait(struct conn *c, struct span name);
+void login_note_refused(struct conn *c, const struct access_check *k);
+
+/* proof.c: looks up whether the connection may act for the identity of `to`. False: there is nothing to go
+ * by. */
+bool proof_start(struct peer_link *l, const struct amqp_attach *a, const struct address *to);
+
 /* link.c */
 void link_attach(struct conn *c, const struct amqp_event *ev);
+/* Accepts or refuses it. may_ask: first looks up an identity that no token named, and comes back. */
+void link_decide(struct peer_link *l, const struct amqp_attach *a, bool may_ask);
 void link_gone(struct amqp_link *link);
 void link_detach_later(struct peer_link *l, const char *condition, const char *text);
 void link_detach(struct peer_link *l, const char *condition, const char *text);
