@@ -557,7 +557,15 @@ static bool identity_make(struct access_check *c)
         wr_put(&w, c->module);
     }
     c->identity_len = (uint16_t)wr_span(&w).n;
-    return c->device.n <= DEVICE_ID_MAX && c->module.n <= DEVICE_ID_MAX;
+    return true;
+}
+
+/* "d/m" as the id of a device is no other way to say the module m of d: what is known of that, in the cache
+ * as well, says nothing of whether d is enabled. */
+static bool names_are_ids(const struct access_check *c)
+{
+    return (!c->device.n || identity_id_is_valid(c->device)) &&
+           (!c->module.n || identity_id_is_valid(c->module));
 }
 
 /* What can be said of the token without any key. */
@@ -565,10 +573,12 @@ static enum access_why token_check(struct access_check *c)
 {
     const struct hub *h = c->hub;
     struct sas_scope scope = { h->names, c->host };
-    if (!c->token.n && (!c->leaf.n || c->policy_only || !identity_make(c)))
+    if (!c->token.n && (!c->leaf.n || c->policy_only))
         return ACCESS_NO_TOKEN;
+    if (!c->policy_only && !names_are_ids(c))
+        return ACCESS_UNKNOWN;
     if (!c->token.n)
-        return ACCESS_OK;
+        return identity_make(c) ? ACCESS_OK : ACCESS_NO_TOKEN;
     if (sas_parse(c->token, &c->parsed))
         return ACCESS_BAD_TOKEN;
     c->expires_ms = c->parsed.expiry_s > UINT64_MAX / 1000 ? UINT64_MAX : c->parsed.expiry_s * 1000;

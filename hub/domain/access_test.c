@@ -141,6 +141,37 @@ static void test_policies_connect_devices_only_with_the_right(void **state)
                      ACCESS_UNKNOWN);
 }
 
+static enum err put_module(struct store_tx *tx, void *ctx)
+{
+    return tx_module_put(tx, ctx, 0, NULL);
+}
+/* The cache knows "off/m" as a module, and a module is nobody while its device is disabled. */
+static void test_a_module_is_not_a_device_with_a_slash(void **state)
+{
+    char t[SAS_TOKEN_MAX];
+    struct module_row m = { .device = SPAN("off"),
+                            .id = SPAN("m"),
+                            .key1 = FIXTURE_KEY(fixture_key1),
+                            .key2 = FIXTURE_KEY(fixture_key2),
+                            .generation = SPAN("77") };
+    (void)state;
+    assert_int_equal(fixture_tx(&fx, put_module, &m), ERR_OK);
+    struct span token = fixture_token(t, "hub.example.net", fixture_key1, 60, "device");
+    for (int again = 0; again < 2; again++) {
+        memset(&check, 0, sizeof check);
+        check.hub = &fx.hub;
+        check.token = token;
+        check.device = SPAN("off");
+        check.module = SPAN("m");
+        fixture_prepare(&fx, &check.store.op);
+        access_start(&check);
+        assert_int_equal(fixture_wait(&fx, &check.store.op), ERR_DENIED);
+        assert_int_equal(check.why, ACCESS_DISABLED);
+    }
+    assert_int_equal(device_check("off/m", token), ACCESS_UNKNOWN);
+    assert_int_equal(device_check("off/", token), ACCESS_UNKNOWN);
+}
+
 static void test_service_requests_need_all_rights(void **state)
 {
     char t[SAS_TOKEN_MAX];
@@ -271,6 +302,7 @@ int main(void)
         T(test_refusals),
         T(test_every_cut_of_a_token_is_refused),
         T(test_policies_connect_devices_only_with_the_right),
+        T(test_a_module_is_not_a_device_with_a_slash),
         T(test_service_requests_need_all_rights),
         T(test_a_change_is_seen_at_once),
         T(test_a_row_read_before_a_change_is_not_kept),
