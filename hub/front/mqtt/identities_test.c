@@ -84,6 +84,27 @@ static void test_messages_for_a_module(void **state)
     fake_drop(c);
 }
 
+/* Its queue, not that of its device. */
+static void test_a_clean_session_of_a_module_drops_its_own(void **state)
+{
+    struct module_row row = module_m();
+    (void)state;
+    assert_int_equal(fixture_tx(&fx, put_module, &row), ERR_OK);
+    assert_int_equal(send_down("d1/m", "of the module"), ERR_OK);
+    assert_int_equal(send_down("d1", "of the device"), ERR_OK);
+    fx.hub.settings.c2d_clean_discards = true;
+    struct hello h = hello_of_module();
+    h.clean = true;
+    struct conn *c = dial(&h);
+    expect_connack(c, false, 0);
+    subscribe(c, "devices/d1/modules/m/#", 1, 1);
+    settle();
+    assert_int_equal(c->out_len, 0);
+    assert_int_equal(queued("d1/m"), 0);
+    assert_int_equal(queued("d1"), 1);
+    fake_drop(c);
+}
+
 static void test_a_module_leaves_with_its_device(void **state)
 {
     struct module_row m = module_m();
@@ -162,6 +183,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_a_module_beside_its_device),
         T(test_messages_for_a_module),
+        T(test_a_clean_session_of_a_module_drops_its_own),
         T(test_a_module_leaves_with_its_device),
         T(test_a_certificate_signs_in),
     };

@@ -11,7 +11,6 @@ struct subscription {   /* the change, until it is stored */
     uint32_t channels;
     bool persist, purge;
     uint16_t identity_len;
-    uint8_t device_len;
     uint8_t text[]; /* identity, codes */
 };
 
@@ -19,7 +18,7 @@ static enum err subscription_run(struct store_tx *tx, struct store_op *self)
 {
     struct subscription *u = CONTAINER_OF(self, struct subscription, store);
     struct span id = span_of(u->text, u->identity_len);
-    enum err e = u->purge ? c2d_purge(u->reply.mw->front->hub, tx, span_of(u->text, u->device_len)) : ERR_OK;
+    enum err e = u->purge ? c2d_purge(u->reply.mw->front->hub, tx, id) : ERR_OK;
     return e || !u->persist ? e : tx_session_put(tx, &(struct session_row){ id, u->channels });
 }
 
@@ -47,7 +46,6 @@ static void change(struct conn *c, struct mqtt_filters *filters, enum mqtt_type 
     u->reply.packet_id = filters->packet_id;
     u->reply.codes = u->text + id.n;
     u->identity_len = (uint16_t)id.n;
-    u->device_len = s->name->device_len;
     memcpy(u->text, id.p, id.n);
     u->channels = s->channels;
     while (mqtt_filter_next(filters, &f)) {
