@@ -190,8 +190,7 @@ struct sweep {
 };
 struct note {
     uint64_t broadcast_seq;
-    uint8_t device_len;
-    uint16_t id_len;
+    uint16_t device_len, id_len;
 };
 
 static enum err sweep_each(void *ctx, const struct c2d_row *r)
@@ -200,7 +199,7 @@ static enum err sweep_each(void *ctx, const struct c2d_row *r)
     s->rows++;
     if (!c2d_wants_feedback(r->ack, C2D_EXPIRED))
         return ERR_OK;
-    struct note n = { r->broadcast ? r->seq : 0, (uint8_t)r->device.n,
+    struct note n = { r->broadcast ? r->seq : 0, (uint16_t)r->device.n,
                       (uint16_t)(r->message_id.n < MESSAGE_ID_KEPT ? r->message_id.n : MESSAGE_ID_KEPT) };
     size_t need = s->notes.len + sizeof n + n.device_len + n.id_len;
     if (need > s->notes.cap) {

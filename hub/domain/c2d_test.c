@@ -86,7 +86,7 @@ static void writer_is_done(void) /* with everything that was handed over before 
 }
 
 struct outcome {
-    char device[16], id[16], text[32];
+    char device[2 * DEVICE_ID_MAX + 2], id[16], text[32];
     uint64_t broadcast_seq;
 };
 static struct outcome outcomes[32];
@@ -259,6 +259,37 @@ static void test_expiry_in_the_list_and_by_the_sweep(void **state)
     assert_int_equal(waiting("d2"), 0);
 }
 
+static enum err put_module(struct store_tx *tx, void *ctx)
+{
+    return tx_module_put(tx, ctx, 0, NULL);
+}
+static void test_the_sweep_names_the_longest_identity(void **state)
+{
+    char name[2 * DEVICE_ID_MAX + 2];
+    (void)state;
+    memset(name, 'd', sizeof name - 1);
+    name[sizeof name - 1] = name[DEVICE_ID_MAX] = 0;
+    fixture_device(&fx, name, DEVICE_ENABLED);
+    struct module_row row = { .device = span_of(name, DEVICE_ID_MAX),
+                              .id = span_of(name + DEVICE_ID_MAX + 1, DEVICE_ID_MAX),
+                              .generation = SPAN("77") };
+    assert_int_equal(fixture_tx(&fx, put_module, &row), ERR_OK);
+    name[DEVICE_ID_MAX] = '/';
+    struct c2d_message m = { .device = span_str(name),
+                             .message_id = SPAN("late"),
+                             .expires_ms = fixture_wall_ms() + 5000,
+                             .ack = C2D_ACK_FULL };
+    assert_int_equal(send_message(&m), ERR_OK);
+    fixture_clock_offset_ms += 6000;
+    c2d_sweep(&fx.hub);
+    while (atomic_load(&fx.hub.c2d_sweeping))
+        writer_is_done();
+    outcomes_read();
+    assert_int_equal(outcomes_nr, 1);
+    assert_string_equal(outcomes[0].device, name);
+    assert_string_equal(outcomes[0].text, "Expired");
+}
+
 static void test_the_sweep_takes_more_than_one_round(void **state)
 {
     char id[16];
@@ -391,6 +422,7 @@ int main(void)
         T(test_what_is_refused),
         T(test_delivery_count),
         T(test_expiry_in_the_list_and_by_the_sweep),
+        T(test_the_sweep_names_the_longest_identity),
         T(test_the_sweep_takes_more_than_one_round),
         T(test_positive_feedback_only_when_asked),
         T(test_broadcast_is_in_everybodys_queue),
