@@ -16,6 +16,7 @@
 #include "hub/domain/throttle.h"
 #include "hub/front/amqp/amqp_front.h"
 #include "hub/front/azure_http/azure_http.h"
+#include "hub/front/blob_http/blob_http.h"
 #include "hub/front/mqtt/mqtt_front.h"
 #include "hub/front/roost_http/roost_http.h"
 #include "hub/loop/pool.h"
@@ -62,6 +63,7 @@ struct daemon { /* all parts of a serving hub */
     struct amqp_front *amqp;
     struct roost_http *http;
     struct azure_http *azure;
+    struct blob_http *blobs;
     struct http_routes mqtt_upgrade, amqp_upgrade;
     struct http_limits http_limits;
     struct tls_ctx *tls;
@@ -215,6 +217,13 @@ static void set_hub(struct daemon *d)
                                          .bootstrap_burst = (uint32_t)c->bootstrap.burst,
                                          .pending_retry_s = (uint32_t)c->bootstrap.retry_s,
                                          .ticket_ttl_s = (uint32_t)c->updates.ticket_ttl_s,
+                                         .upload_container = c->uploads.container,
+                                         .upload_ttl_s = (uint32_t)c->uploads.ttl_s,
+                                         .upload_retain_days = (uint32_t)c->uploads.retain_days,
+                                         .upload_blob_bytes = c->uploads.blob_bytes,
+                                         .upload_device_bytes = c->uploads.device_bytes,
+                                         .upload_total_bytes = c->uploads.total_bytes,
+                                         .upload_notify = c->uploads.notify,
                                          .mirrors = { c->updates.mirror[0] ? c->updates.mirror : NULL },
                                          .checkin_s = (uint32_t)c->updates.checkin_s };
 }
@@ -297,6 +306,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("stream", e);
     if ((e = blob_dir_open(&d->hub.blob, path_in(d->dir, DIR_BLOB))))
         return failed("blob", e);
+    if ((e = files_open(&d->hub.files, path_in(d->dir, DIR_FILES), c->uploads.keep_free_bytes)))
+        return failed("files", e);
     if ((e = pool_new(&d->pool, (unsigned)c->blobs.threads)))
         return failed("pool", e);
     if ((e = access_new(&d->hub.access, d->hub.crypto, ACCESS_CACHE_DEFAULT)))
@@ -336,6 +347,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("http", e);
     if ((e = azure_http_new(&d->azure, &d->hub, d->pool)))
         return failed("azure-http", e);
+    if ((e = blob_http_new(&d->blobs, &d->hub, d->pool)))
+        return failed("uploads", e);
     return EXIT_OK;
 }
 
@@ -354,12 +367,14 @@ static void close_parts(struct daemon *d)
     amqp_front_free(d->amqp);
     roost_http_free(d->http);
     azure_http_free(d->azure);
+    blob_http_free(d->blobs);
     for (unsigned i = 0; i < d->worker_nr; i++)
         worker_free(d->workers[i]);
     if (d->hub.bus)
         bus_free(d->hub.bus);
     if (d->hub.blob)
         blob_close(d->hub.blob);
+    files_close(d->hub.files);
     access_free(d->hub.access);
     c2d_locks_free(d->hub.c2d_locks);
     refusals_free(d->hub.refusals);
@@ -423,6 +438,7 @@ static enum exit_code open_listeners(struct daemon *d)
     d->amqp_upgrade = (struct http_routes){ .table = no_routes, .ctx = d->amqp, .on_upgrade = amqp_upgrade };
     https->next->next = &d->mqtt_upgrade;
     d->mqtt_upgrade.next = &d->amqp_upgrade;
+    d->amqp_upgrade.next = blob_http_routes(d->blobs);
     https->limits = plain->limits = ops->limits = &d->http_limits;
     bool https_good = open_listener(d, "https", c->https.enabled, c->https.address, c->https.port,
                                     c->https.tls ? d->tls : NULL, &http_proto, https, false, &d->https);
@@ -545,8 +561,10 @@ static enum exit_code serve_until_stopped(struct daemon *d, const sigset_t *sign
         enum err e;
         d->pings[i].op.done = on_ping;
         atomic_init(&d->pings[i].back, true);
-        if (i == 0)
+        if (i == 0) {
             roost_http_housekeep(d->http, d->workers[0]);
+            blob_http_housekeep(d->blobs, d->workers[0]);
+        }
         if ((e = worker_start(d->workers[i])))
             return failed("worker", e);
     }

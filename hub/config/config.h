@@ -107,6 +107,19 @@
     TRUTH(messages, method_null_empty, no,                                                                   \
           "a direct method without a payload reaches the device as zero bytes instead of null")              \
     END(messages)                                                                                            \
+    SECTION(uploads, "Files of devices (directory `files`).")                                                \
+    WORD(uploads, container, "uploads",                                                                      \
+         "their container: the first segment of their addresses; empty: none are taken")                     \
+    NUMBER(uploads, ttl_s, 3600, 60, 86400, "how long an announced upload may take")                         \
+    NUMBER(uploads, blob_bytes, 1073741824, 1, 5242880000, "largest file")                                   \
+    NUMBER(uploads, device_bytes, 10737418240, 0, 1125899906842624,                                          \
+           "files and blocks of one device; more are refused; 0: no limit")                                  \
+    NUMBER(uploads, total_bytes, 107374182400, 0, 1125899906842624, "of all devices; 0: no limit")           \
+    NUMBER(uploads, keep_free_bytes, 1073741824, 0, 1125899906842624,                                        \
+           "room on the disk that uploads leave for the rest of the hub")                                    \
+    NUMBER(uploads, retain_days, 30, 0, 36500, "files not written for this long are removed; 0: never")      \
+    TRUTH(uploads, notify, yes, "make a file notification of each completed upload")                         \
+    END(uploads)                                                                                             \
     SECTION(access, "Shared access signatures.")                                                             \
     NUMBER(access, skew_s, 300, 0, 3600, "a token is still good this long after its end, for slow clocks")   \
     NUMBER(access, grace_s, 300, 0, 3600, "a connection lives this much longer than the token it came with") \

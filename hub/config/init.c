@@ -377,7 +377,7 @@ static enum err sync_dir(const char *path)
 
 static enum err make_all(struct making *m)
 {
-    static const char *const dirs[] = { "ca", "tls", DIR_STORE, DIR_STREAM, DIR_BLOB };
+    static const char *const dirs[] = { "ca", "tls", DIR_STORE, DIR_STREAM, DIR_BLOB, DIR_FILES };
     enum err e = ERR_OK;
     for (size_t i = 0; !e && i < sizeof dirs / sizeof dirs[0]; i++)
         if (mkdir(join(m->tmp, dirs[i]), 0700) < 0)

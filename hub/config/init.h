@@ -18,6 +18,7 @@
 #define DIR_STORE    "store"
 #define DIR_STREAM   "stream"
 #define DIR_BLOB     "blob"
+#define DIR_FILES    "files"
 
 struct init_options {
     const char *dir;

@@ -32,6 +32,11 @@ const struct http_limits *http_limits_of(struct conn *c)
     return t->limits ? t->limits : &defaults;
 }
 
+uint64_t http_body_ms(struct conn *c, size_t len)
+{
+    return len ? len / BODY_BYTES_A_MS : or_default(http_limits_of(c)->body_ms, defaults.body_ms);
+}
+
 uint8_t *http_memory(struct http_exchange *ex, size_t n)
 {
     struct http_chunk *k = malloc(sizeof *k + n + 1);
@@ -213,6 +218,8 @@ void http_websocket_accept(struct http_req *r, struct span subprotocol, const st
     conn_switch(c, proto, listener_ctx, true);
 }
 
+static void dispatch(struct conn *c, struct http_exchange *ex);
+
 /* The head is complete: where does it lead, and may its body come? False: answered already. */
 static bool begin_body(struct conn *c, struct http_exchange *ex)
 {
@@ -262,6 +269,11 @@ static bool begin_body(struct conn *c, struct http_exchange *ex)
             refuse_and_close(ex, ex->refuse, ex->refuse_code, ex->refuse_message);
         return false;
     }
+    if (m.route && (m.route->methods & HTTP_PULLED)) {
+        ex->pulled = true;
+        dispatch(c, ex);
+        return false;
+    }
     ex->step = HTTP_STEP_BODY;
     if (ex->framing.kind != HTTP_BODY_NONE) {
         if (ex->head.wants_continue && !ex->refuse)
@@ -270,14 +282,14 @@ static bool begin_body(struct conn *c, struct http_exchange *ex)
             refuse_and_close(ex, ex->refuse, ex->refuse_code, ex->refuse_message);
             return false;
         }
-        s->body_deadline_ms = conn_now(c) + or_default(http_limits_of(c)->body_ms, defaults.body_ms);
+        s->body_deadline_ms = conn_now(c) + http_body_ms(c, 0);
         conn_arm(c, s->body_deadline_ms);
     }
     return true;
 }
 
 /* False: refused and answered. */
-static bool keep_piece(struct conn *c, struct http_exchange *ex, struct span piece)
+bool http_keep_piece(struct conn *c, struct http_exchange *ex, struct span piece)
 {
     const struct http_limits *l = http_limits_of(c);
     if (piece.n > ex->body_max - ex->body_len) {
@@ -301,6 +313,10 @@ static bool keep_piece(struct conn *c, struct http_exchange *ex, struct span pie
         size_t more = cap - ex->body_cap;
         size_t bodies_max = l->bodies_max ? l->bodies_max : defaults.bodies_max;
         uint8_t *p = more <= bodies_max && bodies_len <= bodies_max - more ? realloc(ex->body, cap) : NULL;
+        if (!p && ex->pulled) {
+            conn_close(c, CONN_CLOSE_LIMIT); /* on_close tells the handler */
+            return false;
+        }
         if (!p) {
             refuse_and_close(ex, 503, "busy", "Too many request bodies at once; try again later.");
             return false;
@@ -356,6 +372,8 @@ static bool step(struct conn *c, struct http_exchange *ex, struct span *in)
 {
     struct http_state *s = c->state;
     struct span piece;
+    if (ex->step == HTTP_STEP_PULL)
+        return http_pull(c, ex, in);
     if (ex->step == HTTP_STEP_HEAD) {
         enum err e = http_head_feed(&ex->head, in);
         if (e == ERR_AGAIN)
@@ -382,9 +400,9 @@ static bool step(struct conn *c, struct http_exchange *ex, struct span *in)
             refuse_and_close(ex, 400, "bad-body", "The chunked body is malformed.");
             return true;
         }
-        if (!keep_piece(c, ex, piece))
+        if (!http_keep_piece(c, ex, piece))
             return true;
-        s->body_deadline_ms += piece.n / BODY_BYTES_A_MS;
+        s->body_deadline_ms += http_body_ms(c, piece.n);
         conn_arm(c, s->body_deadline_ms);
     }
 }
@@ -394,6 +412,8 @@ static void on_bytes(struct conn *c, struct span *in)
     struct http_state *s = c->state;
     s->in_loop = true;
     while (in->n && !conn_is_closing(c)) {
+        if (s->skipping && !http_skip(c, in))
+            break;
         if (s->wait_drain || (s->ex && s->ex->step >= HTTP_STEP_HANDLER)) {
             if (in->n > PIPELINE_MAX)
                 conn_pause(c, true);
@@ -424,6 +444,8 @@ void http_finished(struct http_exchange *ex)
         return;
     }
     struct http_state *s = c->state;
+    if (ex->pulled && !ex->r.body_end)
+        http_pull_left(ex);
     bool keep = ex->keep_alive && !s->last;
     s->ex = NULL;
     http_exchange_free(ex);
@@ -456,6 +478,8 @@ static void on_timer(struct conn *c)
     if (!s->ex) {
         if (!s->wait_drain)
             conn_close(c, CONN_CLOSE_TIMEOUT); /* idle for long enough */
+    } else if (s->ex->step == HTTP_STEP_PULL) {
+        conn_close(c, CONN_CLOSE_TIMEOUT);
     } else if (s->ex->step < HTTP_STEP_HANDLER) {
         refuse_and_close(s->ex, 408, "timeout", "The request did not arrive in time.");
     }
@@ -509,7 +533,9 @@ static void on_close(struct conn *c, enum conn_close why)
         return;
     s->ex = NULL;
     ex->r.conn = NULL;
-    if (ex->step < HTTP_STEP_HANDLER) {
+    if (ex->step == HTTP_STEP_PULL) {
+        http_pull_lost(ex);
+    } else if (ex->step < HTTP_STEP_HANDLER) {
         http_exchange_free(ex);
     } else if (ex->step == HTTP_STEP_STREAM && ex->r.on_gone) {
         ex->r.on_gone(&ex->r);

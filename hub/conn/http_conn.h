@@ -16,7 +16,8 @@ enum http_methods {
     HTTP_POST_ = 4,
     HTTP_PUT_ = 8,
     HTTP_PATCH_ = 16,
-    HTTP_DELETE_ = 32
+    HTTP_DELETE_ = 32,
+    HTTP_PULLED = 64 /* of a route: its handler begins with the head and takes the body by http_read */
 };
 
 struct http_req {
@@ -29,7 +30,8 @@ struct http_req {
     struct span path, query;
     struct span
         params[HTTP_PARAMS_MAX]; /* percent-decoded values of the {} segments of the route, in order */
-    struct span body;            /* whole */
+    struct span body;            /* whole; of a route with HTTP_PULLED the piece at hand */
+    bool body_end;               /* HTTP_PULLED: there is no piece after it */
     uint64_t id;
     void *user; /* the handler's; see on_gone */
     /* Streaming only: the peer went away; set by the handler or NULL. http_stream_end is still due. */
@@ -62,6 +64,7 @@ struct http_routes {
     void (*on_error)(struct http_req *r, unsigned status, const char *code, const char *message);
     /* A POST with X-HTTP-Method-Override: PATCH is a PATCH here, for clients that cannot send one. */
     bool method_override;
+    bool last_resort; /* looked at only when no other table has the path, with whatever method */
     const struct http_limits *limits; /* of the listener: looked for in its first table; NULL: defaults */
 };
 extern const struct conn_proto http_proto; /* listener_ctx: struct http_routes */
@@ -72,6 +75,13 @@ struct span http_field(const struct http_req *r, const char *name);
 bool http_field_next(const struct http_req *r, size_t *at, struct span *name, struct span *value);
 /* Query value by name (no case), percent-decoded into the request's memory; false when absent. */
 bool http_query(struct http_req *r, const char *name, struct span *out);
+
+/* HTTP_PULLED: reads on until about HTTP_PIECE bytes or the rest of the body have come, then calls fn with
+ * them in r->body, at once when they are there. When the connection is lost, or the body is broken or too
+ * long (the connection is closed then), fn finds r->conn NULL. Memory is one piece. Who answers before the
+ * end has the rest thrown away. */
+#define HTTP_PIECE 262144u
+void http_read(struct http_req *r, void (*fn)(struct http_req *r));
 
 /* Inside on_upgrade: answers 101 with this sub-protocol (empty: none) and hands the connection to proto; r is
  * gone afterwards. */

@@ -89,7 +89,9 @@ void http_route_find(const struct http_routes *first, unsigned method, struct sp
     memset(out, 0, sizeof *out);
     if (!split(path, scratch, segments, &nr))
         return;
-    for (const struct http_routes *t = first; t; t = t->next)
+    for (const struct http_routes *t = first; t; t = t->next) {
+        if (t->last_resort && out->routes)
+            continue;
         for (const struct http_route *r = t->table; r && r->pattern; r++) {
             struct span params[HTTP_PARAMS_MAX] = { { NULL, 0 } };
             if (!fits(r->pattern, segments, nr, params))
@@ -104,6 +106,7 @@ void http_route_find(const struct http_routes *first, unsigned method, struct sp
                 return;
             }
         }
+    }
 }
 
 bool http_query_find(struct span query, struct span name, struct span *raw)

@@ -5,6 +5,7 @@
 
 #include "core/crypto/crypto.h"
 #include "hub/blob/blob.h"
+#include "hub/blob/files.h"
 #include "hub/bus/bus.h"
 #include "hub/store/store.h"
 #include "hub/stream/stream.h"
@@ -28,12 +29,17 @@ struct hub_settings {
     uint32_t checkin_s; /* what devices are told */
     /* Base URLs that also have the artifacts (http, https, ftp, ftps): devices try them before the hub. */
     const char *mirrors[2];
+    const char *upload_container; /* of files of devices; empty: none are taken */
+    uint32_t upload_ttl_s, upload_retain_days;
+    uint64_t upload_blob_bytes, upload_device_bytes, upload_total_bytes;
+    bool upload_notify;
 };
 
 struct hub {
     struct store *store;
     struct stream *stream;
     struct blob *blob;
+    struct files *files; /* uploads of devices; NULL: none are taken */
     struct bus *bus;
     const struct crypto_ops *crypto;
     const char *const *names; /* host names served, the first is the public one; NULL-terminated */

@@ -121,6 +121,32 @@ static const struct migration {
                  "CREATE TABLE outbox(seq INTEGER PRIMARY KEY AUTOINCREMENT, record BLOB NOT NULL);"
                  "CREATE TABLE stream_cursor(name TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;"
                  "INSERT INTO counter VALUES('event_seq', 0);" },
+    { "uploads",
+      "CREATE TABLE upload(id TEXT PRIMARY KEY, device TEXT NOT NULL, blob TEXT NOT NULL,"
+      " created_ms INTEGER NOT NULL, expires_ms INTEGER NOT NULL) WITHOUT ROWID;"
+      "CREATE INDEX upload_device ON upload(device, expires_ms);"
+      "CREATE INDEX upload_expires ON upload(expires_ms);"
+      "CREATE TABLE upload_usage(owner TEXT PRIMARY KEY, bytes INTEGER NOT NULL) WITHOUT ROWID;"
+      "CREATE TABLE named_blob(container TEXT NOT NULL, name TEXT NOT NULL, file BLOB NOT NULL,"
+      " length INTEGER NOT NULL, md5 BLOB NOT NULL, content_type TEXT NOT NULL, meta TEXT NOT NULL,"
+      " created_ms INTEGER NOT NULL, modified_ms INTEGER NOT NULL, PRIMARY KEY(container, name)) WITHOUT "
+      "ROWID;"
+      "CREATE INDEX named_blob_modified ON named_blob(modified_ms);"
+      "CREATE INDEX named_blob_file ON named_blob(file);"
+      "CREATE TABLE blob_block(container TEXT NOT NULL, name TEXT NOT NULL, id BLOB NOT NULL, file BLOB NOT "
+      "NULL,"
+      " length INTEGER NOT NULL, created_ms INTEGER NOT NULL, PRIMARY KEY(container, name, id)) WITHOUT "
+      "ROWID;"
+      "CREATE INDEX blob_block_created ON blob_block(created_ms);"
+      "CREATE INDEX blob_block_file ON blob_block(file);"
+      "CREATE TABLE blob_open(container TEXT NOT NULL, name TEXT NOT NULL, blocks INTEGER NOT NULL,"
+      " id_len INTEGER NOT NULL, version INTEGER NOT NULL, PRIMARY KEY(container, name)) WITHOUT ROWID;"
+      "CREATE TABLE file_note(seq INTEGER PRIMARY KEY AUTOINCREMENT, device TEXT NOT NULL, blob TEXT NOT "
+      "NULL,"
+      " uri TEXT NOT NULL, length INTEGER NOT NULL, modified_ms INTEGER NOT NULL, enqueued_ms INTEGER NOT "
+      "NULL,"
+      " deliveries INTEGER NOT NULL, lock TEXT NOT NULL, locked_until_ms INTEGER NOT NULL);"
+      "CREATE INDEX file_note_lock ON file_note(lock) WHERE lock <> '';" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

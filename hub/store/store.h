@@ -63,5 +63,6 @@ void store_get_stats(struct store *s, struct store_stats *out); /* any thread */
 #include "hub/store/rows_query.h"
 #include "hub/store/rows_routing.h"
 #include "hub/store/rows_twin.h"
+#include "hub/store/rows_upload.h"
 
 #endif

@@ -172,6 +172,7 @@ enum err tx_device_delete(struct store_tx *t, struct span id)
         STORE_SQL("DELETE FROM broadcast_mark WHERE device = ?1"),
         STORE_SQL("DELETE FROM report WHERE device = ?1"),
         STORE_SQL("DELETE FROM twin WHERE id = ?1"),
+        STORE_SQL("DELETE FROM upload WHERE device = ?1"),
         STORE_SQL("DELETE FROM deployment WHERE device = ?1"),
     };
     uint8_t from[DEVICE_ID_MAX + 1], to[DEVICE_ID_MAX + 1];

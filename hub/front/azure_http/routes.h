@@ -18,5 +18,6 @@ http_handler azure_query;                                      /* query.c */
 http_handler azure_device_method, azure_module_method, azure_root_command, azure_component_command;
 http_handler azure_device_events_post, azure_module_events_post;       /* device_messages.c */
 http_handler azure_bound_get, azure_bound_delete, azure_bound_abandon; /* device_bound.c */
+http_handler azure_files_post, azure_files_done;                       /* files.c */
 
 #endif

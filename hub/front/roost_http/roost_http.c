@@ -70,6 +70,12 @@ static const struct http_route routes[] = {
     { HTTP_POST_, "/roost/v1/campaigns", campaign_post, 2 * 1024 * 1024 },
     { HTTP_GET_, "/roost/v1/campaigns/{}", campaign_get, NO_BODY },
     { HTTP_POST_, "/roost/v1/query", query_post, QUERY_BODY_MAX },
+    { HTTP_GET_, "/roost/v1/devices/{}/uploads", device_uploads_list, NO_BODY },
+    { HTTP_GET_ | HTTP_HEAD_, "/roost/v1/devices/{}/uploads/**", device_upload_get, NO_BODY },
+    { HTTP_DELETE_, "/roost/v1/devices/{}/uploads/**", device_upload_delete, NO_BODY },
+    { HTTP_GET_, "/roost/v1/device-uploads", device_uploads_list, NO_BODY },
+    { HTTP_GET_, "/roost/v1/file-notifications", file_notifications_list, NO_BODY },
+    { HTTP_POST_, "/roost/v1/containers/{}/sas", container_sas_post, SMALL_BODY_MAX },
     { HTTP_GET_, "/roost/v1/audit", audit_list, NO_BODY },
     { 0 },
 };

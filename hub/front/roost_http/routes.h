@@ -24,6 +24,10 @@ http_handler query_post;                                                        
 http_handler status_get, audit_list;                                              /* status.c */
 http_handler metrics_get, healthz_get, readyz_get;                                /* ops.c */
 
+/* device_uploads.c */
+http_handler device_uploads_list, device_upload_get, device_upload_delete, file_notifications_list,
+    container_sas_post;
+
 /* artifacts.c: which blobs an artifact is made of, kept in memory; artifacts are immutable. */
 struct artifact_cache;
 struct artifact_cache *artifact_cache_new(void);
