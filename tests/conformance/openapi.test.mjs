@@ -1,0 +1,277 @@
+// docs/openapi.yaml is what the hub does: its paths are the route table, and every answer of a hub that is put
+// through all of them has a documented status, content type, body and error code. Whoever adds a route describes it
+// there and asks for it here.
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import Ajv from 'ajv/dist/2020.js';
+import { parse } from 'yaml';
+import { Fleet } from '../lib/fleet.mjs';
+import { root, sasToken, waitFor } from '../lib/roost.mjs';
+import { Raw } from './lib/raw.mjs';
+
+const doc = parse(readFileSync(join(root, 'docs/openapi.yaml'), 'utf8'));
+const METHODS = ['get', 'put', 'post', 'patch', 'delete', 'head'];
+const operations = Object.entries(doc.paths).flatMap(([path, item]) =>
+  METHODS.filter((m) => item[m]).map((m) => ({ path, method: m, op: item[m], parameters: [...(item.parameters ?? []), ...(item[m].parameters ?? [])] })));
+
+// ---- the table of routes, from its source ------------------------------------------------------------------
+
+// Macros with a path in them are written out; that is all of the preprocessor the table uses.
+function routes(file, table) {
+  const text = readFileSync(join(root, file), 'utf8').replace(/\\\n/g, ' ').replace(/\/\*[^]*?\*\//g, '');
+  let body = new RegExp(`struct http_route ${table}\\[\\] = \\{([^]*?)\\n\\};`).exec(text)[1];
+  for (const [, name, parameter, what] of text.matchAll(/^#define (\w+?)(?:\((\w+)\))?[ ]+(.*HTTP_.*)$/gm))
+    body = body.replace(parameter ? new RegExp(`\\b${name}\\(([^)]*)\\)`, 'g') : new RegExp(`\\b${name}\\b`, 'g'),
+      (_, given) => (parameter ? what.replace(new RegExp(`\\b${parameter}\\b`, 'g'), given) : what));
+  return [...body.matchAll(/\{\s*((?:HTTP_\w+_\s*\|?\s*)+),\s*((?:"[^"]*"\s*)+),\s*(\w+)/g)].filter((m) => m[3] !== 'NULL').flatMap(([, methods, pattern]) =>
+    methods.match(/HTTP_\w+?_/g).map((m) => `${m.slice(5, -1)} ${[...pattern.matchAll(/"([^"]*)"/g)].map((p) => p[1]).join('')}`));
+}
+
+test('the paths are those of the route table', () => {
+  const table = routes('hub/front/roost_http/roost_http.c', 'routes').sort();
+  assert.ok(table.length > 40, `${table.length} routes were read`);
+  const described = operations.map(({ path, method }) => `${method.toUpperCase()} ${path.replace(/\{\w+\}/g, '{}')}`).sort();
+  assert.deepEqual(described, table);
+});
+
+// ---- the file itself ---------------------------------------------------------------------------------------
+
+const ajv = new Ajv({ strict: true, allErrors: true, allowUnionTypes: true, strictRequired: false });
+ajv.addVocabulary(['components']);
+ajv.addSchema({ $id: 'roost', components: doc.components.schemas ? { schemas: doc.components.schemas } : {} });
+const resolve = (x) => (x?.$ref ? x.$ref.slice(2).split('/').reduce((at, name) => at[name], doc) : x);
+const checks = new Map();
+function check(schema) {
+  const text = JSON.stringify(schema).replaceAll('"#/components/', '"roost#/components/');
+  if (!checks.has(text)) checks.set(text, ajv.compile(JSON.parse(text)));
+  return checks.get(text);
+}
+
+test('every schema is one, every reference leads somewhere, ids are told apart', () => {
+  for (const name of Object.keys(doc.components.schemas)) check({ $ref: `#/components/schemas/${name}` });
+  const seen = new Set();
+  const walk = (x) => {
+    if (!x || typeof x !== 'object') return;
+    if (typeof x.$ref === 'string') assert.ok(resolve(x), x.$ref);
+    Object.values(x).forEach(walk);
+  };
+  walk(doc);
+  for (const { path, op, parameters } of operations) {
+    assert.ok(op.operationId && !seen.has(op.operationId), op.operationId);
+    seen.add(op.operationId);
+    const inPath = parameters.map(resolve).filter((p) => p.in === 'path').map((p) => p.name).sort();
+    assert.deepEqual(inPath, [...path.matchAll(/\{(\w+)\}/g)].map((m) => m[1]).sort(), path);
+    assert.ok(op.responses.default, path);
+  }
+});
+
+// ---- a hub -------------------------------------------------------------------------------------------------
+
+let fleet, hub;
+const reached = new Map(); // operation -> statuses that were seen
+before(async () => {
+  fleet = await Fleet.create();
+  hub = fleet.hub;
+});
+after(async () => {
+  await fleet?.remove();
+});
+
+function operationOf(method, path) {
+  const bare = path.split('?')[0].split('/');
+  const fits = operations.filter((o) => o.method === method.toLowerCase() && o.path.split('/').length === bare.length &&
+    o.path.split('/').every((s, i) => s.startsWith('{') || s === bare[i]));
+  assert.equal(fits.length, 1, `${method} ${path}`);
+  return fits[0];
+}
+
+// Asks, and holds the answer to the file. `want`: the status there has to be.
+async function ask(method, path, want, { body, headers, ...options } = {}) {
+  const { op } = operationOf(method, path);
+  const r = await hub.request(method, path, { body, headers, ...options });
+  const what = `${method} ${path}: ${r.status} ${r.body.subarray(0, 400)}`;
+  assert.equal(r.status, want, what);
+  reached.set(op, (reached.get(op) ?? new Set()).add(r.status));
+  const answer = resolve(op.responses[r.status] ?? (r.status >= 400 ? op.responses.default : undefined));
+  assert.ok(answer, `${what}: this status is not described`);
+  const type = r.headers['content-type']?.split(';')[0];
+  for (const [name, h] of Object.entries(answer.headers ?? {})) {
+    assert.ok(!resolve(h).required || r.headers[name.toLowerCase()] !== undefined, `${what}: no ${name}`);
+  }
+  if (method === 'HEAD') return r;
+  const taken = op.requestBody?.content['application/json']?.schema;
+  if (taken && r.status < 300) assert.ok(check(taken)(body), `${what}: what was taken is not described: ${ajv.errorsText(check(taken).errors)}`);
+  assert.equal(type, answer.content ? Object.keys(answer.content)[0] : undefined, `${what}: ${type}`);
+  if (!answer.content) assert.equal(r.body.length, 0, what);
+  const schema = answer.content?.[type]?.schema;
+  if (schema && /json$/.test(type)) {
+    const values = type === 'application/x-ndjson' ? r.body.toString().trim().split('\n').filter(Boolean).map((l) => JSON.parse(l)) : [JSON.parse(r.body)];
+    const ok = check(schema);
+    for (const v of values) assert.ok(ok(v), `${what}: ${ajv.errorsText(ok.errors)}`);
+  }
+  if (r.status >= 400) {
+    const codes = [...doc['x-common-codes'], ...(op['x-codes'] ?? [])];
+    assert.ok(codes.includes(r.json.error.code), `${what}: this code is not described`);
+  }
+  return r;
+}
+
+test('devices, modules, twins, messages, methods', async () => {
+  await ask('GET', '/roost/v1/status', 200);
+  await ask('PUT', '/roost/v1/devices/d1', 201, { body: {} });
+  await ask('PUT', '/roost/v1/devices/d1', 200, { body: {} });
+  await ask('PUT', '/roost/v1/devices/d1', 409, { body: {}, headers: { 'if-none-match': '*' } });
+  await ask('PUT', '/roost/v1/devices/d1', 400, { body: '{' });
+  await ask('PUT', '/roost/v1/devices/d1', 400, { body: { statuss: 'x' } });
+  await ask('PUT', '/roost/v1/devices/x1', 201, { body: { authentication: 'selfSigned', thumbprint: 'ab'.repeat(32) } });
+  await ask('PUT', '/roost/v1/devices/d2', 201, { body: { status: 'disabled' } });
+  await ask('GET', '/roost/v1/devices/d1', 200);
+  await ask('GET', '/roost/v1/devices/x1', 200);
+  await ask('GET', '/roost/v1/devices/nobody', 404);
+  await ask('GET', '/roost/v1/devices?limit=2', 200);
+  await ask('GET', '/roost/v1/devices?limit=0', 400);
+  await ask('POST', '/roost/v1/devices/d1/approve', 200, { body: {} });
+  await ask('POST', '/roost/v1/devices/nobody/approve', 404, { body: {} });
+  await ask('PUT', '/roost/v1/devices/d1/modules/m', 201, { body: { managedBy: 'x' } });
+  await ask('PUT', '/roost/v1/devices/d1/modules/m', 200, { body: {} });
+  await ask('PUT', '/roost/v1/devices/d1/modules/m', 409, { body: {}, headers: { 'if-none-match': '*' } });
+  await ask('PUT', '/roost/v1/devices/nobody/modules/m', 404, { body: {} });
+  await ask('GET', '/roost/v1/devices/d1/modules/m', 200);
+  await ask('GET', '/roost/v1/devices/d1/modules/n', 404);
+  await ask('GET', '/roost/v1/devices/d1/modules', 200);
+  for (const twin of ['/roost/v1/devices/d1/twin', '/roost/v1/devices/d1/modules/m/twin']) {
+    await ask('GET', twin, 200);
+    await ask('PATCH', twin, 200, { body: { tags: { a: 1 }, desired: { b: { c: [1, 'x'] } } } });
+    await ask('GET', `${twin}?metadata=true`, 200);
+    await ask('PUT', twin, 200, { body: { tags: {}, desired: {} } });
+    await ask('PATCH', twin, 400, { body: { tags: { 'a.b': 1 } } });
+    await ask('PATCH', twin, 412, { body: { tags: {} }, headers: { 'if-match': '"AAAAAAAAAAA="' } });
+    await ask('GET', twin.replace('d1', 'nobody'), 404);
+  }
+  await ask('POST', '/roost/v1/devices/d1/messages', 201, { body: { body: 'x', properties: { a: 'b' }, ack: 'full' } });
+  await ask('POST', '/roost/v1/devices/nobody/messages', 404, { body: { body: 'x' } });
+  await ask('POST', '/roost/v1/devices/d1/messages', 413, { body: { body: 'x'.repeat(65000), properties: { a: 'x'.repeat(1000) } } });
+  await ask('POST', '/roost/v1/devices/d1/modules/m/messages', 201, { body: { bodyBase64: 'AAE=' } });
+  await ask('POST', '/roost/v1/broadcast', 201, { body: { body: 'all' } });
+  await ask('POST', '/roost/v1/devices/d1/methods/reboot', 409, { body: { payload: 1 } });
+  await ask('POST', '/roost/v1/devices/nobody/methods/reboot', 404, { body: {} });
+  await ask('POST', '/roost/v1/devices/d1/modules/m/methods/reboot', 409, { body: {} });
+  await ask('GET', '/roost/v1/feedback', 200);
+  await ask('POST', '/roost/v1/query', 200, { body: { query: 'SELECT * FROM devices', limit: 1 } });
+  await ask('POST', '/roost/v1/query', 200, { body: { query: 'SELECT COUNT() AS n FROM devices' } });
+  await ask('POST', '/roost/v1/query', 400, { body: { query: 'SELECT' } });
+  await ask('DELETE', '/roost/v1/devices/d1/modules/m', 204);
+  await ask('DELETE', '/roost/v1/devices/d1/modules/m', 404);
+  await ask('DELETE', '/roost/v1/devices/d2', 204);
+  await ask('DELETE', '/roost/v1/devices/d2', 404);
+  await ask('GET', '/roost/v1/audit?limit=5', 200);
+  await ask('GET', '/roost/v1/audit?limit=501', 400);
+});
+
+test('a device and a module answer methods', async () => {
+  const d = (await ask('PUT', '/roost/v1/devices/called', 201, { body: {} })).json;
+  const m = (await ask('PUT', '/roost/v1/devices/called/modules/m', 201, { body: {} })).json;
+  for (const [id, key, path] of [['called', d.primaryKey, 'called'], ['called/m', m.primaryKey, 'called/modules/m']]) {
+    const c = await Raw.tls(hub);
+    await c.hello({ id, key }, { username: `hub.localhost/${id}/?api-version=2021-04-12`,
+      password: sasToken(`hub.localhost/devices/${path}`, key) });
+    await c.subscribe('$iothub/methods/POST/#');
+    const answer = ask('POST', `/roost/v1/devices/${path}/methods/greet`, 200, { body: { payload: { a: 1 } } });
+    const call = await c.expect('publish');
+    c.send({ cmd: 'publish', topic: `$iothub/methods/res/207/?$rid=${/rid=(.+)$/.exec(call.topic)[1]}`, payload: '{"b":[2]}', qos: 0 });
+    assert.deepEqual((await answer).json, { status: 207, payload: { b: [2] } });
+    await c.disconnect();
+  }
+});
+
+test('who may not', async () => {
+  await ask('GET', '/roost/v1/status', 401, { token: null });
+  await ask('GET', '/roost/v1/devices', 401, { token: sasToken('hub.localhost', 'AAAA', 'iothubowner') });
+  const policies = readFileSync(join(hub.dir, 'policies'), 'utf8');
+  const key = /SharedAccessKeyName=service;SharedAccessKey=(\S+)/.exec(policies)[1];
+  await ask('GET', '/roost/v1/devices', 403, { policy: { name: 'service', key } });
+});
+
+test('authorities and tokens', async () => {
+  await ask('PUT', '/roost/v1/ca/own', 201, { body: hub.ca });
+  await ask('PUT', '/roost/v1/ca/own', 200, { body: hub.ca });
+  await ask('PUT', '/roost/v1/ca/own', 400, { body: 'nothing' });
+  await ask('GET', '/roost/v1/ca', 200);
+  await ask('DELETE', '/roost/v1/ca/own', 204);
+  await ask('DELETE', '/roost/v1/ca/own', 404);
+  await ask('POST', '/roost/v1/tokens', 201, { body: { name: 't', hardware: 'p:1', uses: 5, ttlSeconds: 60 } });
+  await ask('POST', '/roost/v1/tokens', 409, { body: { name: 't' } });
+  await ask('GET', '/roost/v1/tokens', 200);
+  await ask('DELETE', '/roost/v1/tokens/t', 204);
+  await ask('DELETE', '/roost/v1/tokens/t', 404);
+});
+
+test('blank devices', async () => {
+  const device = await ask('POST', '/bootstrap', 200, { token: null, body: { hardware: 'p:1', id: 'blank', token: fleet.token } });
+  await ask('POST', '/bootstrap', 202, { token: null, body: { hardware: 'p:1', id: 'waits' } });
+  await ask('POST', '/bootstrap', 400, { token: null, body: { hardware: 'p' , id: 'x' } });
+  await ask('POST', '/bootstrap', 401, { token: null, body: { hardware: 'p:1', id: 'x', token: 'of-nobody-at-all-0000' } });
+  const token = sasToken(`${device.json.host}/devices/blank`, device.json.key);
+  await ask('POST', '/roost/v1/checkin', 400, { token, body: 'x' });
+  const report = Buffer.from(readFileSync(join(root, 'tests/vectors/report.hex'), 'utf8').replace(/\s/g, ''), 'hex');
+  await ask('POST', '/roost/v1/checkin', 204, { token, body: report });
+  for (let at = 0; at < report.length; at += 2 + report[at + 1]) // tag, length, value
+    if (report[at] === 0x0b) report.fill(0, at + 2, at + 2 + report[at + 1]); // no trust record yet
+  assert.ok((await ask('POST', '/roost/v1/checkin', 200, { token, body: report })).body.length > 0);
+  await ask('POST', '/roost/v1/devices/waits/approve', 200, { body: {} });
+});
+
+test('trust, artifacts, releases, campaigns, and a device that follows', { timeout: 120_000 }, async () => {
+  const trust = await ask('GET', '/roost/v1/trust', 200);
+  await ask('POST', '/roost/v1/trust', 200, { body: trust.body });
+  await ask('POST', '/roost/v1/trust', 422, { body: 'x' });
+  await ask('GET', '/roost/v1/trust?version=999', 404);
+  await fleet.release('p', 1, '1.0.0', Buffer.alloc(10000, 7));
+  const { releases: [release] } = (await ask('GET', '/roost/v1/releases', 200)).json;
+  const manifest = await ask('GET', `/roost/v1/releases/${release.id}`, 200);
+  await ask('POST', '/roost/v1/releases', 200, { body: manifest.body });
+  await ask('POST', '/roost/v1/releases', 422, { body: 'x' });
+  await ask('GET', `/roost/v1/releases/${'0'.repeat(64)}`, 404);
+  await ask('GET', '/roost/v1/releases/x', 400);
+  await ask('HEAD', '/roost/v1/uploads/u', 200);
+  await ask('PUT', '/roost/v1/uploads/u', 204, { body: Buffer.alloc(10), headers: { 'content-range': 'bytes 0-9/20' } });
+  await ask('PUT', '/roost/v1/uploads/u', 409, { body: Buffer.alloc(10), headers: { 'content-range': 'bytes 0-9/20' } });
+  await ask('PUT', '/roost/v1/uploads/u', 400, { body: Buffer.alloc(10) });
+  await ask('POST', '/roost/v1/artifacts', 422, { body: { payload: 'u', tree: 'v', root: '0'.repeat(64), sha256: '0'.repeat(64) } });
+  const payload = Buffer.from('one chunk of an artifact'), hash = (b) => createHash('sha256').update(b).digest();
+  const tree = Buffer.concat([hash(hash(payload)), hash(payload)]), artifact = hash(hash(hash(payload))).toString('hex');
+  for (const [name, bytes] of [['pay', payload], ['tree', tree]])
+    await ask('PUT', `/roost/v1/uploads/${name}`, 204, { body: bytes, headers: { 'content-range': `bytes 0-${bytes.length - 1}/${bytes.length}` } });
+  await ask('POST', '/roost/v1/artifacts', 201, { body: { payload: 'pay', tree: 'tree', root: artifact, sha256: hash(payload).toString('hex'), chunkCode: 12, fanOut: 32 } });
+  for (const method of ['GET', 'HEAD']) {
+    await ask(method, `/artifacts/${artifact}`, 200, { token: null });
+    await ask(method, `/artifacts/${artifact}.tree`, 200, { token: null });
+    await ask(method, `/artifacts/${artifact}`, 304, { token: null, headers: { 'if-none-match': `"${artifact}"` } });
+  }
+  await ask('GET', `/artifacts/${artifact}`, 206, { token: null, headers: { range: 'bytes=0-3' } });
+  await ask('GET', `/artifacts/${artifact}`, 416, { token: null, headers: { range: 'bytes=99-' } });
+  await ask('GET', `/artifacts/${'0'.repeat(64)}`, 404, { token: null });
+  const p = fleet.spawn('roost-sim', fleet.simArgs('--count', '1', '--hardware-class', 'p:1', '--checkin-every', '1s', '--telemetry-every', '100ms'));
+  const device = await waitFor('a device that has the release', async () => {
+    if (p.exited) throw new Error(p.out);
+    const list = (await ask('GET', '/roost/v1/devices', 200)).json.devices;
+    return list.find((d) => d.report);
+  });
+  await ask('GET', `/roost/v1/devices/${device.id}`, 200);
+  await ask('POST', '/roost/v1/campaigns', 201, { body: { releases: [release.id], devices: [device.id] } });
+  await ask('POST', '/roost/v1/campaigns', 422, { body: { releases: ['0'.repeat(64)], all: true } });
+  const { campaigns: [campaign] } = (await ask('GET', '/roost/v1/campaigns', 200)).json;
+  await ask('GET', `/roost/v1/campaigns/${campaign.id}?rows=true`, 200);
+  await ask('GET', '/roost/v1/campaigns/x', 400);
+  await waitFor('telemetry', async () => (await ask('GET', '/roost/v1/telemetry?from=earliest&follow=false', 200)).body.length > 0);
+  await ask('GET', '/roost/v1/telemetry?from=nowhere', 400);
+  await ask('GET', `/roost/v1/campaigns/${'0'.repeat(campaign.id.length)}`, 404);
+});
+
+test('every operation was seen to work', () => {
+  for (const { method, path, op } of operations)
+    assert.ok([...(reached.get(op) ?? [])].some((status) => status < 300), `${method} ${path}`);
+});
