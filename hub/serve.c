@@ -212,6 +212,7 @@ static void set_hub(struct daemon *d)
                                          .failures_per_source = (uint32_t)c->access.failures_per_source,
                                          .failures_count_loopback = c->limits.count_loopback,
                                          .message_max = (uint32_t)c->messages.telemetry_bytes,
+                                         .consumer_groups = c->stream.consumer_groups,
                                          .bootstrap_open = c->bootstrap.open,
                                          .bootstrap_rate = (uint32_t)c->bootstrap.rate_per_minute,
                                          .bootstrap_burst = (uint32_t)c->bootstrap.burst,

@@ -7,6 +7,7 @@
 #include "hub/domain/throttle.h"
 
 #include <arpa/inet.h>
+#include <ctype.h>
 #include <cyaml/cyaml.h>
 #include <errno.h>
 #include <stddef.h>
@@ -388,6 +389,27 @@ static bool is_mirror(const char *url)
     return known && strlen(url) <= 150;
 }
 
+static bool are_groups(const char *text)
+{
+    size_t len = 0, nr = 0;
+    for (const char *p = text; *text; p++) {
+        if (*p == ',' || !*p) {
+            if (!len || len > 50 || ++nr > 19)
+                return false;
+            len = 0;
+            if (!*p)
+                break;
+        } else if (*p != ' ') {
+            if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
+                return false;
+            len++;
+        } else if (len) { /* blanks come after commas only */
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum err check_whole(struct reading *r, const struct config *c)
 {
     enum err e = check_listener(r, "https", c->https.address, c->https.tls, false);
@@ -413,6 +435,11 @@ static enum err check_whole(struct reading *r, const struct config *c)
                      mark_of(r, "messages",
                              r->seen[find("messages", "c2d_ttl_max_s")] ? "c2d_ttl_max_s" : "c2d_ttl_s"),
                      "messages.c2d_ttl_s is larger than messages.c2d_ttl_max_s");
+    if (!e && !are_groups(c->stream.consumer_groups))
+        e = complain(
+            r, mark_of(r, "stream", "consumer_groups"),
+            "stream.consumer_groups: names of 1 to 50 letters, digits and . _ - with commas between, at "
+            "most 19");
     struct query_sources indexes;
     struct span bad = SPAN_NONE;
     if (!e && query_indexes_parse(&indexes, span_str(c->query.indexed_paths), &bad))

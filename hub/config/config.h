@@ -88,6 +88,8 @@
     NUMBER(stream, retain_bytes, 8589934592, 0, 1125899906842624,                                            \
            "telemetry beyond this is removed, oldest first; "                                                \
            "0: no limit")                                                                                    \
+    WORD(stream, consumer_groups, "",                                                                        \
+         "names of consumer groups besides $Default, with commas between; at most 19")                       \
     END(stream)                                                                                              \
     SECTION(blobs, "Artifacts (directory `blob`).")                                                          \
     NUMBER(blobs, threads, 4, 1, 64, "threads for what has to wait for the disk")                            \

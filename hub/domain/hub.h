@@ -23,6 +23,7 @@ struct hub_settings {
     uint32_t methods_in_flight;   /* direct methods under way to one connection */
     bool method_null_empty;       /* a call without a payload is sent as zero bytes, not as null */
     bool bootstrap_open;          /* blank devices without a token may ask (and wait for approval) */
+    const char *consumer_groups;  /* of telemetry, besides $Default; commas between; NULL: none */
     uint32_t bootstrap_rate, bootstrap_burst; /* per source: requests a minute, burst */
     uint32_t pending_retry_s;
     uint32_t ticket_ttl_s;

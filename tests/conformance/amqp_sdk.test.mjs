@@ -19,7 +19,7 @@ const { EventHubConsumerClient, earliestEventPosition, latestEventPosition } = r
 
 let hub, owner;
 before(async () => {
-  hub = await openHub();
+  hub = await openHub({ settings: { stream: { consumer_groups: '"alerts, archive"' } } });
   extra = hub.ca;
   owner = hub.connectionString.replace(/HostName=[^;]*/, `HostName=${NAME}`);
 });
@@ -215,4 +215,54 @@ test('[amqp 86] feedback reaches the service SDK', async () => {
   assert.match(mine.enqueuedTimeUtc, /Z$/);
   await c.close();
   await s.close();
+});
+
+test('two consumer groups read alike; an owner takes a partition over', async () => {
+  const d = await newDevice(hub);
+  const c = await device(d, Amqp);
+  await c.sendEvent(new Message('for both'));
+  await c.close();
+  const open = (group, options) => {
+    const consumer = new EventHubConsumerClient(group, eventsString());
+    const seen = { got: [], errors: [] };
+    const sub = consumer.subscribe(options?.partition ?? '0', { processEvents: async (e) => { seen.got.push(...e); }, processError: async (e) => { seen.errors.push(e); } },
+      { startPosition: earliestEventPosition, maxWaitTimeInSeconds: 1, ownerLevel: options?.owner });
+    return { seen, close: async () => { await sub.close(); await consumer.close(); } };
+  };
+  const row = (await telemetry(hub, d.id, 1))[0];
+  const partition = `${row.partition}`;
+  const readers = ['alerts', 'Archive', '$Default'].map((g) => open(g, { partition }));
+  for (const r of readers) await waitFor('the event', () => r.seen.got.some((e) => e.systemProperties['iothub-connection-device-id'] === d.id));
+  for (const r of readers) await r.close();
+  const first = open('alerts', { partition, owner: 1 });
+  await waitFor('events', () => first.seen.got.length > 0);
+  const second = open('alerts', { partition, owner: 2 });
+  await waitFor('the first to be told', () => first.seen.errors.length > 0);
+  assert.equal(first.seen.errors[0].code, 'ReceiverDisconnectedError');
+  await waitFor('events', () => second.seen.got.length > 0);
+  await first.close();
+  await second.close();
+});
+
+test('[amqp 98] positions by sequence number, offset and time', async () => {
+  const d = await newDevice(hub);
+  const c = await device(d, Amqp);
+  for (let i = 0; i < 4; i++) await c.sendEvent(new Message(`${i}`));
+  await c.close();
+  const rows = await telemetry(hub, d.id, 4);
+  const mine = (g) => g.filter((e) => e.systemProperties['iothub-connection-device-id'] === d.id);
+  const one = async (position, nr = 2) => {
+    const consumer = new EventHubConsumerClient('$Default', eventsString());
+    const got = [];
+    const sub = consumer.subscribe(`${rows[0].partition}`, { processEvents: async (e) => { got.push(...e); }, processError: async () => {} }, { startPosition: position, maxWaitTimeInSeconds: 1 });
+    await waitFor('events', () => mine(got).length >= nr);
+    await sub.close();
+    await consumer.close();
+    return mine(got).map((e) => e.sequenceNumber);
+  };
+  const want = rows.map((r) => r.sequence);
+  assert.deepEqual(await one({ sequenceNumber: want[1] }), want.slice(2));
+  assert.deepEqual(await one({ sequenceNumber: want[1], isInclusive: true }, 3), want.slice(1));
+  assert.deepEqual(await one({ offset: `${want[1]}` }), want.slice(2));
+  assert.deepEqual(await one({ enqueuedOn: new Date(Date.now() - 3600_000) }, 4), want);
 });

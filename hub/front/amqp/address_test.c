@@ -158,6 +158,18 @@ static void test_filters(void **state)
     assert_int_equal(start_of_filter(filter(mem, sizeof mem, false, SPAN("nonsense")), &s), ERR_PROTO);
 }
 
+static void test_consumer_groups(void **state)
+{
+    (void)state;
+    assert_true(group_is_known(NULL, SPAN("$default")));
+    assert_false(group_is_known(NULL, SPAN("")));
+    assert_false(group_is_known("", SPAN("a")));
+    assert_true(group_is_known("alerts, archive", SPAN("Archive")));
+    assert_true(group_is_known("alerts,archive", SPAN("alerts")));
+    assert_false(group_is_known("alerts,archive", SPAN("alert")));
+    assert_false(group_is_known("alerts,archive", SPAN("alerts,archive")));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +178,7 @@ int main(void)
         cmocka_unit_test(test_every_cut_of_an_address),
         cmocka_unit_test(test_where_to_start),
         cmocka_unit_test(test_filters),
+        cmocka_unit_test(test_consumer_groups),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

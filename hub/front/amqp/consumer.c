@@ -168,7 +168,7 @@ static const char *place_of(struct conn *c, const struct address *a, struct cons
     const struct amqp_front *f = peer_front(c);
     uint32_t partitions = stream_partitions(f->hub->stream);
     uint64_t partition;
-    if (!events_entity_is_ours(f, a->entity) || !span_ieq(a->group, SPAN("$Default"))) {
+    if (!events_entity_is_ours(f, a->entity) || !group_is_known(f->hub->settings.consumer_groups, a->group)) {
         snprintf(text, 256, "The messaging entity 'sb://%s/%.*s' could not be found.", f->hub->names[0],
                  (int)(a->entity.n < 64 ? a->entity.n : 64), (const char *)a->entity.p);
         return "amqp:not-found";

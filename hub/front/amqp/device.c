@@ -139,8 +139,16 @@ static enum err batch_make(struct d2c *d, struct span payload, struct d2c_put **
 static void on_telemetry(struct peer_link *l, const struct amqp_event *ev)
 {
     struct conn *c = l->conn;
-    struct d2c *d = malloc(sizeof *d);
+    struct d2c *d = NULL;
     struct d2c_put *first = NULL, *next;
+    if (!peer_throttle(c, THROTTLE_D2C_SENDS)) {
+        if (!ev->delivery.settled)
+            link_settle(l, ev->delivery.id, "com.microsoft:device-container-throttled",
+                        "telemetry comes faster than this hub is set to take it");
+        link_credit(l);
+        return;
+    }
+    d = malloc(sizeof *d);
     if (!d || !l->grant) { /* its grant is gone: the detach is on its way */
         if (!ev->delivery.settled)
             link_settle(l, ev->delivery.id, l->grant ? "amqp:internal-error" : "amqp:unauthorized-access",

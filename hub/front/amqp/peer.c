@@ -161,7 +161,8 @@ void peer_proven(struct conn *c)
 static bool is_blocked(struct conn *c)
 {
     const struct peer *p = peer_of(c);
-    return p->busy || (p->under_way && peer_worker(c)->pending >= PEER_WORKER_PENDING_MAX);
+    return p->busy || p->hold_until > worker_now_ms(conn_worker(c)) ||
+           (p->under_way && peer_worker(c)->pending >= PEER_WORKER_PENDING_MAX);
 }
 
 void peer_go_on(struct conn *c)
@@ -171,6 +172,20 @@ void peer_go_on(struct conn *c)
         p->paused = false;
         conn_pause(c, false);
     }
+}
+
+bool peer_throttle(struct conn *c, enum throttle_class what)
+{
+    struct throttle *t = peer_hub(c)->throttle;
+    uint64_t now = worker_now_ms(conn_worker(c));
+    if (!t)
+        return true;
+    struct throttle_verdict v = throttle_take(t, what, SPAN_NONE, 1, now, throttle_patience_ms(t));
+    if (v.allowed && v.wait_ms) {
+        peer_of(c)->hold_until = now + v.wait_ms;
+        peer_arm(c);
+    }
+    return v.allowed;
 }
 
 /* ---- memory of the engines -------------------------------------------------------------------------- */
@@ -305,6 +320,8 @@ void peer_arm(struct conn *c)
     uint64_t at = earlier(amqp_deadline(&p->engine), grants_deadline(c)), now = worker_now_ms(conn_worker(c));
     if (p->close_at)
         at = earlier(at, p->close_at);
+    if (p->hold_until)
+        at = earlier(at, p->hold_until);
     for (struct list *n = p->links.next; n != &p->links; n = n->next) {
         const struct peer_link *l = (struct peer_link *)n;
         if (l->detach_at)
@@ -319,7 +336,7 @@ static void peer_on_timer(struct conn *c)
 {
     struct peer *p = peer_of(c);
     uint64_t now = worker_now_ms(conn_worker(c));
-    if (p->paused || p->busy)
+    if (p->paused || p->busy || p->hold_until)
         amqp_seen(&p->engine, now); /* we are the ones who do not read */
     if (p->close_at && p->close_at <= now && (p->engine.close_sent || !p->grants_nr)) {
         if (p->engine.close_sent) {
@@ -342,6 +359,10 @@ static void peer_on_timer(struct conn *c)
             l->kind->on_deadline(l);
     }
     grants_sweep(c);
+    if (p->hold_until && p->hold_until <= now) {
+        p->hold_until = 0;
+        peer_go_on(c);
+    }
     peer_flush(c);
     if (!conn_is_closing(c))
         peer_arm(c);

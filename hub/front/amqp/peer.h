@@ -25,6 +25,7 @@
 #include "hub/domain/access.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/presence.h"
+#include "hub/domain/throttle.h"
 #include "hub/front/amqp/address.h"
 #include "hub/front/amqp/amqp_front.h"
 
@@ -162,7 +163,8 @@ struct peer_link {
 struct peer { /* state of a connection */
     struct amqp_conn engine;
     struct list grants, links;
-    uint64_t close_at; /* ms; 0: no */
+    uint64_t close_at;   /* ms; 0: no */
+    uint64_t hold_until; /* ms: over the rate, nothing is read before; 0: no */
     uint32_t early_bytes;
     uint16_t grants_nr;
     uint32_t under_way; /* messages of this peer that are on their way to the disk */
@@ -197,6 +199,8 @@ void peer_go_on(struct conn *c); /* reads on, when nothing holds it back any mor
 void peer_end(struct conn *c, enum conn_close why);
 void peer_refuse(struct conn *c, enum conn_close why, const char *what);
 void peer_proven(struct conn *c);
+/* Takes one operation of its rate. False: too many; else it may be served, and what comes next may wait. */
+bool peer_throttle(struct conn *c, enum throttle_class what);
 void peer_close(struct conn *c, const char *condition, const char *text);
 bool peer_log_allowed(struct amqp_worker *aw);
 /* An error with an info map that carries a tracking id; valid until the next call on this worker. */

@@ -158,10 +158,15 @@ static void on_send(struct peer_link *l, const struct amqp_event *ev)
     struct span payload = ev->delivery.payload;
     struct amqp_message m;
     size_t text = 4 * payload.n + 128, nr = payload.n / 2 + 1; /* more properties there cannot be */
-    if (payload.n > 2 * C2D_SIZE_MAX) {
+    bool takes = payload.n <= 2 * C2D_SIZE_MAX && peer_throttle(c, THROTTLE_C2D_SENDS);
+    if (!takes) {
+        bool large = payload.n > 2 * C2D_SIZE_MAX;
         if (!ev->delivery.settled)
-            link_settle(l, ev->delivery.id, "amqp:link:message-size-exceeded",
-                        "body and properties of a message may have 65536 bytes");
+            link_settle(l, ev->delivery.id,
+                        large ? "amqp:link:message-size-exceeded"
+                              : "com.microsoft:device-container-throttled",
+                        large ? "body and properties of a message may have 65536 bytes"
+                              : "messages come faster than this hub is set to take them");
         link_credit(l);
         return;
     }

@@ -4,6 +4,24 @@
 #include "base/text.h"
 #include "core/amqp/amqp_value.h"
 
+bool group_is_known(const char *groups, struct span name)
+{
+    struct span rest = span_str(groups);
+    if (span_ieq(name, SPAN("$Default")))
+        return true;
+    while (name.n && rest.n) {
+        size_t n = 0;
+        while (rest.n && (rest.p[0] == ',' || rest.p[0] == ' '))
+            rest = span_skip(rest, 1);
+        while (n < rest.n && rest.p[n] != ',')
+            n++;
+        if (span_ieq(name, span_of(rest.p, n)))
+            return true;
+        rest = span_skip(rest, n);
+    }
+    return false;
+}
+
 static void skip_spaces(struct span *s)
 {
     while (s->n && s->p[0] == ' ')

@@ -6,6 +6,9 @@
 #include "base/err.h"
 #include "base/span.h"
 
+/* Is `name` $Default or one of the names in `groups` (commas and blanks between; NULL: none)? No case. */
+bool group_is_known(const char *groups, struct span name);
+
 enum start_at {
     START_FIRST,
     START_LATEST,
