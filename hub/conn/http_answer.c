@@ -83,6 +83,8 @@ static bool send_head(struct http_exchange *ex, unsigned status, const char *con
     uint8_t buf[1024], *big = NULL;
     struct conn *c = ex->r.conn;
     struct http_state *s = c->state;
+    if (ex->pulled && !ex->r.body_end)
+        http_pull_left(ex); /* the head has to say it when the connection ends with this answer */
     if (s->last)
         ex->keep_alive = false;
     struct wr w = { buf, sizeof buf, 0 };

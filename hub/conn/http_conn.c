@@ -444,8 +444,6 @@ void http_finished(struct http_exchange *ex)
         return;
     }
     struct http_state *s = c->state;
-    if (ex->pulled && !ex->r.body_end)
-        http_pull_left(ex);
     bool keep = ex->keep_alive && !s->last;
     s->ex = NULL;
     http_exchange_free(ex);
