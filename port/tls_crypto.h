@@ -10,4 +10,7 @@
 MUST_USE enum err tls_crypto_new(struct tls_crypto **out);
 void tls_crypto_free(struct tls_crypto *c); /* wipes the keys in it; accepts NULL */
 
+/* The HMAC of that table, for whoever has no table at hand. Keys are at most 64 bytes long. */
+void tls_hmac(enum tls_hash h, struct span key, const struct span *parts, size_t parts_nr, uint8_t *out);
+
 #endif

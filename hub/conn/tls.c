@@ -32,35 +32,11 @@ struct tls_ctx {
 
 static const struct tls_ops handshake_ops, record_ops;
 static void record_free(struct tls *t);
-static _Thread_local struct tls_ossl *shaking; /* whose secrets the library tells us now */
 
 const char *tls_layer_name(enum tls_layer l)
 {
     static const char *const names[TLS_LAYERS] = { "auto", "openssl", "compact", "kernel" };
     return names[l];
-}
-
-/* The traffic secrets of TLS 1.3, which nothing else of the library's interface tells: a line of text
- * "LABEL random secret", both in hexadecimal. */
-static void on_secret(const SSL *ssl, const char *line)
-{
-    static const char *const labels[2] = { "CLIENT_TRAFFIC_SECRET_0 ", "SERVER_TRAFFIC_SECRET_0 " };
-    enum { LABEL_LEN = 24, RANDOM_LEN = 65 };
-    (void)ssl;
-    if (!shaking)
-        return;
-    for (int i = 0; i < 2; i++) {
-        if (strncmp(line, labels[i], LABEL_LEN) != 0)
-            continue;
-        const char *p = line + LABEL_LEN + strcspn(line + LABEL_LEN, " ") + 1;
-        size_t n = 0;
-        for (; n < TLS_SECRET_MAX && p[2 * n] && p[2 * n + 1]; n++) {
-            unsigned hi = (unsigned char)p[2 * n], lo = (unsigned char)p[2 * n + 1];
-            shaking->secret[i][n] = (uint8_t)((hi > '9' ? (hi | 32u) - 'a' + 10 : hi - '0') << 4 |
-                                              (lo > '9' ? (lo | 32u) - 'a' + 10 : lo - '0'));
-        }
-        shaking->secret_len[i] = (uint8_t)n;
-    }
 }
 
 static struct tls_ossl *ossl(const struct tls *t)
@@ -145,7 +121,7 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
     if (!c)
         return ERR_NOMEM;
     atomic_init(&c->refs, 1);
-    SSL_CTX *ssl = c->ssl = SSL_CTX_new(TLS_server_method());
+    SSL_CTX *ssl = c->ssl = SSL_CTX_new_ex(NULL, tls_kdf_query(), TLS_server_method());
     if (!ssl)
         goto fail;
     SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
@@ -162,8 +138,6 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
                               SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN);
     SSL_CTX_set_num_tickets(ssl, 1);
     c->layer = cfg->layer;
-    if (c->layer != TLS_LAYER_OPENSSL)
-        SSL_CTX_set_keylog_callback(ssl, on_secret);
     /* Clients without tickets resume by session id; without an id context they would not, silently, once a
      * client certificate is asked for. */
     SSL_CTX_set_session_cache_mode(ssl, SSL_SESS_CACHE_SERVER);
@@ -280,9 +254,9 @@ enum tls_need tls_handshake(struct tls **t, struct tls_outcome *out)
     struct tls_ossl *o = ossl(*t);
     ERR_clear_error();
     o->drained = false;
-    shaking = o;
+    tls_shaking = o;
     enum tls_need need = need_of(o->ssl, SSL_do_handshake(o->ssl));
-    shaking = NULL;
+    tls_shaking = NULL;
     *out = (struct tls_outcome){ .why = "" };
     if (need == TLS_FAILED) {
         const char *why = ERR_reason_error_string(ERR_peek_last_error());

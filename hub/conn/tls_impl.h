@@ -88,6 +88,12 @@ static inline struct tls_compact *tls_compact_of(const struct tls *t)
     return (struct tls_compact *)(uintptr_t)t;
 }
 
+/* tls_kdf.c */
+extern _Thread_local struct tls_ossl *tls_shaking; /* whose traffic secrets are made now; or NULL */
+/* What a context has to ask OpenSSL for, so that it uses our key schedule. NULL: that cannot be had; then TLS
+ * 1.3 stays with OpenSSL. */
+const char *tls_kdf_query(void);
+
 /* tls_compact.c */
 /* A record layer of ours for the connection whose handshake `o` has just finished; `o` stays whole and is the
  * caller's to free. ERR_NOTFOUND: its suite, or anything about it, is not ours: stay with OpenSSL. ERR_NOMEM.

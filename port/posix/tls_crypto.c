@@ -122,6 +122,11 @@ static void posix_hmac(struct tls_crypto *c, enum tls_hash h, struct span key, c
                        size_t parts_nr, uint8_t *out)
 {
     (void)c;
+    tls_hmac(h, key, parts, parts_nr, out);
+}
+
+void tls_hmac(enum tls_hash h, struct span key, const struct span *parts, size_t parts_nr, uint8_t *out)
+{
     if (h == TLS_SHA256)
         hmac_256(key, parts, parts_nr, out);
     else
