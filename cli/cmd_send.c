@@ -1,4 +1,5 @@
 /* cli/cmd_send.c - roost send: a message to devices; it waits for those that are away. */
+#include "cli/broadcast.h"
 #include "cli/commands.h"
 #include "cli/hub_client.h"
 #include "cli/out.h"
@@ -81,8 +82,15 @@ static int send_run(struct cli *c, const struct args *a)
     bool all = args_has(a, "all");
     size_t body_len = 0, devices = a->pos_nr - 1;
     json_t *message, *sent = json_array(), *doc;
+    uint64_t number = 0;
     int rc = CLI_OK, worst = CLI_OK;
 
+    uint64_t timeout_s = 0;
+    if (args_has(a, "wait") && !all)
+        return cli_fail(CLI_USAGE, "For single devices: --ack full, then roost feedback --follow.",
+                        "--wait goes with --all");
+    if (args_has(a, "timeout") && (arg_duration_s(args_get(a, "timeout"), &timeout_s) || timeout_s == 0))
+        return cli_fail(CLI_USAGE, NULL, "--timeout: a time such as 90s, 30m or 2h");
     if (all && devices)
         return cli_fail(CLI_USAGE, NULL, "name devices or say --all, not both");
     if (!all && !devices)
@@ -105,6 +113,7 @@ static int send_run(struct cli *c, const struct args *a)
             if (doc && !all)
                 json_object_set_new(doc, "device", json_string(a->pos[i]));
             json_array_append(sent, doc);
+            number = json_number(doc, "sequence", 0);
             cli_say(c, "%s: queued as %llu\n", to, (unsigned long long)json_number(doc, "sequence", 0));
         }
         json_decref(doc);
@@ -113,7 +122,12 @@ static int send_run(struct cli *c, const struct args *a)
             rc = one;
         free(path);
     }
-    if (c->json && json_array_size(sent))
+    bool wait = args_has(a, "wait") && json_array_size(sent);
+    if (wait) {
+        fflush(stdout);
+        worst = broadcast_follow(c, number, timeout_s);
+    }
+    if (c->json && json_array_size(sent) && !wait)
         json_print(json_pack("{s:O}", "sent", sent));
     json_decref(message);
     json_decref(sent);
@@ -124,11 +138,18 @@ static const struct opt opts[] = { { "all", 0, NULL, "to every device there is n
                                    { "message-id", 0, "ID", "its id, for the receiver and for feedback" },
                                    { "property", 'p', "NAME=VALUE", "application property; may repeat" },
                                    { "ttl", 0, "TIME", "how long it waits, such as 90s, 12h or 2d" },
+                                   { "wait", 0, NULL,
+                                     "with --all: until it is known for every device; the exit code tells" },
+                                   { "timeout", 0, "TIME", "wait at most so long, such as 90s, 30m or 2h" },
                                    { "ack", 0, "WHICH", "feedback wanted: none, positive, negative, full" },
                                    { 0 } };
-const struct command send_commands[] = { { "send", "DEVICE... | --all BODY",
-                                           "Sends a message to devices; it waits until they fetch it",
-                                           "BODY is text, or - for what comes on standard input. The message "
-                                           "\"update\" makes a device check in at once.",
-                                           opts, 1, 1001, send_run },
-                                         { 0 } };
+const struct command send_commands[] = {
+    { "send", "DEVICE... | --all BODY", "Sends a message to devices; it waits until they fetch it",
+      "BODY is text, or - for what comes on standard input. The message "
+      "\"update\" makes a device check in at once.\n"
+      "With --all --wait the exit code is the truth: 0 every device took it, 5 some\n"
+      "refused it or let it expire, 6 not known in time (it goes on waiting for them),\n"
+      "7 the hub cannot be reached. Devices deleted meanwhile do not count.",
+      opts, 1, 1001, send_run },
+    { 0 }
+};

@@ -1,11 +1,13 @@
 /* cli/cmd_watch.c - roost watch: telemetry as it comes. When the connection breaks it goes on where it was.
- */
+ * With a group the hub keeps the place: what was printed is committed about once a second and at the end, so
+ * that after a crash a record may come twice but none is left out. */
 #include "cli/commands.h"
 #include "cli/hub_client.h"
 #include "cli/out.h"
 
 #include "base/text.h"
 
+#include <signal.h>
 #include <string.h>
 #include <time.h>
 
@@ -17,7 +19,20 @@ struct watch {
     uint64_t last[PARTITIONS_MAX]; /* newest sequence shown of each partition */
     char enqueued[64];             /* of the newest record: where to go on */
     uint64_t shown, limit;
+    /* of a group */
+    const char *group;                  /* NULL: none */
+    struct cli side;                    /* a connection of its own: commits while the stream goes on */
+    uint64_t committed[PARTITIONS_MAX]; /* the hub has these as the next ones */
+    double committed_s;                 /* monotonic */
+    int failed;                         /* exit code of a commit that was refused */
 };
+
+static volatile sig_atomic_t stopped;
+static void on_signal(int sig)
+{
+    (void)sig;
+    stopped = 1;
+}
 
 static void pretty(const struct cli *c, const json_t *r)
 {
@@ -46,6 +61,48 @@ static void pretty(const struct cli *c, const json_t *r)
     free(who);
 }
 
+/* Tells the hub how far the group is. An unreachable hub is no failure: the next commit says it all. */
+static void commit(struct watch *w)
+{
+    json_t *arr = json_array();
+    struct hub_answer answer = { 0 };
+    for (unsigned p = 0; w->group && p < PARTITIONS_MAX; p++)
+        if (w->seen[p] && w->last[p] + 1 > w->committed[p])
+            json_array_append_new(
+                arr, json_pack("{s:i,s:I}", "partition", (int)p, "next", (json_int_t)(w->last[p] + 1)));
+    w->committed_s = monotonic_s();
+    if (!json_array_size(arr)) {
+        json_decref(arr);
+        return;
+    }
+    json_t *body = json_pack("{s:o}", "positions", arr);
+    char *text = json_dumps(body, JSON_COMPACT);
+    char *path = hub_path("/roost/v1/telemetry/groups/", w->group, "");
+    struct hub_request r = {
+        .method = "PUT", .path = path, .content_type = "application/json", .body = span_str(text)
+    };
+    if (hub_ask(&w->side, &r, &answer) == CLI_OK) {
+        if (answer.status == 200) {
+            for (unsigned p = 0; p < PARTITIONS_MAX; p++)
+                w->committed[p] = w->seen[p] ? w->last[p] + 1 : w->committed[p];
+        } else if (answer.status != 429 && answer.status < 500) {
+            w->failed = hub_complain(&answer, "keeping the group's place");
+        }
+    }
+    hub_answer_free(&answer);
+    json_decref(body);
+    free(text);
+    free(path);
+}
+
+static bool on_tick(void *ctx)
+{
+    struct watch *w = ctx;
+    if (monotonic_s() - w->committed_s >= 1)
+        commit(w);
+    return !stopped && !w->failed;
+}
+
 static bool on_line(void *ctx, const char *line, size_t n)
 {
     struct watch *w = ctx;
@@ -70,14 +127,19 @@ static bool on_line(void *ctx, const char *line, size_t n)
         pretty(w->cli, r);
     }
     json_decref(r);
-    return fflush(stdout) == 0 && !ferror(stdout) && ++w->shown != w->limit;
+    if (fflush(stdout) != 0 || ferror(stdout)) {
+        if (partition < PARTITIONS_MAX) /* nobody has read it */
+            w->last[partition] = seq - 1;
+        return false;
+    }
+    return ++w->shown != w->limit && !stopped;
 }
 
 static char *query(const struct watch *w, const char *device, const char *from, bool follow)
 {
     char tail[1024], at[256] = "";
     struct wr e = { (uint8_t *)at, sizeof at - 1, 0 };
-    if (w->enqueued[0]) {
+    if (w->enqueued[0] && !w->group) { /* of a group the hub knows better */
         wr_str(&e, "time:");
         percent_encode(&e, span_str(w->enqueued));
     } else {
@@ -85,6 +147,8 @@ static char *query(const struct watch *w, const char *device, const char *from, 
     }
     at[wr_ok(&e) ? e.len : 0] = 0;
     snprintf(tail, sizeof tail, "&from=%s%s", at, follow ? "" : "&follow=false");
+    if (w->group)
+        return hub_path("/roost/v1/telemetry?group=", w->group, tail);
     return device ? hub_path("/roost/v1/telemetry?device=", device, tail)
                   : hub_path("/roost/v1/telemetry?", "", tail + 1);
 }
@@ -98,16 +162,33 @@ static int watch_run(struct cli *c, const struct args *a)
     unsigned fails = 0;
     int rc = hub_open(c);
 
+    w.group = args_get(a, "consumer-group");
+    if (!rc && w.group) {
+        struct sigaction act = { .sa_handler = on_signal };
+        if (device)
+            rc = cli_fail(CLI_USAGE, NULL, "a group reads all devices: leave %s out", device);
+        sigaction(SIGINT, &act, NULL); /* the place is kept before it ends */
+        sigaction(SIGTERM, &act, NULL);
+        w.side = *c;
+        w.side.client = NULL;
+        if (!rc)
+            rc = hub_open(&w.side);
+    }
     if (!rc && args_has(a, "count") && arg_u64(args_get(a, "count"), 1, UINT64_MAX, &w.limit))
         rc = cli_fail(CLI_USAGE, NULL, "--count: a number from 1 on");
     while (!rc) {
         struct hub_answer answer;
         bool any = false;
         char *path = query(&w, device, from, follow);
-        int one = hub_lines(c, path, on_line, &w, &any, &answer);
+        int one = hub_lines(c, path, on_line, w.group ? on_tick : NULL, &w, &any, &answer);
         free(path);
+        commit(&w);
         fails = any ? 0 : fails + 1;
-        if (!one && (answer.status < 200 || answer.status > 299))
+        if (w.failed)
+            rc = w.failed;
+        else if (stopped)
+            follow = false;
+        else if (!one && (answer.status < 200 || answer.status > 299))
             rc = hub_complain(&answer, "watching telemetry");
         else if (!one && (!follow || (w.limit && w.shown == w.limit)))
             follow = false;
@@ -124,17 +205,22 @@ static int watch_run(struct cli *c, const struct args *a)
         struct timespec pause = { .tv_sec = fails };
         nanosleep(&pause, NULL);
     }
+    hub_close(&w.side);
     return rc;
 }
 
-static const struct opt opts[] = { { "from", 0, "WHERE",
-                                     "latest (as it is), earliest, seq:N, or time:ISO-8601" },
-                                   { "no-follow", 0, NULL, "end at the newest record" },
-                                   { "count", 'n', "N", "end after N records" },
-                                   { 0 } };
+static const struct opt opts[] = {
+    { "from", 0, "WHERE", "latest (as it is), earliest, -1h (or s, m, d), seq:N, time:ISO-8601" },
+    { "consumer-group", 'g', "GROUP", "go on where this group's last reader was; the hub keeps the place" },
+    { "no-follow", 0, NULL, "end at the newest record" },
+    { "count", 'n', "N", "end after N records" },
+    { 0 }
+};
 const struct command watch_commands[] = {
     { "watch", "[DEVICE]", "Shows telemetry as it comes, of one device or of all",
-      "On a terminal a line a message; otherwise, and with --json, one JSON document a line.", opts, 0, 1,
-      watch_run },
+      "On a terminal a line a message; otherwise, and with --json, one JSON document a line. With\n"
+      "--consumer-group the place is kept after what was printed; --from says where a group begins that\n"
+      "has no place yet.",
+      opts, 0, 1, watch_run },
     { 0 }
 };

@@ -130,6 +130,7 @@ struct receiver {
     struct hub_answer *a;
     CURL *curl;
     hub_line_fn *on_line; /* NULL: the body is gathered */
+    hub_tick_fn *tick;
     void *ctx;
     bool *any, stopped, too_long;
 };
@@ -172,6 +173,15 @@ static size_t on_body(char *p, size_t size, size_t nr, void *ctx)
     a->body_len -= (size_t)(at - a->body);
     memmove(a->body, at, a->body_len);
     return n;
+}
+
+static int on_tick(void *ctx, curl_off_t dl_total, curl_off_t dl, curl_off_t ul_total, curl_off_t ul)
+{
+    struct receiver *r = ctx;
+    (void)dl_total, (void)dl, (void)ul_total, (void)ul;
+    if (!r->tick(r->ctx))
+        r->stopped = true;
+    return r->stopped; /* not 0: curl gives up */
 }
 
 static size_t on_header(char *p, size_t size, size_t nr, void *ctx)
@@ -232,7 +242,9 @@ static int perform(struct cli *c, const struct hub_request *r, struct receiver *
     bool v6 = strchr(p->host, ':') != NULL;
 
     *a = (struct hub_answer){ .upload_offset = -1 };
-    *to = (struct receiver){ .a = a, .curl = h, .on_line = to->on_line, .ctx = to->ctx, .any = to->any };
+    *to = (struct receiver){
+        .a = a, .curl = h, .on_line = to->on_line, .tick = to->tick, .ctx = to->ctx, .any = to->any
+    };
     snprintf(url, sizeof url, "https://%s%s%s:%u%s", v6 ? "[" : "", p->host, v6 ? "]" : "", p->https_port,
              r->path);
     char *auth = authorization(p);
@@ -263,6 +275,11 @@ static int perform(struct cli *c, const struct hub_request *r, struct receiver *
     }
     if (c->client->connect_to)
         curl_easy_setopt(h, CURLOPT_CONNECT_TO, c->client->connect_to);
+    if (to->tick) {
+        curl_easy_setopt(h, CURLOPT_NOPROGRESS, 0L);
+        curl_easy_setopt(h, CURLOPT_XFERINFOFUNCTION, on_tick);
+        curl_easy_setopt(h, CURLOPT_XFERINFODATA, to);
+    }
     if (!to->on_line) { /* a stream may well be silent for hours */
         curl_easy_setopt(h, CURLOPT_LOW_SPEED_LIMIT, 1L);
         curl_easy_setopt(h, CURLOPT_LOW_SPEED_TIME, r->silent_s ? (long)r->silent_s : 60L);
@@ -299,11 +316,11 @@ int hub_ask(struct cli *c, const struct hub_request *r, struct hub_answer *answe
     return perform(c, r, &to, answer);
 }
 
-int hub_lines(struct cli *c, const char *path, hub_line_fn *on_line, void *ctx, bool *any,
+int hub_lines(struct cli *c, const char *path, hub_line_fn *on_line, hub_tick_fn *tick, void *ctx, bool *any,
               struct hub_answer *answer)
 {
     struct hub_request r = { .method = "GET", .path = path };
-    struct receiver to = { .on_line = on_line, .ctx = ctx, .any = any };
+    struct receiver to = { .on_line = on_line, .tick = tick, .ctx = ctx, .any = any };
     return perform(c, &r, &to, answer);
 }
 

@@ -47,7 +47,9 @@ int hub_create(struct cli *c, const char *path, json_t *body, const char *what, 
 /* GET whose body is lines: each is handed over without its end; false ends it. 0 at the hub's end of the
  * stream or when on_line said so; *any is set as soon as one line came. */
 typedef bool hub_line_fn(void *ctx, const char *line, size_t n);
-int hub_lines(struct cli *c, const char *path, hub_line_fn *on_line, void *ctx, bool *any,
+typedef bool
+hub_tick_fn(void *ctx); /* about once a second, also when nothing comes; false ends it. Or NULL */
+int hub_lines(struct cli *c, const char *path, hub_line_fn *on_line, hub_tick_fn *tick, void *ctx, bool *any,
               struct hub_answer *answer);
 
 /* "/roost/v1/devices/" + percent-encoded id + tail, in memory of the caller's. */

@@ -15,6 +15,11 @@
 const char *const c2d_outcomes[C2D_ENDS] = { "Success", "Expired", "DeliveryCountExceeded", "Purged",
                                              "Rejected" };
 
+_Static_assert((int)C2D_SUCCESS == BROADCAST_DELIVERED && (int)C2D_EXPIRED == BROADCAST_EXPIRED &&
+                   (int)C2D_DEAD == BROADCAST_DEAD && (int)C2D_PURGED == BROADCAST_PURGED &&
+                   (int)C2D_REJECTED == BROADCAST_REJECTED && (int)C2D_ENDS == BROADCAST_ENDS,
+               "the store counts by the same names");
+
 bool c2d_wants_feedback(uint8_t ack, enum c2d_end end)
 {
     return ack & (end == C2D_SUCCESS ? C2D_ACK_POSITIVE : C2D_ACK_NEGATIVE);
@@ -60,6 +65,8 @@ enum err c2d_settle_one(struct hub *h, struct store_tx *tx, struct span device, 
                         ref.broadcast ? ref.seq - 1 : NO_MORE, 1, found_each, &f);
     if (!e)
         e = tx_c2d_settle(tx, device, ref.broadcast, ref.seq);
+    if (!e && ref.broadcast)
+        e = tx_broadcast_count(tx, ref.seq, (enum broadcast_end)end);
     if (e || !f.is)
         return e;
     return tx_feedback_push(tx, &(struct feedback_row){ .at_ms = h->wall_ms(),

@@ -353,6 +353,38 @@ static void test_broadcast_is_in_everybodys_queue(void **state)
     assert_int_equal(outcomes[0].broadcast_seq, bcast);
 }
 
+static enum err count_run(struct store_tx *tx, void *ctx)
+{
+    return tx_broadcast_get(tx, sent.seq, ctx);
+}
+static struct broadcast_row counted(void)
+{
+    struct broadcast_row r = { 0 };
+    assert_int_equal(fixture_tx(&fx, count_run, &r), ERR_OK);
+    return r;
+}
+
+/* However a device ends with a broadcast, it is counted there and nowhere else. */
+static void test_a_broadcast_is_counted(void **state)
+{
+    struct c2d_message m = { .message_id = SPAN("b1"), .body = SPAN("all") };
+    (void)state;
+    assert_int_equal(send_message(&m), ERR_OK);
+    struct c2d_ref ref = { sent.seq, true, C2D_ACK_NONE };
+    uint64_t all = counted().devices;
+    assert_true(all >= 2);
+    assert_int_equal(counted().pending, all);
+    c2d_complete(&fx.hub, SPAN("d1"), &ref, 1);
+    c2d_complete(&fx.hub, SPAN("d1"), &ref, 1); /* a second PUBACK changes nothing */
+    c2d_reject(&fx.hub, SPAN("d2"), &ref, 1);
+    c2d_complete(&fx.hub, SPAN("d2"), &ref, 1);
+    writer_is_done();
+    assert_int_equal(counted().ended[BROADCAST_DELIVERED], 1);
+    assert_int_equal(counted().ended[BROADCAST_REJECTED], 1);
+    assert_int_equal(counted().pending, all - 2);
+    assert_int_equal(waiting("d1"), 0);
+}
+
 static enum err purge_run(struct store_tx *tx, void *ctx)
 {
     (void)ctx;
@@ -425,6 +457,8 @@ int main(void)
         T(test_the_sweep_names_the_longest_identity),
         T(test_the_sweep_takes_more_than_one_round),
         T(test_positive_feedback_only_when_asked),
+
+        T(test_a_broadcast_is_counted),
         T(test_broadcast_is_in_everybodys_queue),
         T(test_purge),
         T(test_an_ordered_list_sees_what_was_handed_over),

@@ -30,7 +30,25 @@ struct feedback_row {
     struct span generation; /* of the device when it happened; given by the store */
 };
 
+/* What became of a broadcast: every device it was for is counted once. */
+enum broadcast_end {
+    BROADCAST_DELIVERED,
+    BROADCAST_EXPIRED,
+    BROADCAST_DEAD, /* delivered too often without an answer */
+    BROADCAST_PURGED,
+    BROADCAST_REJECTED,
+    BROADCAST_ENDS
+};
+struct broadcast_row {
+    uint64_t seq, sent_ms, expires_ms; /* wall */
+    struct span message_id;
+    uint64_t devices; /* there when it was sent */
+    uint64_t pending; /* of them: not heard of yet */
+    uint64_t ended[BROADCAST_ENDS];
+};
+
 typedef enum err c2d_each(void *ctx, const struct c2d_row *r);
+typedef enum err broadcast_each(void *ctx, const struct broadcast_row *r);
 typedef enum err feedback_each(void *ctx, const struct feedback_row *r);
 
 /* Appends to the device's queue and sets *seq. ERR_LIMIT: depth (50) reached; ERR_NOTFOUND: no such device.
@@ -49,13 +67,27 @@ MUST_USE enum err tx_c2d_delivered(struct store_tx *t, struct span device, bool 
 MUST_USE enum err tx_c2d_settle(struct store_tx *t, struct span device, bool broadcast, uint64_t seq);
 /* One row for the whole fleet. Devices created later do not get it. ERR_LIMIT: 1000 wait already. */
 MUST_USE enum err tx_broadcast_push(struct store_tx *t, const struct c2d_row *r, uint64_t *seq);
+/* A device that was settled off the broadcast ended so. When it was the last one, the message itself goes;
+ * the counts stay, those of the newest 10 000 broadcasts. */
+MUST_USE enum err tx_broadcast_count(struct store_tx *t, uint64_t seq, enum broadcast_end end);
+/* The device is about to be deleted: what it has not settled counts as purged. */
+MUST_USE enum err tx_broadcast_leave(struct store_tx *t, struct span device);
+MUST_USE enum err tx_broadcast_get(struct store_tx *t, uint64_t seq, struct broadcast_row *out);
+/* The newest one with this message id. */
+MUST_USE enum err tx_broadcast_find(struct store_tx *t, struct span message_id, struct broadcast_row *out);
+/* Newest first, below before_seq. */
+MUST_USE enum err tx_broadcast_list(struct store_tx *t, uint64_t before_seq, size_t limit,
+                                    broadcast_each *each, void *ctx);
 /* Messages past their expiry at now_ms (expires_ms 0: never), first those of devices, then broadcasts, each
- * kind oldest first: settled here, each reported to `each` for feedback; a broadcast once, with no device. */
+ * kind oldest first: settled here, each reported to `each` for feedback; a broadcast once, with no device,
+ * and counted for all that had not settled it. */
 MUST_USE enum err tx_c2d_expire(struct store_tx *t, uint64_t now_ms, size_t limit, c2d_each *each, void *ctx);
 
 MUST_USE enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r);
 MUST_USE enum err tx_feedback_list(struct store_tx *t, uint64_t after_seq, size_t limit, feedback_each *each,
                                    void *ctx);
+/* The number of the newest row there ever was; 0: none yet. */
+MUST_USE enum err tx_feedback_last(struct store_tx *t, uint64_t *seq);
 /* The same rows as a queue: takes the oldest free ones, at most limit, under the lock `lock` (text) until
  * until_ms. ERR_NOTFOUND: none is free. */
 MUST_USE enum err tx_feedback_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,

@@ -34,6 +34,10 @@ MUST_USE enum err tx_event_seq(struct store_tx *t, uint64_t *seq);
 /* The first sequence number a reader has not dealt with. ERR_NOTFOUND: it never said. */
 MUST_USE enum err tx_cursor_get(struct store_tx *t, struct span name, uint64_t *seq);
 MUST_USE enum err tx_cursor_put(struct store_tx *t, struct span name, uint64_t seq);
+typedef enum err cursor_each(void *ctx, struct span name, uint64_t seq);
+/* Those with from <= name < to, by name. */
+MUST_USE enum err tx_cursor_list(struct store_tx *t, struct span from, struct span to, cursor_each *each,
+                                 void *ctx);
 MUST_USE enum err tx_cursor_delete(struct store_tx *t, struct span name); /* ERR_OK also when there is none */
 
 #endif

@@ -147,6 +147,14 @@ static const struct migration {
       "NULL,"
       " deliveries INTEGER NOT NULL, lock TEXT NOT NULL, locked_until_ms INTEGER NOT NULL);"
       "CREATE INDEX file_note_lock ON file_note(lock) WHERE lock <> '';" },
+    { "what became of broadcasts",
+      "CREATE TABLE broadcast_tally(seq INTEGER PRIMARY KEY, message_id TEXT NOT NULL, sent_ms INTEGER NOT "
+      "NULL,"
+      " expires_ms INTEGER NOT NULL, devices INTEGER NOT NULL, pending INTEGER NOT NULL,"
+      " delivered INTEGER NOT NULL DEFAULT 0, expired INTEGER NOT NULL DEFAULT 0,"
+      " dead INTEGER NOT NULL DEFAULT 0, purged INTEGER NOT NULL DEFAULT 0,"
+      " rejected INTEGER NOT NULL DEFAULT 0);"
+      "CREATE INDEX broadcast_tally_id ON broadcast_tally(message_id);" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

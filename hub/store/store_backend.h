@@ -131,6 +131,9 @@ static inline struct span col_span(struct store_tx *t, struct store_rows *r, int
  * in which devices and modules were made. SEQ_EVENT: of connection events. */
 MUST_USE enum err tx_seq_next(struct store_tx *t, enum store_sequence which, uint64_t *seq);
 MUST_USE enum err tx_seq_last(struct store_tx *t, enum store_sequence which, uint64_t *seq);
+/* tx_broadcast.c: a broadcast was pushed; its time is over for all that had not settled it. */
+MUST_USE enum err tx_broadcast_begin(struct store_tx *t, uint64_t seq, const struct c2d_row *r);
+MUST_USE enum err tx_broadcast_expired(struct store_tx *t, uint64_t seq);
 /* Deletes what hangs on the identities "`from`" and up to, not including, `to`: sessions, queues, reports. */
 MUST_USE enum err tx_identity_clear(struct store_tx *t, struct span from, struct span to);
 /* store.c: before the commit, and when a transaction is lost. */

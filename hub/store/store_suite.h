@@ -12,9 +12,10 @@ struct store_suite {
 };
 /* Runs all tests (cmocka); returns the number of failed ones. */
 int store_suite(const struct store_suite *how);
-int store_suite_identity(const struct store_suite *how); /* devices, modules, authorities */
-int store_suite_twin(const struct store_suite *how);     /* twins, and what is told after a commit */
-int store_suite_query(const struct store_suite *how);    /* walks for queries */
+int store_suite_identity(const struct store_suite *how);  /* devices, modules, authorities */
+int store_suite_twin(const struct store_suite *how);      /* twins, and what is told after a commit */
+int store_suite_broadcast(const struct store_suite *how); /* counts of broadcasts */
+int store_suite_query(const struct store_suite *how);     /* walks for queries */
 
 /* For tests: hands fn over and waits for its outcome. */
 typedef enum err store_fn(struct store_tx *t, void *ctx);

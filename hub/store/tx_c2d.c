@@ -1,5 +1,5 @@
 /* hub/store/tx_c2d.c - messages to devices: each device's own queue, broadcasts to the whole fleet. What
- * became of them is tx_feedback.c.
+ * became of them is tx_feedback.c and, in numbers, tx_broadcast.c.
  *
  * A broadcast is one row. What a device did with broadcasts is a cursor (everything up to it is behind the
  * device) and single marks beyond it for what was settled out of order or delivered; when a gap closes, the
@@ -90,6 +90,8 @@ enum err tx_broadcast_push(struct store_tx *t, const struct c2d_row *r, uint64_t
         e = tx_exec(t, &q,
                     ARGS(V_INT(next), V_MS(r->enqueued_ms), V_MS(r->expires_ms), V_INT(r->ack),
                          V_TEXT(r->message_id), V_BYTES(r->props), V_BYTES(r->body)));
+    if (!e)
+        e = tx_broadcast_begin(t, next, r);
     if (!e)
         *seq = next;
     return e;
@@ -296,6 +298,8 @@ static enum err expire(struct store_tx *t, bool broadcast, uint64_t now_ms, size
             break;
         if (!e)
             e = tx_exec(t, broadcast ? &all_del : &own_del, ARGS(V_INT(row.seq)));
+        if (!e && broadcast)
+            e = tx_broadcast_expired(t, row.seq);
     }
     return e;
 }

@@ -180,6 +180,8 @@ enum err tx_device_delete(struct store_tx *t, struct span id)
     enum err e = id.n > DEVICE_ID_MAX ? ERR_NOTFOUND : tx_number(t, -1, &status, &find, ARGS(V_TEXT(id)));
     if (!e && status < 0)
         e = ERR_NOTFOUND;
+    if (!e)
+        e = tx_broadcast_leave(t, id);
     for (size_t i = 0; !e && i < sizeof q / sizeof q[0]; i++)
         e = tx_exec(t, &q[i], ARGS(V_TEXT(id)));
     if (e)

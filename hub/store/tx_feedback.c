@@ -50,6 +50,16 @@ enum err tx_feedback_list(struct store_tx *t, uint64_t after_seq, size_t limit, 
     return show(t, r, e, each, ctx, &last);
 }
 
+enum err tx_feedback_last(struct store_tx *t, uint64_t *seq)
+{
+    static struct store_sql q = STORE_SQL("SELECT max(seq) FROM feedback"); /* the newest is never trimmed */
+    int64_t n;
+    enum err e = tx_number(t, 0, &n, &q, ARGS_NONE);
+    if (!e)
+        *seq = (uint64_t)n;
+    return e;
+}
+
 /* Open: not completed. Free: not locked, or the lock has run out. */
 #define FREE "done = 0 AND locked_until_ms <= ?1"
 

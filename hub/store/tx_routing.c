@@ -111,3 +111,14 @@ enum err tx_cursor_delete(struct store_tx *t, struct span name)
     static struct store_sql q = STORE_SQL("DELETE FROM stream_cursor WHERE name = ?1");
     return tx_exec(t, &q, ARGS(V_TEXT(name)));
 }
+
+enum err tx_cursor_list(struct store_tx *t, struct span from, struct span to, cursor_each *each, void *ctx)
+{
+    static struct store_sql q =
+        STORE_SQL("SELECT name, seq FROM stream_cursor WHERE name >= ?1 AND name < ?2 ORDER BY name");
+    struct store_rows *r;
+    enum err e = tx_query(t, &r, &q, ARGS(V_TEXT(from), V_TEXT(to)));
+    while (tx_next(t, r, &e))
+        e = each(ctx, col_span(t, r, 0), col_u64(t, r, 1));
+    return tx_end(t, r, e);
+}

@@ -232,6 +232,24 @@ test('an update is waited for, and its exit code is the truth', { timeout: 180_0
   assert.ok(lines.every((l) => l.device.startsWith('lamp-') && l.body));
   const ofOne = (await good('watch', a, '--from', 'earliest', '--no-follow')).trim().split('\n').map((l) => JSON.parse(l));
   assert.ok(ofOne.length > 0 && ofOne.every((l) => l.device === a));
+  const group = async (...more) => (await good('watch', '--consumer-group', 'billing', '--from', 'earliest', ...more)).trim().split('\n').filter(Boolean).map((l) => JSON.parse(l));
+  const key = (l) => `${l.partition}/${l.sequence}`;
+  const reader1 = await group('--count', '4'), reader2 = await group('--count', '3'); // the second reader goes on behind the first
+  const all = new Set((await good('watch', '--from', '-1h', '--no-follow')).trim().split('\n').map((l) => key(JSON.parse(l))));
+  const seen = [...reader1, ...reader2].map(key);
+  assert.equal(new Set(seen).size, 7, 'nothing twice');
+  assert.ok(seen.every((k) => all.has(k)));
+  const third = await group('--no-follow');
+  assert.equal(new Set([...seen, ...third.map(key)]).size, 7 + third.length);
+  assert.ok([...all].every((k) => seen.includes(k) || third.some((l) => key(l) === k)), 'nothing left out');
+  const waiting = start(bin('roost'), ['--hub', hub.dir, 'watch', '-g', 'billing']);
+  await waitFor('a record', async () => waiting.out.includes('\n'));
+  await waiting.stop('SIGINT'); // keeps the place before it ends
+  assert.equal(waiting.code, 0);
+  const printed = waiting.out.trim().split('\n').map((l) => key(JSON.parse(l)));
+  assert.ok((await group('--no-follow')).every((l) => !printed.includes(key(l))));
+  assert.equal((await cli('watch', a, '--consumer-group', 'billing')).code, 1);
+  assert.equal((await cli('watch', '--from', 'tomorrow')).code, 3);
   const live = start(bin('roost'), ['--hub', hub.dir, 'watch', b, '--count', '1']);
   assert.equal((await live.done).code, 0, 'the next message ends it');
   assert.equal((await cli('update', a, '--release', '7.7.7')).code, 1);
@@ -296,7 +314,7 @@ test('help, completion and unknown words', async () => {
   const script = (await roost('completion', 'bash')).stdout;
   const complete = async (words) => (await run('bash', ['-c', `${script}\nCOMP_WORDS=(${words}); COMP_CWORD=$((\${#COMP_WORDS[@]}-1)); _roost; echo "\${COMPREPLY[*]}"`])).stdout.trim().split(' ');
   assert.deepEqual(await complete("roost de"), ['device']);
-  assert.deepEqual((await complete("roost device ''")).sort(), ['approve', 'create', 'delete', 'list', 'show']);
+  assert.deepEqual((await complete("roost device ''")).sort(), ['approve', 'connection-string', 'create', 'delete', 'list', 'show']);
   assert.ok((await complete("roost --hub x update --")).includes('--wait'));
   assert.deepEqual(await complete("roost device list --st"), ['--status']);
 });

@@ -86,6 +86,12 @@ const routes = [ // method, path, body, rights that open it, status with the rig
   ['POST', '/roost/v1/devices/rights/approve', '', 'W', 200],
   ['POST', '/roost/v1/devices/rights/messages', { body: 'x' }, 'S', 201],
   ['POST', '/roost/v1/broadcast', { body: 'x' }, 'S', 201],
+  ['GET', '/roost/v1/broadcasts', , 'S', 200],
+  ['GET', '/roost/v1/broadcasts/999999', , 'S', 404],
+  ['GET', '/roost/v1/telemetry/groups', , 'S', 200],
+  ['GET', '/roost/v1/telemetry/groups/rights', , 'S', 404],
+  ['PUT', '/roost/v1/telemetry/groups/rights', { positions: [{ partition: 0, next: 0 }] }, 'S', 200],
+  ['DELETE', '/roost/v1/telemetry/groups/rights', , 'S', 204],
   ['GET', '/roost/v1/feedback', , 'S', 200],
   ['GET', '/roost/v1/tokens', , 'R', 200],
   ['POST', '/roost/v1/tokens', { name: 'rights' }, 'W', 201],
@@ -572,4 +578,69 @@ test('metrics and health on the loopback listener alone', async () => {
   assert.equal((await plain('GET', '/readyz', {}, hub.ops)).status, 200);
   assert.equal((await open('GET', '/metrics')).status, 404);
   assert.equal((await plain('GET', '/metrics')).status, 404);
+});
+
+// ---- reader groups and counts of broadcasts -------------------------------------------------------------------
+
+test('a group of readers: places, what is refused, forgetting', async () => {
+  const path = '/roost/v1/telemetry/groups/billing';
+  assert.equal((await api('GET', path)).status, 404);
+  const opened = await api('GET', '/roost/v1/telemetry?group=billing&from=earliest&follow=false');
+  assert.equal(opened.status, 200);
+  const lines = opened.body.toString().trim().split('\n').filter(Boolean).map((l) => JSON.parse(l));
+  const group = (await api('GET', path)).json; // its first reader made it
+  assert.equal(group.name, 'billing');
+  assert.equal(group.positions.reduce((n, p) => n + p.behind, 0), lines.length);
+  const ends = group.positions.map(({ partition, next, behind }) => ({ partition, next: next + behind }));
+  for (const [body, status] of [
+    [{}, 400], [{ positions: [] }, 400], [{ positions: [{ partition: 99, next: 0 }] }, 400], [{ positions: [{ partition: 0 }] }, 400],
+    [{ positions: [{ partition: 0, next: -1 }] }, 400], [{ positions: [{ partition: 0, next: 0 }, { partition: 0, next: 0 }] }, 400],
+    [{ positions: [{ partition: 0, next: 0, more: 1 }] }, 400], [{ positions: [{ partition: ends[0].partition, next: ends[0].next + 1 }] }, 409],
+  ]) assert.equal((await api('PUT', path, body)).status, status, JSON.stringify(body));
+  assert.deepEqual((await api('GET', path)).json, group, 'nothing of what was refused is kept');
+  assert.equal((await api('PUT', path, { positions: ends })).status, 200);
+  assert.equal((await api('PUT', path, { positions: group.positions.map(({ partition, next }) => ({ partition, next })) })).status, 200);
+  assert.ok((await api('GET', path)).json.positions.every((p) => p.behind === 0), 'a place does not go back');
+  assert.equal((await api('GET', '/roost/v1/telemetry?group=billing&from=earliest&follow=false')).body.length, 0);
+  assert.equal((await api('GET', '/roost/v1/telemetry?group=billing&device=d')).status, 400);
+  assert.equal((await api('GET', '/roost/v1/telemetry?group=a%2Fb')).status, 400);
+  assert.equal((await api('GET', `/roost/v1/telemetry?group=${'x'.repeat(65)}`)).status, 400);
+  assert.equal((await api('GET', '/roost/v1/telemetry?group=billing&from=soon')).status, 400);
+  assert.deepEqual((await api('GET', '/roost/v1/telemetry/groups')).json.groups.map((g) => g.name), ['billing']);
+  for (let i = 1; i < 200; i++) assert.equal((await api('PUT', `/roost/v1/telemetry/groups/g${i}`, { positions: [{ partition: 0, next: 0 }] })).status, 200);
+  assert.equal((await api('PUT', '/roost/v1/telemetry/groups/one-more', { positions: [{ partition: 0, next: 0 }] })).json.error.code, 'too-many-groups');
+  assert.equal((await api('GET', '/roost/v1/telemetry?group=one-more&from=latest')).json.error.code, 'too-many-groups');
+  assert.equal((await api('DELETE', path)).status, 204);
+  assert.equal((await api('DELETE', path)).status, 404);
+});
+
+test('how long ago is a place to begin', async () => {
+  for (const from of ['-1s', '-90m', '-2h', '-1d']) assert.equal((await api('GET', `/roost/v1/telemetry?from=${from}&follow=false`)).status, 200, from);
+  for (const from of ['-', '-1', '-1w', '-h', '1h', '--1h', '-1.5h']) assert.equal((await api('GET', `/roost/v1/telemetry?from=${from}&follow=false`)).status, 400, from);
+});
+
+test('a broadcast is counted, found by number and by id, and a device that is deleted counts as purged', async () => {
+  const total = (await api('GET', '/roost/v1/status')).json.devices;
+  const before = total.enabled + total.disabled + total.pending;
+  for (const id of ['count-1', 'count-2']) assert.equal((await api('PUT', `/roost/v1/devices/${id}`, {})).status, 201);
+  const { json: sent } = await api('POST', '/roost/v1/broadcast', { body: 'all', messageId: 'to-all', ttlSeconds: 60 });
+  const { json: b } = await api('GET', `/roost/v1/broadcasts/${sent.sequence}`);
+  assert.deepEqual(Object.keys(b), ['sequence', 'messageId', 'sent', 'expires', 'devices', 'pending', 'delivered', 'expired', 'deliveryCountExceeded', 'purged', 'rejected']);
+  assert.equal(b.devices, before + 2);
+  assert.equal(b.pending, before + 2);
+  assert.deepEqual((await api('GET', '/roost/v1/broadcasts/to-all')).json, b);
+  assert.deepEqual((await api('GET', '/roost/v1/broadcasts')).json.broadcasts[0], b);
+  assert.equal((await api('DELETE', '/roost/v1/devices/count-1')).status, 204);
+  const now = (await api('GET', '/roost/v1/broadcasts/to-all')).json;
+  assert.equal(now.purged, 1);
+  assert.equal(now.pending, before + 1);
+  assert.equal((await api('GET', '/roost/v1/broadcasts?before=x')).status, 400);
+  await api('DELETE', '/roost/v1/devices/count-2');
+});
+
+test('feedback from now on', async () => {
+  const { json } = await api('GET', '/roost/v1/feedback?after=latest');
+  assert.deepEqual(json.feedback, []);
+  assert.ok(Number.isInteger(json.next));
+  assert.deepEqual((await api('GET', `/roost/v1/feedback?after=${json.next}`)).json.feedback, []);
 });

@@ -174,6 +174,11 @@ enum err tx_c2d_expire(struct store_tx *t, uint64_t now_ms, size_t limit, c2d_ea
     (void)t, (void)now_ms, (void)limit, (void)each, (void)ctx;
     return ERR_OK;
 }
+enum err tx_broadcast_count(struct store_tx *t, uint64_t seq, enum broadcast_end end)
+{
+    (void)t, (void)seq, (void)end;
+    return ERR_OK;
+}
 enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r)
 {
     (void)t, (void)r;

@@ -215,12 +215,24 @@ static enum err feedback(struct job *j, struct store_tx *tx)
     return e;
 }
 
+/* Nothing but where what comes from now on begins. */
+static enum err feedback_latest(struct job *j, struct store_tx *tx)
+{
+    uint64_t last = 0;
+    enum err e = tx_feedback_last(tx, &last);
+    j->out = e ? NULL : json_pack("{s:[],s:I}", "feedback", "next", (json_int_t)last);
+    return e ? e : j->out ? ERR_OK : ERR_NOMEM;
+}
+
 static void start_feedback(struct job *j)
 {
     uint64_t *after = arena_alloc(&j->a, sizeof *after);
+    struct span text;
     j->state = after;
     if (!after)
         job_end_err(j, ERR_NOMEM);
+    else if (http_query(j->r, "after", &text) && span_eq(text, SPAN("latest")))
+        job_read(j, feedback_latest, NULL);
     else if (in_query_u64(j, "after", INT64_MAX, after))
         job_read(j, feedback, NULL);
     else

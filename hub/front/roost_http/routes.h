@@ -14,7 +14,9 @@ http_handler authorities_list, authority_put_one, authority_delete_one;         
 http_handler tokens_list, token_post, token_delete;                               /* tokens.c */
 http_handler message_post, module_message_post, broadcast_post, feedback_list;    /* messages.c */
 http_handler method_post, module_method_post;                                     /* methods.c */
+http_handler broadcasts_list, broadcast_get;                                      /* broadcasts.c */
 http_handler telemetry_get;                                                       /* telemetry.c */
+http_handler groups_list, group_get, group_put, group_delete;                     /* groups.c */
 http_handler trust_get, trust_post;                                               /* trust_record.c */
 http_handler upload_put, upload_head, artifact_post;                              /* uploads.c */
 http_handler artifact_get;                                                        /* artifacts.c */

@@ -5,10 +5,12 @@
 
 #include "base/text.h"
 #include "hub/domain/identity.h"
+#include "hub/domain/reader_group.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #define STREAMS_MAX    64u
 #define PARTITIONS_MAX 32u
@@ -33,6 +35,7 @@ struct tail {
     struct stream_record records[RECORDS_MAX];
     size_t record_at; /* of read.records: the next to send */
     struct span device;
+    struct reader_place *places; /* of the group; in the job's arena */
     bool follow, gone, blocked;
     char *line; /* owned: being sent, from line_at on */
     size_t line_len, line_at;
@@ -269,6 +272,20 @@ static void on_gone(struct http_req *r)
 
 /* ---- the request -------------------------------------------------------------------------------------- */
 
+/* "-90s", "-1h": so long ago. */
+static bool read_ago(struct job *j, struct span s, struct stream_pos *pos)
+{
+    static const char units[] = "smhd";
+    static const uint64_t ms[] = { 1000, 60000, 3600000, 86400000 };
+    const char *unit = s.n > 2 && s.p[0] == '-' ? strchr(units, s.p[s.n - 1]) : NULL;
+    uint64_t n, now = j->h->wall_ms();
+    if (!unit || !*unit || u64_parse(span_of(s.p + 1, s.n - 2), 1000000000u, &n))
+        return false;
+    n *= ms[unit - units];
+    *pos = (struct stream_pos){ .from = STREAM_TIME, .value = n < now ? now - n : 0 };
+    return true;
+}
+
 static bool read_from(struct job *j, struct stream_pos *pos, bool one_partition)
 {
     struct span s;
@@ -292,9 +309,12 @@ static bool read_from(struct job *j, struct stream_pos *pos, bool one_partition)
         pos->from = STREAM_TIME;
         return true;
     }
+    if (read_ago(j, s, pos))
+        return true;
     return job_fail(
         j, 400, "bad-query",
-        "query \"from\" has to be latest, earliest, seq:NUMBER or time:ISO-8601 (or milliseconds)");
+        "query \"from\" has to be latest, earliest, seq:NUMBER, time:ISO-8601 (or milliseconds) or "
+        "how long ago, such as -90s, -30m, -2h, -1d");
 }
 
 static bool read_query(struct job *j, struct tail *t)
@@ -328,6 +348,8 @@ static bool read_query(struct job *j, struct tail *t)
             to->pos = (struct stream_pos){ p, STREAM_SEQ, info.next_seq };
         else if (pos.from == STREAM_EARLIEST)
             to->pos = (struct stream_pos){ p, STREAM_SEQ, info.first_seq };
+        if (t->places && t->places[p].known)
+            to->pos = (struct stream_pos){ p, STREAM_SEQ, t->places[p].next };
         if (!t->follow && (info.first_seq == info.next_seq ||
                            (to->pos.from == STREAM_SEQ && to->pos.value >= info.next_seq)))
             to->state = PART_DONE;
@@ -335,7 +357,7 @@ static bool read_query(struct job *j, struct tail *t)
     return true;
 }
 
-static void start(struct job *j)
+static void begin(struct job *j)
 {
     struct tail *t = calloc(1, sizeof *t);
     if (!t) {
@@ -343,6 +365,7 @@ static void start(struct job *j)
         return;
     }
     t->j = j;
+    t->places = j->state;
     if (atomic_fetch_add(&roost_of(j)->telemetry_nr, 1) >= STREAMS_MAX) {
         (void)job_fail(j, 503, "too-many-readers", "%u readers follow the telemetry already: try again later",
                        STREAMS_MAX);
@@ -367,6 +390,58 @@ static void start(struct job *j)
     http_stream_begin(j->r, 200, "application/x-ndjson", "Cache-Control: no-store\r\n");
     t->gone = !j->r->conn; /* while its credentials were checked: then nobody will say so again */
     pump(t);
+}
+
+/* A group that reads for the first time begins where it asked to, and keeps that place: what comes before its
+ * first commit is not lost when it has to come again. A time has no number yet: its place is kept with the
+ * first commit. */
+static enum err find_places(struct job *j, struct store_tx *tx)
+{
+    struct reader_place *places = j->state;
+    struct stream_pos pos;
+    struct span name;
+    bool fresh = false;
+    (void)http_query(j->r, "group", &name);
+    enum err e = reader_group_get(j->h, tx, name, places);
+    if ((e && e != ERR_NOTFOUND) || !read_from(j, &pos, false))
+        return e && e != ERR_NOTFOUND ? e : ERR_PROTO;
+    for (uint32_t p = 0; p < stream_partitions(j->h->stream) && p < READER_PARTITIONS_MAX; p++) {
+        struct stream_info info;
+        if (places[p].known || pos.from == STREAM_TIME)
+            continue;
+        stream_get_info(j->h->stream, p, &info);
+        places[p] =
+            (struct reader_place){ true, pos.from == STREAM_EARLIEST ? info.first_seq : info.next_seq };
+        fresh = true;
+    }
+    e = fresh ? reader_group_commit(j->h, tx, name, places) : ERR_OK;
+    if (e == ERR_LIMIT)
+        (void)job_fail(j, 409, "too-many-groups", "there are %u groups already: delete one first",
+                       READER_GROUPS_MAX);
+    return e;
+}
+
+static void start(struct job *j)
+{
+    struct span group, other;
+    if (!http_query(j->r, "group", &group)) {
+        begin(j);
+        return;
+    }
+    j->state = arena_alloc(&j->a, READER_PARTITIONS_MAX * sizeof(struct reader_place));
+    if (!j->state) {
+        job_end_err(j, ERR_NOMEM);
+    } else if (!reader_group_name_ok(group)) {
+        (void)job_fail(j, 400, "bad-group-name",
+                       "the name of a group has 1 to %u letters, digits and - . _ $", READER_GROUP_NAME_MAX);
+        job_end(j);
+    } else if (http_query(j->r, "device", &other)) {
+        (void)job_fail(j, 400, "bad-query",
+                       "a group keeps its place in the log of all devices: leave \"device\" out");
+        job_end(j);
+    } else {
+        job_write(j, find_places, begin);
+    }
 }
 
 void telemetry_get(struct http_req *r)
