@@ -70,6 +70,13 @@ enum err sqlite_run(sqlite3 *h, const char *sql)
     return sqlite_err(h, sqlite3_exec(h, sql, NULL, NULL, NULL), sql);
 }
 
+/* Without its statistics SQLite takes no lock of the process for each piece of memory. It refuses when it is
+ * in use already (tests with a file system of their own): then it keeps them. */
+static void no_statistics(void)
+{
+    (void)sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+}
+
 static enum err handle_open(struct sqlite_db *db, bool write, int cache_kib, sqlite3 **out)
 {
     char text[64];
@@ -431,9 +438,11 @@ enum err store_sqlite_open(struct store **out, const char *dir, unsigned readers
 
 enum err store_sqlite_open_vfs(struct store **out, const char *dir, unsigned readers, const char *vfs)
 {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct sqlite_db *db = calloc(1, sizeof *db);
     if (!db)
         return ERR_NOMEM;
+    pthread_once(&once, no_statistics);
     db->lock_fd = -1;
     db->vfs = vfs;
     enum err e = dir_lock(db, dir);
