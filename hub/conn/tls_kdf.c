@@ -185,17 +185,17 @@ static int provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in
     return 1;
 }
 
-static bool is_there;
+static OSSL_PROVIDER *loaded; /* as long as the program runs */
 
 static void load(void)
 {
-    is_there = OSSL_PROVIDER_add_builtin(NULL, "roost", provider_init) == 1 &&
-               OSSL_PROVIDER_try_load(NULL, "roost", 1) != NULL;
+    if (OSSL_PROVIDER_add_builtin(NULL, "roost", provider_init) == 1)
+        loaded = OSSL_PROVIDER_try_load(NULL, "roost", 1); /* 1: the default ones stay */
 }
 
 const char *tls_kdf_query(void)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     pthread_once(&once, load);
-    return is_there ? "?provider=roost" : NULL;
+    return loaded ? "?provider=roost" : NULL;
 }
