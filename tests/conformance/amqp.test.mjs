@@ -302,6 +302,16 @@ test('[amqp 35] [amqp 36] [amqp 43] [amqp 89] [amqp 109] what a token does not c
   c.close();
   const s = await serviceOnline();
   s.close();
+  const narrow = await dial(), tokens = await cbs(narrow); // a policy with all rights, a token for less than the hub
+  assert.equal((await tokens.put(NAME, ownerToken(`${NAME}/devices/${a.id}`))).code, 200);
+  for (const address of ['/messages/devicebound', '$management'])
+    await assert.rejects(attachSender(narrow, address), { condition: 'amqp:unauthorized-access' }, address);
+  for (const address of ['/messages/servicebound/feedback', 'hub/ConsumerGroups/$Default/Partitions/0'])
+    await assert.rejects(attachReceiver(narrow, address), { condition: 'amqp:unauthorized-access' }, address);
+  assert.equal((await tokens.put(NAME, ownerToken(`${NAME}/messages/devicebound`))).code, 200);
+  await attachSender(narrow, '/messages/devicebound');
+  await assert.rejects(attachReceiver(narrow, '/messages/servicebound/feedback'), { condition: 'amqp:unauthorized-access' });
+  narrow.close();
 });
 
 test('[amqp 40] [amqp 76] many devices on one connection; one that connects elsewhere leaves the others alone', async () => {

@@ -113,3 +113,58 @@ enum err address_parse(struct span text, uint8_t mem[ADDRESS_MAX], struct addres
         *out = a;
     return e;
 }
+
+/* ---- what a token reaches --------------------------------------------------------------------------- */
+
+/* Takes the next segment; empty ones mean nothing. */
+static bool take_segment(struct span *path, struct span *seg)
+{
+    while (path->n && path->p[0] == '/')
+        *path = span_skip(*path, 1);
+    size_t n = 0;
+    while (n < path->n && path->p[n] != '/')
+        n++;
+    *seg = span_of(path->p, n);
+    *path = span_skip(*path, n);
+    return n > 0;
+}
+
+struct span address_first(struct span path)
+{
+    struct span seg;
+    return take_segment(&path, &seg) ? seg : SPAN_NONE;
+}
+
+static bool begins(const struct span *want, size_t nr, struct span path)
+{
+    struct span seg;
+    for (size_t i = 0; take_segment(&path, &seg); i++)
+        if (i == nr || !span_ieq(seg, want[i]))
+            return false;
+    return true;
+}
+
+bool address_is_reached(const struct address *a, struct span path, bool ours)
+{
+    const struct span send[] = { SPAN("messages"), SPAN("devicebound") },
+                      feedback[] = { SPAN("messages"), SPAN("servicebound"), SPAN("feedback") },
+                      files[] = { SPAN("messages"), SPAN("servicebound"), SPAN("filenotifications") },
+                      events[] = { SPAN("messages"), SPAN("events") },
+                      reader[] = { address_first(path), SPAN("ConsumerGroups"), a->group, SPAN("Partitions"),
+                                   a->partition };
+    switch ((enum address_kind)a->kind) {
+    case ADDRESS_SEND:
+        return begins(send, 2, path);
+    case ADDRESS_FEEDBACK:
+        return begins(feedback, 3, path);
+    case ADDRESS_FILE_NOTIFICATIONS:
+        return begins(files, 3, path);
+    case ADDRESS_EVENTS: /* they only say where to ask, and what there is */
+    case ADDRESS_MANAGEMENT:
+        return ours || begins(events, 2, path);
+    case ADDRESS_CONSUMER:
+        return begins(events, 2, path) || (ours && begins(reader, 5, path));
+    default:
+        return false;
+    }
+}

@@ -5,6 +5,8 @@
 #include "base/err.h"
 #include "base/span.h"
 
+#include <stdbool.h>
+
 #define ADDRESS_MAX 1024u
 
 enum address_kind {
@@ -30,5 +32,12 @@ struct address {
  * leading slash, may be there or not; fixed words compare without case, ids as they are. ERR_NOTFOUND  no
  * address of this hub      ERR_LIMIT  longer than ADDRESS_MAX */
 MUST_USE enum err address_parse(struct span text, uint8_t mem[ADDRESS_MAX], struct address *out);
+
+/* Does a policy's token reach the address of a service or a reader, when `path` is its resource behind the
+ * host? The path of the address begins with it, segment by segment and without case. Telemetry has two paths:
+ * /messages/events, and one that begins with the entity. ours: the first segment is the
+ * entity. */
+struct span address_first(struct span path);
+bool address_is_reached(const struct address *a, struct span path, bool ours);
 
 #endif

@@ -90,6 +90,51 @@ static void test_every_cut_of_an_address(void **state)
         assert_int_equal(address_parse(span_of(text, n), mem, &a), ERR_NOTFOUND);
 }
 
+static void test_what_a_token_reaches(void **state)
+{
+    static const struct {
+        const char *address, *path;
+        bool ours, reached;
+    } cases[] = {
+        { "/messages/devicebound", "/", false, true },
+        { "/messages/devicebound", "", false, true },
+        { "/messages/devicebound", "/messages", false, true },
+        { "/messages/devicebound", "/Messages/deviceBound/", false, true },
+        { "/messages/devicebound", "/messages/device", false, false },
+        { "/messages/devicebound", "/messages/devicebound/more", false, false },
+        { "/messages/devicebound", "/devices/d1", false, false },
+        { "/messages/devicebound", "/hub", true, false },
+        { "/messages/devicebound", "/messages/events", false, false },
+        { "/messages/servicebound/feedback", "/messages/servicebound", false, true },
+        { "/messages/servicebound/feedback", "/messages/devicebound", false, false },
+        { "/messages/servicebound/filenotifications", "/messages/servicebound/feedback", false, false },
+        { "/messages/events", "/messages/events", false, true },
+        { "/messages/events", "/hub", true, true },
+        { "/messages/events", "/messages/devicebound", false, false },
+        { "$management", "/hub/$management", true, true },
+        { "$management", "/devices/d1", false, false },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/", false, true },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/messages/events", false, true },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/hub", true, true },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/hub", false, false },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/HUB/consumergroups/$default", true, true },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/hub/ConsumerGroups/$Default/Partitions/1", true,
+          true },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/hub/ConsumerGroups/$Default/Partitions/11", true,
+          false },
+        { "hub/ConsumerGroups/$Default/Partitions/1", "/hub/$management", true, false },
+        { "/devices/d1/twin", "/", false, false }, /* not for a policy's token alone */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        uint8_t mem[ADDRESS_MAX];
+        struct address a;
+        assert_int_equal(address_parse(span_str(cases[i].address), mem, &a), ERR_OK);
+        if (address_is_reached(&a, span_str(cases[i].path), cases[i].ours) != cases[i].reached)
+            fail_msg("%s with a token for %s", cases[i].address, cases[i].path);
+    }
+}
+
 static void test_where_to_start(void **state)
 {
     (void)state;
@@ -176,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_parts_of_an_address),
         cmocka_unit_test(test_every_cut_of_an_address),
+        cmocka_unit_test(test_what_a_token_reaches),
         cmocka_unit_test(test_where_to_start),
         cmocka_unit_test(test_filters),
         cmocka_unit_test(test_consumer_groups),

@@ -140,7 +140,7 @@ static void answer_write(struct wr *w, struct conn *c, const struct amqp_message
         (!of_entity && !span_eq(q.type, SPAN("com.microsoft:partition")))) {
         put_head(w, m, 400, "the operation is READ, of an event hub or a partition",
                  "com.microsoft:argument-error");
-    } else if (!grant_of_policy(peer_of(c), ACCESS_SERVICE_CONNECT)) {
+    } else if (!grant_of_policy(c, ACCESS_SERVICE_CONNECT, &(struct address){ .kind = ADDRESS_MANAGEMENT })) {
         put_head(w, m, 401, "Unauthorized access. 'Listen' claim(s) are required to perform this operation.",
                  "amqp:unauthorized-access");
     } else if (!events_entity_is_ours(f, q.name)) {

@@ -159,9 +159,10 @@ static struct verdict of_identity(struct peer *p, const struct address *a, const
     return (struct verdict){ .kind = we_receive ? in : out, .grant = g };
 }
 
-static struct verdict of_service(struct peer *p, const struct peer_kind *kind, bool right_way)
+static struct verdict of_service(struct conn *c, const struct address *a, const struct peer_kind *kind,
+                                 bool right_way)
 {
-    struct grant *g = grant_of_policy(p, ACCESS_SERVICE_CONNECT);
+    struct grant *g = grant_of_policy(c, ACCESS_SERVICE_CONNECT, a);
     if (!g)
         return refused("amqp:unauthorized-access", NOT_AUTHORIZED);
     if (!right_way)
@@ -183,7 +184,7 @@ static struct verdict decide(struct conn *c, const struct amqp_attach *a, struct
     case ADDRESS_CBS:
         return (struct verdict){ .kind = we_receive ? &cbs_in_kind : &cbs_out_kind };
     case ADDRESS_MANAGEMENT:
-        return of_service(p, we_receive ? &management_in_kind : &management_out_kind, true);
+        return of_service(c, to, we_receive ? &management_in_kind : &management_out_kind, true);
     case ADDRESS_TELEMETRY: /* of a module: its messages come on a receiver of the same address */
         return of_identity(p, to, &telemetry_kind, to->module.n ? &c2d_kind : NULL, we_receive);
     case ADDRESS_C2D:
@@ -193,18 +194,18 @@ static struct verdict decide(struct conn *c, const struct amqp_attach *a, struct
     case ADDRESS_METHODS:
         return of_identity(p, to, &method_in_kind, &method_out_kind, we_receive);
     case ADDRESS_SEND:
-        return of_service(p, &send_kind, we_receive);
+        return of_service(c, to, &send_kind, we_receive);
     case ADDRESS_FEEDBACK:
-        return of_service(p, &feedback_kind, !we_receive);
+        return of_service(c, to, &feedback_kind, !we_receive);
     case ADDRESS_FILE_NOTIFICATIONS:
-        return of_service(p, &silent_kind, !we_receive);
+        return of_service(c, to, &silent_kind, !we_receive);
     case ADDRESS_EVENTS: {
-        struct verdict v = of_service(p, &silent_kind, !we_receive);
+        struct verdict v = of_service(c, to, &silent_kind, !we_receive);
         v.redirect = v.kind != NULL;
         return v;
     }
     case ADDRESS_CONSUMER:
-        return of_service(p, &consumer_kind, !we_receive);
+        return of_service(c, to, &consumer_kind, !we_receive);
     default:
         return refused("amqp:not-implemented", "this hub does not serve this address over AMQP");
     }

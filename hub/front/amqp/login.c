@@ -24,11 +24,18 @@ struct grant *grant_of_identity(struct peer *p, struct span device, struct span 
     return NULL;
 }
 
-struct grant *grant_of_policy(struct peer *p, uint32_t right)
+static bool grant_reaches(struct conn *c, const struct grant *g, const struct address *to)
 {
+    struct span first = address_first(grant_tail(g));
+    return address_is_reached(to, grant_tail(g), first.n && events_entity_is_ours(peer_front(c), first));
+}
+
+struct grant *grant_of_policy(struct conn *c, uint32_t right, const struct address *to)
+{
+    const struct peer *p = peer_of(c);
     for (struct list *n = p->grants.next; n != &p->grants; n = n->next) {
         struct grant *g = (struct grant *)n;
-        if (g->policy && (g->rights & right) == right)
+        if (g->policy && (g->rights & right) == right && (!to || grant_reaches(c, g, to)))
             return g;
     }
     return NULL;

@@ -211,7 +211,8 @@ void login_sasl(struct conn *c, const struct amqp_sasl_init *init);
 extern const struct peer_kind cbs_in_kind, cbs_out_kind;
 struct peer_link *link_for_answers(struct peer_link *on, const struct peer_kind *kind); /* NULL: none */
 struct grant *grant_of_identity(struct peer *p, struct span device, struct span module);
-struct grant *grant_of_policy(struct peer *p, uint32_t right);
+/* to: what its token has to reach; NULL: that is looked at later. */
+struct grant *grant_of_policy(struct conn *c, uint32_t right, const struct address *to);
 void grant_drop(struct conn *c, struct grant *g, const char *condition, const char *text);
 void grant_check(struct conn *c, struct grant *g); /* asks whether its identity is still good */
 /* False: as many as may be, or no memory. */

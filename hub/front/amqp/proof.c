@@ -66,7 +66,7 @@ bool proof_start(struct peer_link *l, const struct amqp_attach *a, const struct 
 {
     struct conn *c = l->conn;
     struct peer *peer = peer_of(c);
-    struct grant *g = grant_of_policy(peer, ACCESS_DEVICE_CONNECT);
+    struct grant *g = grant_of_policy(c, ACCESS_DEVICE_CONNECT, NULL);
     struct span leaf = SPAN_NONE, chain = SPAN_NONE, token = g ? span_of(g->token, g->token_len) : SPAN_NONE;
     if (!g && (!list_is_empty(&peer->grants) && ((struct grant *)peer->grants.next)->policy))
         return false;
