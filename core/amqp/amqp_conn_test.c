@@ -635,6 +635,57 @@ static void test_sessions_and_links_are_capped(void **state)
     finish();
 }
 
+/* As many as the hub allows a peer, on one session and unanswered. When a handle was looked for by trying one
+ * after the other against all links, this took the third power of their number. */
+static void test_thousands_of_links(void **state)
+{
+    enum { NR = 8192 };
+    static struct amqp_link *links[NR];
+    (void)state;
+    both_init();
+    client.cfg.links_max = server.cfg.links_max = NR;
+    client.cfg.memory_max = server.cfg.memory_max = 8 << 20;
+    struct amqp_session *s = online();
+    server.hold = true;
+    for (unsigned i = 0; i < NR; i++) {
+        char name[8];
+        snprintf(name, sizeof name, "l%u", i);
+        links[i] = client_link(s, name, false, AMQP_RCV_FIRST);
+        assert_int_equal(links[i]->handle, i);
+        if (i % 500 == 499 || i == NR - 1) {
+            pump();
+            server.log[0] = 0;
+        }
+    }
+    assert_int_equal(server.err, ERR_OK);
+    assert_int_equal(server.c.links_nr, NR);
+    assert_int_equal(((struct amqp_link *)server.session->links.prev)->handle, NR - 1);
+    finish();
+}
+
+/* The lowest handle that is free is the next one's, wherever it is. */
+static void test_handles_are_used_again(void **state)
+{
+    struct amqp_link *l[4];
+    (void)state;
+    both_init();
+    struct amqp_session *s = online();
+    static const char *const names[] = { "a", "b", "c", "d" };
+    for (unsigned i = 0; i < 4; i++)
+        l[i] = client_link(s, names[i], false, AMQP_RCV_FIRST);
+    pump();
+    amqp_detach(l[2], NULL, &client.w);
+    amqp_detach(l[0], NULL, &client.w);
+    pump();
+    assert_int_equal(server.c.links_nr, 2);
+    assert_int_equal(client_link(s, "e", false, AMQP_RCV_FIRST)->handle, 0);
+    assert_int_equal(client_link(s, "f", false, AMQP_RCV_FIRST)->handle, 2);
+    assert_int_equal(client_link(s, "g", false, AMQP_RCV_FIRST)->handle, 4);
+    pump();
+    assert_int_equal(server.c.links_nr, 5);
+    finish();
+}
+
 /* A thousand sessions of links that come and go leave nothing, and their numbers are used again. */
 static void test_sessions_come_and_go(void **state)
 {
@@ -850,6 +901,8 @@ int main(void)
         cmocka_unit_test(test_broken_order_closes),
         cmocka_unit_test(test_frames_too_large_and_garbage),
         cmocka_unit_test(test_sessions_and_links_are_capped),
+        cmocka_unit_test(test_thousands_of_links),
+        cmocka_unit_test(test_handles_are_used_again),
         cmocka_unit_test(test_sessions_come_and_go),
         cmocka_unit_test(test_unsettled_deliveries_are_capped),
         cmocka_unit_test(test_a_delivery_without_credit_costs_the_link),

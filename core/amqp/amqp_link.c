@@ -3,21 +3,24 @@
 
 /* ---- making and dropping ------------------------------------------------------------------------------ */
 
-static uint32_t handle_pick(const struct amqp_session *s)
+/* The lowest handle that is free. The links lie in the order of their handles, so this is a walk over those
+ * that there are, and no more: a peer may attach thousands before it has said who it is. *before: where a
+ * link of this handle belongs. */
+static uint32_t handle_pick(struct amqp_session *s, struct list **before)
 {
-    for (uint32_t h = 0;; h++) {
-        bool taken = false;
-        for (struct list *n = s->links.next; n != &s->links && !taken; n = n->next)
-            taken = ((struct amqp_link *)n)->handle == h;
-        if (!taken)
-            return h;
-    }
+    uint32_t h = 0;
+    struct list *n = s->links.next;
+    for (; n != &s->links && ((struct amqp_link *)n)->handle == h; n = n->next)
+        h++;
+    *before = n;
+    return h;
 }
 
 static struct amqp_link *link_new(struct amqp_session *s, struct span name)
 {
     struct amqp_conn *c = s->conn;
-    uint32_t handle = handle_pick(s);
+    struct list *before;
+    uint32_t handle = handle_pick(s, &before);
     if (c->links_nr >= c->cfg->links_max || handle > s->handle_max)
         return NULL;
     struct amqp_link *l = amqp_mem_get(c, sizeof *l + name.n);
@@ -26,7 +29,7 @@ static struct amqp_link *link_new(struct amqp_session *s, struct span name)
     *l = (struct amqp_link){ .session = s, .handle = handle, .name_len = (uint16_t)name.n };
     if (name.n)
         memcpy(l->name, name.p, name.n);
-    list_push(&s->links, &l->node);
+    list_push(before, &l->node); /* in front of it */
     c->links_nr++;
     return l;
 }
