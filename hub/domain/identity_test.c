@@ -190,6 +190,39 @@ static void test_a_waiting_device_is_approved_by_enabling_it(void **state)
     assert_int_equal(c.d.public_key.n, 32);
 }
 
+static enum err put_unused(struct store_tx *tx, void *ctx)
+{
+    struct device_row r = fixture_row(ctx);
+    r.issued_unused = true;
+    return tx_device_put(tx, &r, 0, NULL);
+}
+
+/* Bootstrap hands an unused key out to whoever asks under the id: not one that somebody else has set. */
+static void test_keys_that_are_brought_are_not_handed_out(void **state)
+{
+    struct call c = device("fresh", IDENTITY_REPLACE);
+    char id[] = "fresh";
+    (void)state;
+    assert_int_equal(fixture_tx(&F, put_unused, id), ERR_OK);
+    DONE(c, run_device);
+    assert_true(c.d.issued_unused); /* made by the hub */
+    c.spec.proof = (struct identity_proof){ .given = true,
+                                            .has_kind = true,
+                                            .kind = AUTH_SAS,
+                                            .key1 = FIXTURE_KEY(fixture_key1),
+                                            .key2 = FIXTURE_KEY(fixture_key2) };
+    assert_int_equal(fixture_tx(&F, put_unused, id), ERR_OK); /* with the same two keys */
+    DONE(c, run_device);
+    assert_true(c.d.issued_unused);
+    c.spec.proof.key2 = SPAN("0123456789abcdef0123456789abcdef");
+    DONE(c, run_device);
+    assert_false(c.d.issued_unused);
+    assert_int_equal(fixture_tx(&F, put_unused, id), ERR_OK);
+    c.spec.proof = (struct identity_proof){ .given = true, .has_kind = true, .kind = AUTH_CA };
+    DONE(c, run_device);
+    assert_false(c.d.issued_unused);
+}
+
 /* ---- authentication ---------------------------------------------------------------------------------- */
 
 #define HEX40 "0123456789abcdefABCDEF0123456789abcdef01"
@@ -458,6 +491,7 @@ int main(void)
         T(test_create_replace_and_etags),
         T(test_ids_and_texts),
         T(test_a_waiting_device_is_approved_by_enabling_it),
+        T(test_keys_that_are_brought_are_not_handed_out),
         T(test_symmetric_keys),
         T(test_certificates),
         T(test_new_keys),

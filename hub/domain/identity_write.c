@@ -216,6 +216,12 @@ static enum err edge_modules(struct hub *h, struct store_tx *tx, struct arena *a
 
 /* ---- devices ----------------------------------------------------------------------------------------- */
 
+/* Keys of the writer's own, not those that are there: they are not for whoever asks under this id next. */
+static bool brings_keys(const struct identity_proof *p, const struct device_row *was)
+{
+    return p->given && p->key1.n && (!span_eq(p->key1, was->key1) || !span_eq(p->key2, was->key2));
+}
+
 enum err identity_write(struct hub *h, struct store_tx *tx, struct arena *a, const struct identity_spec *s,
                         enum identity_mode mode, uint64_t if_etag, struct device_row *out,
                         enum identity_fault *fault)
@@ -252,6 +258,8 @@ enum err identity_write(struct hub *h, struct store_tx *tx, struct arena *a, con
         r.issued_unused = !s->disabled && proof.kind == AUTH_SAS;
     } else {
         r.status = s->disabled ? DEVICE_DISABLED : DEVICE_ENABLED;
+        if (proof.kind != AUTH_SAS || brings_keys(&s->proof, &was))
+            r.issued_unused = false;
     }
     if (there && r.status != was.status)
         r.status_updated_ms = h->wall_ms();
