@@ -120,6 +120,9 @@ static void say_error(struct peer_link *out, const struct amqp_value *correlatio
 struct twin_task {         /* owned by itself */
     struct store_op store; /* first */
     struct peer_link *in;  /* referenced */
+    struct amqp_worker *aw;
+    struct bus_addr addr;
+    size_t cost; /* counted as pending */
     struct hub *hub;
     struct arena a; /* of run(): until the answer has left */
     struct twin_fault fault;
@@ -198,13 +201,18 @@ static void task_done(struct op *op)
         store_write(t->hub->store, &t->store);
         return;
     }
-    if (in->link) {
-        struct conn *c = in->conn;
-        if (!t->settled)
-            link_settle(in, t->delivery, NULL, NULL);
-        if (out)
-            answer_task(out, t, op->err);
-        link_credit(in);
+    struct conn *c = conn_find(t->aw->w, t->addr);
+    t->aw->pending -= t->cost;
+    if (c && !conn_is_closing(c)) {
+        peer_of(c)->under_way--;
+        if (in->link) {
+            if (!t->settled)
+                link_settle(in, t->delivery, NULL, NULL);
+            if (out)
+                answer_task(out, t, op->err);
+            link_credit(in);
+        }
+        peer_go_on(c);
         peer_flush(c);
     }
     arena_fini(&t->a);
@@ -234,6 +242,13 @@ static void task_start(struct peer_link *l, const struct amqp_event *ev, const s
     t->in = l;
     link_ref(l);
     t->hub = peer_hub(l->conn);
+    t->aw = peer_worker(l->conn);
+    t->addr = conn_addr(l->conn);
+    /* Credit alone is no limit: what comes settled gives it back at once, and a device may have many links.
+     * An answer is about as long as the longest patch. */
+    t->cost = sizeof *t + len + (is_patch ? 0 : TWIN_BODY_MAX);
+    t->aw->pending += t->cost;
+    peer_of(l->conn)->under_way++;
     t->delivery = ev->delivery.id;
     t->settled = ev->delivery.settled;
     t->is_patch = is_patch;
