@@ -186,7 +186,7 @@ static void test_a_restart_frees_all(void **state)
 
 static void test_the_cap(void **state) /* the fixture's table holds four */
 {
-    char name[8];
+    char name[16];
     (void)state;
     for (int i = 0; i < 5; i++) {
         snprintf(name, sizeof name, "m%d", i);
