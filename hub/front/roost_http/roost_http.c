@@ -148,13 +148,15 @@ enum err roost_http_new(struct roost_http **out, struct hub *hub, struct pool *p
     return e;
 }
 
+static void housekeeper_free(struct housekeeper *k);
+
 void roost_http_free(struct roost_http *f)
 {
     if (!f)
         return;
     rate_free(f->rate);
     artifact_cache_free(f->artifacts);
-    free(f->housekeeper);
+    housekeeper_free(f->housekeeper);
     free(f);
 }
 
@@ -180,6 +182,13 @@ struct housekeeper {
     struct hub *hub;
     bool more;
 };
+
+static void housekeeper_free(struct housekeeper *k)
+{
+    if (k)
+        timer_disarm(&k->timer); /* another timer of the same moment is linked to it */
+    free(k);
+}
 
 static enum err sweep(struct store_tx *tx, struct store_op *self)
 {
