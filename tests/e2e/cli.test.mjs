@@ -314,7 +314,9 @@ test('help, completion and unknown words', async () => {
   const script = (await roost('completion', 'bash')).stdout;
   const complete = async (words) => (await run('bash', ['-c', `${script}\nCOMP_WORDS=(${words}); COMP_CWORD=$((\${#COMP_WORDS[@]}-1)); _roost; echo "\${COMPREPLY[*]}"`])).stdout.trim().split(' ');
   assert.deepEqual(await complete("roost de"), ['device']);
-  assert.deepEqual((await complete("roost device ''")).sort(), ['approve', 'connection-string', 'create', 'delete', 'list', 'show']);
+  const verbs = [...all.stdout.matchAll(/^ {2}device ([a-z-]+)/gm)].map((m) => m[1]);
+  assert.deepEqual((await complete("roost device ''")).sort(), verbs.sort());
+  assert.ok(verbs.includes('approve'));
   assert.ok((await complete("roost --hub x update --")).includes('--wait'));
   assert.deepEqual(await complete("roost device list --st"), ['--status']);
 });

@@ -13,10 +13,10 @@ const roostd = (...args) => run(bin('roostd'), args, { ok: false });
 
 async function made(name, more = []) {
   const dir = join(temp.dir, name);
-  const [https, mqtt, ops] = await freePorts(3);
-  const r = await roostd('init', dir, '--listen', '127.0.0.1', '--https-port', `${https}`, '--mqtt-port', `${mqtt}`, '--amqp-port', '0', '--ops-port', `${ops}`, ...more);
+  const [https, mqtt, amqp, ops] = await freePorts(4);
+  const r = await roostd('init', dir, '--listen', '127.0.0.1', '--https-port', `${https}`, '--mqtt-port', `${mqtt}`, '--amqp-port', `${amqp}`, '--ops-port', `${ops}`, ...more);
   assert.equal(r.code, 0, r.stderr);
-  return { dir, https, mqtt, ops, out: r.stdout };
+  return { dir, https, mqtt, amqp, ops, out: r.stdout };
 }
 const served = async (dir) => {
   const p = start(bin('roostd'), [dir]);
@@ -81,7 +81,7 @@ test('two hubs do not serve one directory, nor one port', async () => {
   assert.equal(second.code, 5);
   assert.match(second.stderr, /another roostd/);
   const other = join(temp.dir, 'other');
-  await roostd('init', other, '--listen', '127.0.0.1', '--https-port', `${h.https}`, '--mqtt-port', `${h.mqtt}`, '--amqp-port', '0', '--ops-port', `${h.ops}`);
+  await roostd('init', other, '--listen', '127.0.0.1', '--https-port', `${h.https}`, '--mqtt-port', `${h.mqtt}`, '--amqp-port', `${h.amqp}`, '--ops-port', `${h.ops}`);
   const third = await roostd(other);
   assert.equal(third.code, 6);
   assert.match(third.stderr, /listener\.in_use/);
