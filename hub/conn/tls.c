@@ -121,7 +121,8 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
     if (!c)
         return ERR_NOMEM;
     atomic_init(&c->refs, 1);
-    SSL_CTX *ssl = c->ssl = SSL_CTX_new_ex(NULL, tls_kdf_query(), TLS_server_method());
+    const char *query = cfg->layer == TLS_LAYER_OPENSSL ? NULL : tls_kdf_query(); /* switched off is off */
+    SSL_CTX *ssl = c->ssl = SSL_CTX_new_ex(NULL, query, TLS_server_method());
     if (!ssl)
         goto fail;
     SSL_CTX_set_min_proto_version(ssl, TLS1_2_VERSION);
