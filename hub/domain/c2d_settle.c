@@ -156,6 +156,31 @@ void c2d_delivered(struct hub *h, struct span device, const struct c2d_ref *refs
     refs_start(h, device, refs, nr, C2D_SUCCESS, true);
 }
 
+/* ---- and one that somebody waits for ---------------------------------------------------------------- */
+
+static enum err end_run(struct store_tx *tx, struct store_op *self)
+{
+    struct c2d_end_op *o = (struct c2d_end_op *)(void *)self;
+    return c2d_settle_one(o->hub, tx, o->device, o->ref, o->end);
+}
+
+static void end_done(struct op *op)
+{
+    struct c2d_end_op *o = (struct c2d_end_op *)(void *)op;
+    if (!op->err)
+        count(o->hub, o->end, 1);
+    op->done = o->done;
+    o->done(op);
+}
+
+void c2d_end_start(struct c2d_end_op *o)
+{
+    o->done = o->store.op.done;
+    o->store.op.done = end_done;
+    o->store.run = end_run;
+    store_write(o->hub->store, &o->store);
+}
+
 /* ---- purge ------------------------------------------------------------------------------------------------
  */
 

@@ -16,4 +16,15 @@ void c2d_settle(struct hub *h, struct span device, const struct c2d_ref *refs, s
 MUST_USE enum err c2d_settle_one(struct hub *h, struct store_tx *tx, struct span device, struct c2d_ref ref,
                                  enum c2d_end end);
 
+/* One message, and somebody waits. The asker's memory until done; err as of c2d_settle_one. */
+struct c2d_end_op {
+    struct store_op store; /* first; op.home and op.done by the asker */
+    struct hub *hub;
+    struct span device; /* borrowed until done */
+    struct c2d_ref ref;
+    enum c2d_end end;
+    op_fn *done; /* its own */
+};
+void c2d_end_start(struct c2d_end_op *o);
+
 #endif

@@ -306,6 +306,26 @@ static void test_the_sweep_takes_more_than_one_round(void **state)
     assert_int_equal(atomic_load(&fx.metrics.c2d_expired_total), 300);
 }
 
+/* done: it is off the queue, whatever comes next. */
+static void test_an_end_that_somebody_waits_for(void **state)
+{
+    struct c2d_end_op o = { .hub = &fx.hub, .device = SPAN("d1"), .end = C2D_REJECTED };
+    (void)state;
+    assert_int_equal(send_text("d1", "first", "x", C2D_ACK_FULL), ERR_OK);
+    o.ref = (struct c2d_ref){ sent.seq, false, C2D_ACK_FULL };
+    assert_int_equal(send_text("d1", "second", "y", C2D_ACK_FULL), ERR_OK);
+    for (int again = 0; again < 2; again++) {
+        fixture_prepare(&fx, &o.store.op);
+        c2d_end_start(&o);
+        assert_int_equal(fixture_wait(&fx, &o.store.op), again ? ERR_NOTFOUND : ERR_OK);
+        assert_int_equal(waiting("d1"), 1);
+    }
+    outcomes_read();
+    assert_int_equal(outcomes_nr, 1);
+    assert_string_equal(outcomes[0].id, "first");
+    assert_string_equal(outcomes[0].text, "Rejected");
+}
+
 static void test_positive_feedback_only_when_asked(void **state)
 {
     (void)state;
@@ -456,6 +476,7 @@ int main(void)
         T(test_expiry_in_the_list_and_by_the_sweep),
         T(test_the_sweep_names_the_longest_identity),
         T(test_the_sweep_takes_more_than_one_round),
+        T(test_an_end_that_somebody_waits_for),
         T(test_positive_feedback_only_when_asked),
 
         T(test_a_broadcast_is_counted),

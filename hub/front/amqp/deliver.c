@@ -3,7 +3,7 @@
  * message under way only its reference is kept. */
 #include "base/log.h"
 #include "base/text.h"
-#include "hub/domain/c2d.h"
+#include "hub/domain/c2d_settle.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
 
@@ -267,6 +267,61 @@ static void pump(struct peer_link *l)
 
 /* ---- what the device says --------------------------------------------------------------------------- */
 
+struct end_task {          /* owned by itself */
+    struct c2d_end_op end; /* first */
+    struct peer_link *l;   /* referenced */
+    uint32_t id;           /* of the delivery */
+    uint8_t device[2 * DEVICE_ID_MAX + 1];
+};
+
+static void lock_lost(struct conn *c, struct amqp_state *answer)
+{
+    answer->outcome = AMQP_REJECTED;
+    answer->error = peer_error(c, "com.microsoft:message-lock-lost", "the lock of the message ran out");
+}
+
+static void ended(struct op *op)
+{
+    struct end_task *t = (struct end_task *)(void *)op;
+    struct peer_link *l = t->l;
+    if (l->link && !conn_is_closing(l->conn)) {
+        struct amqp_state answer = { .outcome = AMQP_ACCEPTED };
+        if (op->err == ERR_NOTFOUND) { /* it has left the queue another way */
+            lock_lost(l->conn, &answer);
+        } else if (op->err) {
+            answer.outcome = AMQP_REJECTED;
+            answer.error = peer_error(l->conn, "amqp:internal-error", "the message could not be settled");
+        }
+        amqp_answer(l->link->session, t->id, &answer, peer_out(l->conn));
+        peer_flush(l->conn);
+    }
+    link_unref(l);
+    free(t);
+}
+
+/* The device waits for our word, which it gets when its own is stored. */
+static void end_start(struct peer_link *l, const struct amqp_event *ev, const struct c2d_ref *ref,
+                      enum c2d_end how)
+{
+    struct end_task *t = calloc(1, sizeof *t);
+    struct span device = grant_name(l->grant);
+    if (!t) {
+        peer_refuse(l->conn, CONN_CLOSE_INTERNAL, "memory");
+        return;
+    }
+    memcpy(t->device, device.p, device.n);
+    t->l = l;
+    link_ref(l);
+    t->id = ev->sent.id;
+    t->end.hub = peer_hub(l->conn);
+    t->end.device = span_of(t->device, device.n);
+    t->end.ref = *ref;
+    t->end.end = how;
+    t->end.store.op.home = worker_mailbox(conn_worker(l->conn));
+    t->end.store.op.done = ended;
+    c2d_end_start(&t->end);
+}
+
 static void on_settled(struct peer_link *l, const struct amqp_event *ev)
 {
     struct c2d_link *s = l->state;
@@ -281,18 +336,22 @@ static void on_settled(struct peer_link *l, const struct amqp_event *ev)
     struct flight f = s->flights[i];
     s->flights[i] = s->flights[--s->nr];
     s->late_nr -= f.late;
+    bool gives_up =
+        state->outcome == AMQP_REJECTED || (state->outcome == AMQP_MODIFIED && state->undeliverable_here);
+    bool puts_back = !gives_up && (state->outcome == AMQP_RELEASED || state->outcome == AMQP_MODIFIED);
     if (f.late) {
-        answer.outcome = AMQP_REJECTED;
-        answer.error =
-            peer_error(l->conn, "com.microsoft:message-lock-lost", "the lock of the message ran out");
+        lock_lost(l->conn, &answer);
     } else if (!l->grant) {
         answer.outcome = AMQP_REJECTED;
         answer.error = peer_error(l->conn, "amqp:unauthorized-access", "the token has expired");
-    } else if (state->outcome == AMQP_REJECTED ||
-               (state->outcome == AMQP_MODIFIED && state->undeliverable_here)) {
-        c2d_reject(h, grant_name(l->grant), &f.ref, 1);
-    } else if (state->outcome == AMQP_RELEASED || state->outcome == AMQP_MODIFIED) {
+    } else if (puts_back) {
         rewind_list(s);
+    } else if (!ev->sent.settled) {
+        end_start(l, ev, &f.ref, gives_up ? C2D_REJECTED : C2D_SUCCESS);
+        pump(l);
+        return;
+    } else if (gives_up) {
+        c2d_reject(h, grant_name(l->grant), &f.ref, 1);
     } else {
         c2d_complete(h, grant_name(l->grant), &f.ref, 1);
     }
