@@ -3,6 +3,7 @@
 #include "hub/domain/presence.h"
 
 #include "base/log.h"
+#include "base/map.h"
 #include "hub/domain/event.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
@@ -11,6 +12,8 @@
 
 #define ENTRY_MAX   (10u + 2 * DEVICE_ID_MAX + 1)
 #define BATCH_FIRST 1024u
+#define MINUTE_MS   60000u
+#define MINUTE_MASK 0xffffffu /* of a place: the minute, for thirty years */
 
 struct presence_batch {
     struct store_op store; /* first */
@@ -23,6 +26,7 @@ void presence_init(struct presence *p, struct hub *h)
 {
     p->hub = h;
     p->open = NULL;
+    p->recent = NULL;
     atomic_init(&p->waiting, 0);
 }
 
@@ -33,6 +37,8 @@ void presence_fini(struct presence *p)
         free(p->open);
         p->open = NULL;
     }
+    free(p->recent);
+    p->recent = NULL;
 }
 
 static enum err still_there(struct store_tx *tx, struct span id)
@@ -131,4 +137,22 @@ bool presence_note(struct presence *p, struct span identity, uint64_t wall_ms)
 lost:
     METRIC_ADD(p->hub, presence_dropped_total, 1);
     return first && p->open;
+}
+
+/* A place holds the upper bits of the hash, and the minute. Whoever makes hashes meet only has itself written
+ * more often. Each has minutes of its own, or everybody would be written at once. */
+bool presence_note_activity(struct presence *p, struct span identity, uint64_t wall_ms)
+{
+    static const uint64_t key[2] = { 1, 2 };
+    uint64_t h = map_siphash(key, identity), minute = (wall_ms + h % MINUTE_MS) / MINUTE_MS;
+    uint64_t mark = (h & ~(uint64_t)MINUTE_MASK) | (minute & MINUTE_MASK);
+    if (!p->recent && !(p->recent = calloc(PRESENCE_RECENT, sizeof *p->recent))) {
+        METRIC_ADD(p->hub, presence_dropped_total, 1);
+        return false;
+    }
+    uint64_t *place = &p->recent[h % PRESENCE_RECENT];
+    if (*place == mark)
+        return false;
+    *place = mark;
+    return presence_note(p, identity, wall_ms);
 }

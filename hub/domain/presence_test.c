@@ -130,14 +130,51 @@ static void test_a_full_batch_leaves_by_itself(void **state)
     presence_fini(&p);
 }
 
+static uint64_t heard_ms(struct presence *p, const char *id)
+{
+    struct report_row r;
+    presence_flush(p);
+    assert_int_equal(read_presence(id, &r), ERR_OK);
+    return r.activity_ms;
+}
+
+static void test_activity_is_written_once_a_minute(void **state)
+{
+    struct presence p;
+    uint64_t at = 600000, writes = 0, before = 0;
+    char other[16];
+    (void)state;
+    fixture_device(&fx, "d1", DEVICE_ENABLED);
+    presence_init(&p, &fx.hub);
+    assert_true(presence_note_activity(&p, SPAN("d1"), at)); /* the first time, always */
+    assert_int_equal(heard_ms(&p, "d1"), at);
+    for (before = at; at < 600000 + 10 * 60000; at += 500) {
+        (void)presence_note_activity(&p, SPAN("d1"), at);
+        uint64_t heard = heard_ms(&p, "d1");
+        assert_true(at - heard < 60000);
+        writes += heard != before;
+        before = heard;
+    }
+    assert_int_equal(writes, 10);
+    /* However many others there are: they cost a write more, none is lost. */
+    for (unsigned i = 0; i < 2 * PRESENCE_RECENT; i++) {
+        snprintf(other, sizeof other, "x%u", i);
+        (void)presence_note_activity(&p, span_str(other), at);
+    }
+    at += 60000;
+    (void)presence_note_activity(&p, SPAN("d1"), at);
+    assert_int_equal(heard_ms(&p, "d1"), at);
+    assert_int_equal(atomic_load(&fx.metrics.presence_dropped_total), 0);
+    presence_fini(&p);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_what_is_written_is_whether_it_is_attached),
-        T(test_a_module_has_a_connection_of_its_own),
-        T(test_a_deleted_device_leaves_nothing),
-        T(test_a_full_batch_leaves_by_itself),
+        T(test_what_is_written_is_whether_it_is_attached), T(test_a_module_has_a_connection_of_its_own),
+        T(test_a_deleted_device_leaves_nothing),           T(test_a_full_batch_leaves_by_itself),
+        T(test_activity_is_written_once_a_minute),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,7 +1,7 @@
 // Rates, counts and times: small rates, so that few requests reach them; what a burst allows is a minute's.
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { NAME, closeHub, newDevice, openHub, policyKey, sendC2d, waitFor } from './lib/hub.mjs';
+import { closeHub, deviceToken, newDevice, openHub, policyKey, sendC2d, waitFor } from './lib/hub.mjs';
 import { Raw, connected } from './lib/raw.mjs';
 
 const VERSION = 'api-version=2021-04-12';
@@ -159,6 +159,15 @@ test('[limits 20] telemetry moves the time of the last activity', async () => {
   assert.equal(is.connectionState, 'Connected');
   assert.equal(is.connectionStateUpdatedTime, was.connectionStateUpdatedTime);
   await c.disconnect();
+});
+
+test('[limits 20] and over HTTPS, without being connected', async () => {
+  const device = await newDevice(plain);
+  const was = await identity(device.id);
+  assert.equal(was.lastActivityTime, '0001-01-01T00:00:00Z');
+  const r = await plain.request('POST', `/devices/${device.id}/messages/events?${VERSION}`, { body: 'x', token: deviceToken(device) });
+  assert.equal(r.status, 204, `${r.body}`);
+  assert.equal((await later(device.id, was.lastActivityTime)).connectionState, 'Disconnected');
 });
 
 test('[limits 21] a command that came moves it too', async () => {

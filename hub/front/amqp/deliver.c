@@ -334,6 +334,8 @@ static void on_settled(struct peer_link *l, const struct amqp_event *ev)
     if (!s || i == s->nr)
         return;
     struct flight f = s->flights[i];
+    if (l->grant)
+        link_note_activity(l->conn, l->grant);
     s->flights[i] = s->flights[--s->nr];
     s->late_nr -= f.late;
     bool gives_up =

@@ -156,6 +156,7 @@ static void on_telemetry(struct peer_link *l, const struct amqp_event *ev)
         free(d);
         return;
     }
+    link_note_activity(c, l->grant);
     *d = (struct d2c){ .l = l,
                        .aw = peer_worker(c),
                        .addr = conn_addr(c),

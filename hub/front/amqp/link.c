@@ -55,9 +55,16 @@ static void presence_flushed(struct timer *t)
 void link_note_presence(struct conn *c, struct grant *g)
 {
     struct amqp_worker *aw = peer_worker(c);
-    if (grant_module(g).n)
-        return; /* modules have no report */
     if (presence_note(&aw->presence, grant_name(g), worker_wall_ms(aw->w))) {
+        aw->presence_timer.on_timer = presence_flushed;
+        timer_arm(aw->w, &aw->presence_timer, worker_now_ms(aw->w) + PEER_PRESENCE_MS);
+    }
+}
+
+void link_note_activity(struct conn *c, const struct grant *g)
+{
+    struct amqp_worker *aw = peer_worker(c);
+    if (presence_note_activity(&aw->presence, grant_name(g), worker_wall_ms(aw->w))) {
         aw->presence_timer.on_timer = presence_flushed;
         timer_arm(aw->w, &aw->presence_timer, worker_now_ms(aw->w) + PEER_PRESENCE_MS);
     }

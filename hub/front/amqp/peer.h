@@ -245,6 +245,8 @@ void link_credit(struct peer_link *l);
 bool link_post(struct peer_link *l, struct span message, bool settled, uint64_t user, const uint8_t tag[16]);
 void link_pump(struct peer_link *l);
 void link_note_presence(struct conn *c, struct grant *g);
+/* It sent or settled something: moves its activity time, at most once a minute. */
+void link_note_activity(struct conn *c, const struct grant *g);
 
 /* map.c: see map.h. device.c, deliver.c, service.c, events.c, consumer.c */
 extern const struct peer_kind telemetry_kind, c2d_kind, silent_kind, send_kind, management_in_kind,

@@ -24,7 +24,7 @@ void activity_note(struct job *j)
 {
     struct worker *w = j->r->worker;
     struct activity_worker *a = &activity_of(j)->workers[worker_index(w) % ACTIVITY_WORKERS_MAX];
-    if (!presence_note(&a->presence, j->r->params[0], j->h->wall_ms()))
+    if (!presence_note_activity(&a->presence, j->r->params[0], j->h->wall_ms()))
         return;
     a->timer.on_timer = on_timer;
     timer_arm(w, &a->timer, worker_now_ms(w) + ACTIVITY_MS);

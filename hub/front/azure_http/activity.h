@@ -1,5 +1,6 @@
 /* hub/front/azure_http/activity.h - when a device was last heard over HTTPS: gathered on each worker and
- * written in batches. Whether it is connected is not touched: that is said of sessions. */
+ * written in batches, at most once a minute. Whether it is connected is not touched: that is said of
+ * sessions. */
 #ifndef ROOST_HUB_FRONT_AZURE_HTTP_ACTIVITY_H
 #define ROOST_HUB_FRONT_AZURE_HTTP_ACTIVITY_H
 
