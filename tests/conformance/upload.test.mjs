@@ -141,6 +141,17 @@ test('[http 113] [http 114] both spellings of a slash, both range headers', asyn
   assert.equal((await blob('GET', pathOf(a), { headers: { 'if-none-match': all.headers.etag } })).status, 304);
 });
 
+test('a page that a device uploads runs nothing at the address of the hub', async () => {
+  const d = await newDevice(hub), a = await announce(d, 'page.html');
+  assert.equal((await put(pathOf(a), '<script>alert(1)</script>', { 'x-ms-blob-content-type': 'text/html' })).status, 201);
+  for (const headers of [{}, { Range: 'bytes=0-3' }]) {
+    const r = await blob('GET', pathOf(a), { headers });
+    assert.equal(r.headers['content-type'], 'text/html');
+    assert.match(r.headers['content-security-policy'], /^sandbox;/);
+    assert.equal(r.headers['x-content-type-options'], 'nosniff');
+  }
+});
+
 test('[http 115] [http 116] conditions, and lists of blocks that are not there', async () => {
   const d = await newDevice(hub);
   const a = await announce(d, 'f');

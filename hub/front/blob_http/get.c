@@ -115,6 +115,10 @@ static void serve(struct job *j)
         job_field(j, "Content-MD5", "%.*s", (int)w.len, (const char *)md5);
     }
     job_field(j, "Accept-Ranges", "bytes");
+    /* The type is whatever the device said, and this is the address of the console, too: a page that a device
+     * uploads is no page of this hub. */
+    job_field(j, "X-Content-Type-Options", "nosniff");
+    job_field(j, "Content-Security-Policy", "sandbox; default-src 'none'");
     job_field(j, "x-ms-blob-type", "BlockBlob");
     job_field(j, "x-ms-server-encrypted", "true");
     blob_field_time(j, "x-ms-creation-time", r->created_ms);
