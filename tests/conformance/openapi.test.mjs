@@ -159,7 +159,11 @@ test('devices, modules, twins, messages, methods', async () => {
   await ask('POST', '/roost/v1/devices/d1/methods/reboot', 409, { body: { payload: 1 } });
   await ask('POST', '/roost/v1/devices/nobody/methods/reboot', 404, { body: {} });
   await ask('POST', '/roost/v1/devices/d1/modules/m/methods/reboot', 409, { body: {} });
+  await ask('GET', '/roost/v1/broadcasts', 200);
+  await ask('GET', '/roost/v1/broadcasts/1000000', 404);
+  await ask('GET', `/roost/v1/broadcasts/${(await hub.api('GET', '/roost/v1/broadcasts')).broadcasts[0].sequence}`, 200);
   await ask('GET', '/roost/v1/feedback', 200);
+  await ask('GET', '/roost/v1/feedback?after=latest', 200);
   await ask('POST', '/roost/v1/query', 200, { body: { query: 'SELECT * FROM devices', limit: 1 } });
   await ask('POST', '/roost/v1/query', 200, { body: { query: 'SELECT COUNT() AS n FROM devices' } });
   await ask('POST', '/roost/v1/query', 400, { body: { query: 'SELECT' } });
@@ -268,6 +272,15 @@ test('trust, artifacts, releases, campaigns, and a device that follows', { timeo
   await ask('GET', '/roost/v1/campaigns/x', 400);
   await waitFor('telemetry', async () => (await ask('GET', '/roost/v1/telemetry?from=earliest&follow=false', 200)).body.length > 0);
   await ask('GET', '/roost/v1/telemetry?from=nowhere', 400);
+  await ask('GET', '/roost/v1/telemetry?from=-1h&follow=false&group=readers', 200);
+  await ask('GET', '/roost/v1/telemetry?group=a%20b', 400);
+  await ask('PUT', '/roost/v1/telemetry/groups/readers', 200, { body: { positions: [{ partition: 0, next: 0 }] } });
+  await ask('PUT', '/roost/v1/telemetry/groups/readers', 409, { body: { positions: [{ partition: 0, next: 999999999 }] } });
+  await ask('PUT', '/roost/v1/telemetry/groups/readers', 400, { body: {} });
+  await ask('GET', '/roost/v1/telemetry/groups/readers', 200);
+  await ask('GET', '/roost/v1/telemetry/groups', 200);
+  await ask('DELETE', '/roost/v1/telemetry/groups/readers', 204);
+  await ask('GET', '/roost/v1/telemetry/groups/readers', 404);
   await ask('GET', `/roost/v1/campaigns/${'0'.repeat(campaign.id.length)}`, 404);
 });
 
