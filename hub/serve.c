@@ -19,6 +19,7 @@
 #include "hub/front/blob_http/blob_http.h"
 #include "hub/front/mqtt/mqtt_front.h"
 #include "hub/front/roost_http/roost_http.h"
+#include "hub/front/routing/routing.h"
 #include "hub/loop/pool.h"
 #include "port/crypto.h"
 
@@ -62,6 +63,7 @@ struct daemon { /* all parts of a serving hub */
     struct mqtt_front *mqtt;
     struct amqp_front *amqp;
     struct roost_http *http;
+    struct routing *routing;
     struct azure_http *azure;
     struct blob_http *blobs;
     struct http_routes mqtt_upgrade, amqp_upgrade;
@@ -213,6 +215,9 @@ static void set_hub(struct daemon *d)
                                          .failures_count_loopback = c->limits.count_loopback,
                                          .message_max = (uint32_t)c->messages.telemetry_bytes,
                                          .consumer_groups = c->stream.consumer_groups,
+                                         .routes_max = (uint32_t)c->routing.routes,
+                                         .endpoints_max = (uint32_t)c->routing.endpoints,
+                                         .enrichments_max = (uint32_t)c->routing.enrichments,
                                          .bootstrap_open = c->bootstrap.open,
                                          .bootstrap_rate = (uint32_t)c->bootstrap.rate_per_minute,
                                          .bootstrap_burst = (uint32_t)c->bootstrap.burst,
@@ -305,6 +310,10 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("query", e);
     if ((e = stream_segment_open(&d->hub.stream, &sc)))
         return failed("stream", e);
+    if ((e = routing_new(&d->routing, &d->hub,
+                         &(struct routing_config){ .dir = path_in(d->dir, DIR_ROUTING),
+                                                   .files = path_in(d->dir, c->routing.files) })))
+        return failed("routing", e);
     if ((e = blob_dir_open(&d->hub.blob, path_in(d->dir, DIR_BLOB))))
         return failed("blob", e);
     if ((e = files_open(&d->hub.files, path_in(d->dir, DIR_FILES), c->uploads.keep_free_bytes)))
@@ -346,6 +355,7 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("amqp", e);
     if ((e = roost_http_new(&d->http, &d->hub, d->pool, d->net)))
         return failed("http", e);
+    roost_http_set_routing(d->http, d->routing);
     if ((e = azure_http_new(&d->azure, &d->hub, d->pool)))
         return failed("azure-http", e);
     if ((e = blob_http_new(&d->blobs, &d->hub, d->pool)))
@@ -358,7 +368,9 @@ static void close_parts(struct daemon *d)
 {
     for (unsigned i = 0; i < d->worker_nr; i++)
         worker_stop(d->workers[i]);
+    routing_stop(d->routing);
     pool_free(d->pool);
+    routing_free(d->routing);
     if (d->hub.stream)
         stream_close(d->hub.stream);
     if (d->hub.store)
@@ -558,6 +570,8 @@ static enum exit_code serve_until_stopped(struct daemon *d, const sigset_t *sign
     uint64_t watchdog_us = 0;
     int wait_ms = TURN_MS;
     struct rlimit r = { 0, 0 };
+    if (routing_start(d->routing))
+        return failed("routing", ERR_NOMEM);
     for (unsigned i = 0; i < d->worker_nr; i++) {
         enum err e;
         d->pings[i].op.done = on_ping;

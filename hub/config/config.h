@@ -91,6 +91,12 @@
     WORD(stream, consumer_groups, "",                                                                        \
          "names of consumer groups besides $Default, with commas between; at most 19")                       \
     END(stream)                                                                                              \
+    SECTION(routing, "Routes and endpoints (docs/routing.md; directory `routing`).")                         \
+    NUMBER(routing, routes, 100, 0, 10000, "routes that may be defined")                                     \
+    NUMBER(routing, endpoints, 10, 0, 31, "endpoints that may be defined; each has a few threads")           \
+    NUMBER(routing, enrichments, 10, 0, 1000, "enrichments that may be defined")                             \
+    WORD(routing, files, "files", "directory of file endpoints, one below it for each")                      \
+    END(routing)                                                                                             \
     SECTION(blobs, "Artifacts (directory `blob`).")                                                          \
     NUMBER(blobs, threads, 4, 1, 64, "threads for what has to wait for the disk")                            \
     END(blobs)                                                                                               \

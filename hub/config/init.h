@@ -17,6 +17,7 @@
 #define DIR_LOCK     "roostd.lock"
 #define DIR_STORE    "store"
 #define DIR_STREAM   "stream"
+#define DIR_ROUTING  "routing"
 #define DIR_BLOB     "blob"
 #define DIR_FILES    "files"
 

@@ -26,6 +26,7 @@ struct hub_settings {
     const char *consumer_groups;  /* of telemetry, besides $Default; commas between; NULL: none */
     uint32_t bootstrap_rate, bootstrap_burst; /* per source: requests a minute, burst */
     uint32_t pending_retry_s;
+    uint32_t routes_max, endpoints_max, enrichments_max; /* hub/domain/route.h */
     uint32_t ticket_ttl_s;
     uint32_t checkin_s; /* what devices are told */
     /* Base URLs that also have the artifacts (http, https, ftp, ftps): devices try them before the hub. */
@@ -54,6 +55,7 @@ struct hub {
     uint64_t started_ms;
     struct access *access;            /* hub/domain/access.h */
     struct c2d_locks *c2d_locks;      /* hub/domain/c2d_lock.h; NULL: nothing is fetched under locks */
+    struct telemetry_way *way;        /* hub/domain/telemetry.h; NULL: everything goes to the stream */
     struct event_out *events;         /* hub/domain/event.h; NULL: nobody wants them */
     struct refusals *refusals;        /* hub/domain/refusals.h; NULL: nobody is limited */
     struct throttle *throttle;        /* hub/domain/throttle.h; NULL: no rate is set */

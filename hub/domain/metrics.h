@@ -35,6 +35,10 @@
     X(methods_failed_total, "direct methods that failed otherwise: unknown, closed, too many, no room")      \
     X(twin_device_requests_total, "twins read and patched by their devices")                                 \
     X(twin_notes_total, "changes of desired properties sent to devices")                                     \
+    X(routing_messages_total, "messages and events that routes took")                                        \
+    X(routing_dropped_total, "messages and events that no route took, with the fallback off")                \
+    X(routing_undefined_total, "conditions of routes that were undefined")                                   \
+    X(routing_too_large_total, "messages dropped because enrichments made them too large")                   \
     X(bootstrap_issued_total, "identities handed out to blank devices")                                      \
     X(bootstrap_pending_total, "bootstrap requests told to wait for approval")                               \
     X(bootstrap_refused_total, "bootstrap requests refused")                                                 \

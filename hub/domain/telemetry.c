@@ -61,9 +61,49 @@ static enum err record_encode(const struct hub *h, const struct telemetry_in *in
     return counted > h->settings.message_max ? ERR_LIMIT : ERR_OK;
 }
 
+/* ---- the way ---------------------------------------------------------------------------------------- */
+
+#define WAY_DIRECT (1ull << 63)
+#define WAY_TAKEN  (1ull << 32)
+
+void telemetry_way_route(struct telemetry_way *w)
+{
+    atomic_fetch_and(&w->state, ~WAY_DIRECT);
+}
+
+bool telemetry_way_quiet(const struct telemetry_way *w, uint64_t *seen)
+{
+    *seen = atomic_load(&w->state);
+    return !(*seen & WAY_DIRECT) && !(uint32_t)*seen;
+}
+
+void telemetry_way_direct(struct telemetry_way *w, uint64_t seen)
+{
+    (void)!atomic_compare_exchange_strong(&w->state, &seen, seen | WAY_DIRECT);
+}
+
+/* True: through the log, which way_leave() ends. */
+static bool way_enter(struct telemetry_way *w)
+{
+    uint64_t s = w ? atomic_load_explicit(&w->state, memory_order_acquire) : WAY_DIRECT;
+    do
+        if (s & WAY_DIRECT)
+            return false;
+    while (!atomic_compare_exchange_weak(&w->state, &s, ((s + WAY_TAKEN) & ~WAY_DIRECT) + 1));
+    return true;
+}
+static void way_leave(struct telemetry_way *w)
+{
+    atomic_fetch_sub(&w->state, 1);
+}
+
+/* ---- one message ------------------------------------------------------------------------------------ */
+
 static void put_done(struct op *op)
 {
     struct telemetry_put *p = (struct telemetry_put *)(void *)op;
+    if (p->routed)
+        way_leave(p->hub->way);
     if (op->err) {
         METRIC_ADD(p->hub, telemetry_refused_total, p->messages);
     } else {
@@ -106,7 +146,12 @@ void telemetry_start_all(struct telemetry_put *first, struct telemetry_put *rest
     }
     first->done = first->append.op.done;
     first->append.op.done = put_done;
-    stream_append(first->hub->stream, &first->append);
+    struct hub *h = first->hub;
+    first->routed = way_enter(h->way);
+    if (first->routed)
+        for (struct stream_append *a = &first->append; a; a = a->rest)
+            a->partition = 0;
+    stream_append(first->routed ? h->way->log : h->stream, &first->append);
 }
 
 enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in, uint8_t *mem,

@@ -6,6 +6,8 @@
 #include "hub/domain/message.h"
 #include "hub/stream/stream.h"
 
+#include <stdatomic.h>
+
 struct hub;
 
 struct telemetry_in {
@@ -27,6 +29,7 @@ struct telemetry_put {
     struct hub *hub;
     uint32_t body_len; /* of all that go together */
     uint32_t messages;
+    bool routed; /* through the log */
     op_fn *done;
 };
 /* Encodes `in` into mem (room bytes, kept until done) and hands it to the stream; nothing of `in` is needed
@@ -44,5 +47,20 @@ MUST_USE enum err telemetry_prepare(struct hub *h, struct telemetry_put *p, cons
 
 /* The partition of a device, the same for ever in one stream. */
 uint32_t telemetry_partition(const struct hub *h, struct span device);
+
+/* Which way telemetry takes: into the built-in stream at once, or, as soon as there is something to decide,
+ * into the log of the router (hub/front/routing), which has one partition. One word, read once a message:
+ * bit 63 says direct, 32 to 62 count the messages that took the other way, 0 to 31 those that are under way.
+ */
+struct telemetry_way {
+    struct stream *log;
+    _Atomic uint64_t state;
+};
+void telemetry_way_route(struct telemetry_way *w); /* from now on through the log */
+/* False: a message is on its way into the log. *seen is for telemetry_way_direct, which does nothing when a
+ * message took the way through the log since. For the router, with an empty log: so none overtakes another.
+ */
+bool telemetry_way_quiet(const struct telemetry_way *w, uint64_t *seen);
+void telemetry_way_direct(struct telemetry_way *w, uint64_t seen);
 
 #endif

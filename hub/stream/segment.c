@@ -105,10 +105,24 @@ static enum err roll(struct segs *s, uint64_t now_ms)
 
 /* ---- retention ------------------------------------------------------------------------------------- */
 
+static bool is_dealt_with(struct segs *s, const struct seg *next)
+{
+    bool any = false;
+    for (uint32_t p = 0; p < s->base.partitions; p++) {
+        uint64_t upto = atomic_load_explicit(&s->forget[p], memory_order_relaxed);
+        if (next->base[p].seq > upto)
+            return false;
+        any |= upto > 0;
+    }
+    return any;
+}
+
 static bool oldest_goes(struct segs *s, uint64_t now_ms)
 {
     if (s->segs_nr < 2)
         return false;
+    if (is_dealt_with(s, s->segs[1]))
+        return true;
     if (s->retain_ms && s->segs[1]->last_ms + s->retain_ms < now_ms)
         return true;
     uint64_t bytes = 0;
@@ -424,6 +438,12 @@ static void seg_unwatch(struct stream *base, struct stream_watch *w)
         op_complete(&w->op, ERR_STOPPED);
 }
 
+static void seg_forget(struct stream *base, uint32_t p, uint64_t seq)
+{
+    struct segs *s = (struct segs *)base;
+    atomic_store_explicit(&s->forget[p], seq, memory_order_relaxed);
+}
+
 static void seg_get_info(struct stream *base, uint32_t p, struct stream_info *out)
 {
     struct segs *s = (struct segs *)base;
@@ -533,6 +553,7 @@ enum err stream_segment_open(struct stream **out, const struct stream_config *cf
         .read = seg_read,
         .watch = seg_watch,
         .unwatch = seg_unwatch,
+        .forget = seg_forget,
         .get_info = seg_get_info,
         .get_stats = seg_get_stats,
     };

@@ -83,6 +83,7 @@ struct segs {
     struct op *reads, **reads_last;
     bool reads_end;
 
+    _Atomic uint64_t forget[STREAM_PARTITIONS_MAX]; /* 0: nothing */
     _Atomic bool stopping;
     _Atomic uint64_t pending; /* bytes */
     _Atomic uint64_t records, bytes, syncs, sync_us, torn;

@@ -34,6 +34,12 @@ void stream_unwatch(struct stream *s, struct stream_watch *w)
     s->ops->unwatch(s, w);
 }
 
+void stream_forget(struct stream *s, uint32_t partition, uint64_t seq)
+{
+    assert(partition < s->partitions);
+    s->ops->forget(s, partition, seq);
+}
+
 void stream_get_info(struct stream *s, uint32_t partition, struct stream_info *out)
 {
     assert(partition < s->partitions);

@@ -64,6 +64,10 @@ void stream_watch(struct stream *s, struct stream_watch *w);
 void stream_unwatch(struct stream *s,
                     struct stream_watch *w); /* comes home with ERR_STOPPED, unless it already did */
 
+/* What lies before `seq` of this partition is dealt with: files whose records are all, of every partition,
+ * are removed soon, whatever is to be retained. It is not remembered: say it again after a start. */
+void stream_forget(struct stream *s, uint32_t partition, uint64_t seq); /* any thread */
+
 struct stream_info {              /* of one partition */
     uint64_t first_seq, next_seq; /* empty when equal */
     uint64_t first_ms, last_ms;   /* first_ms: of the file the first one lies in, at most earlier */

@@ -12,6 +12,7 @@ struct stream_ops {
     void (*read)(struct stream *s, struct stream_read *r);
     void (*watch)(struct stream *s, struct stream_watch *w);
     void (*unwatch)(struct stream *s, struct stream_watch *w);
+    void (*forget)(struct stream *s, uint32_t partition, uint64_t seq);
     void (*get_info)(struct stream *s, uint32_t partition, struct stream_info *out);
     void (*get_stats)(struct stream *s, struct stream_stats *out);
 };

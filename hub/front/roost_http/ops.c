@@ -5,6 +5,7 @@
 #include "hub/domain/throttle.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
+#include "hub/front/routing/routing.h"
 
 #define TEXT_CAP 32768u
 
@@ -93,6 +94,35 @@ static void put_stream(struct text *t, struct hub *h)
     }
 }
 
+static void put_routing(struct text *t, struct routing *r)
+{
+    static const struct {
+        const char *name, *type, *help;
+        size_t at;
+    } of[] = {
+        { "routing_delivered_total", "counter", "messages an endpoint took",
+          offsetof(struct routing_stats, delivered) },
+        { "routing_failed_total", "counter", "attempts that failed", offsetof(struct routing_stats, failed) },
+        { "routing_dead_total", "counter", "messages given up", offsetof(struct routing_stats, dead) },
+        { "routing_lost_total", "counter", "messages removed before they were delivered",
+          offsetof(struct routing_stats, lost) },
+        { "routing_behind", "gauge", "messages that wait for an endpoint",
+          offsetof(struct routing_stats, behind) },
+    };
+    put(t, "routing_undecided", "gauge", "messages that routes have not looked at", routing_behind(r));
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        struct routing_stats s;
+        char label[96];
+        head(t, of[i].name, of[i].type, of[i].help);
+        for (size_t k = 0; routing_stats(r, k, &s); k++) {
+            if (!s.delivers)
+                continue;
+            snprintf(label, sizeof label, "{endpoint=\"%s\"}", s.name);
+            put_number(t, of[i].name, label, *(const uint64_t *)(const void *)((const char *)&s + of[i].at));
+        }
+    }
+}
+
 static void put_conns(struct text *t, const struct conn_net *net)
 {
     struct conn_stats s;
@@ -141,6 +171,8 @@ static void start_metrics(struct job *j)
         put_throttle(&t, j->h->throttle);
     put_store(&t, j->h);
     put_stream(&t, j->h);
+    if (roost_of(j)->routing)
+        put_routing(&t, roost_of(j)->routing);
     put(&t, "bootstrap_sources", "gauge", "sources of bootstrap requests remembered",
         rate_sources_nr(roost_of(j)->rate));
     put(&t, "telemetry_readers", "gauge", "clients that follow the telemetry",

@@ -4,6 +4,7 @@
 #include "hub/domain/c2d_lock.h"
 #include "hub/domain/campaign.h"
 #include "hub/domain/rate.h"
+#include "hub/domain/route.h"
 #include "hub/front/http/method_step.h"
 #include "hub/front/http/query_step.h"
 #include "hub/front/roost_http/roost_impl.h"
@@ -27,6 +28,12 @@
     { HTTP_GET_, path, twin_show, NO_BODY }, { HTTP_PATCH_, path, twin_patch, JOB_JSON_MAX },                \
     {                                                                                                        \
         HTTP_PUT_, path, twin_replace, JOB_JSON_MAX                                                          \
+    }
+
+#define ROUTING(path, name)                                                                                  \
+    { HTTP_GET_, path, name##_get, NO_BODY }, { HTTP_PUT_, path, name##_put, ROUTE_SPEC_MAX },               \
+    {                                                                                                        \
+        HTTP_DELETE_, path, name##_delete, NO_BODY                                                           \
     }
 
 static const struct http_route routes[] = {
@@ -64,6 +71,13 @@ static const struct http_route routes[] = {
     { HTTP_GET_, "/roost/v1/telemetry/groups/{}", group_get, NO_BODY },
     { HTTP_PUT_, "/roost/v1/telemetry/groups/{}", group_put, SMALL_BODY_MAX },
     { HTTP_DELETE_, "/roost/v1/telemetry/groups/{}", group_delete, NO_BODY },
+    { HTTP_GET_, "/roost/v1/routes", routes_list, NO_BODY },
+    { HTTP_POST_, "/roost/v1/routes/test", route_test_post, JOB_JSON_MAX },
+    ROUTING("/roost/v1/routes/{}", route),
+    { HTTP_GET_, "/roost/v1/endpoints", endpoints_list, NO_BODY },
+    ROUTING("/roost/v1/endpoints/{}", endpoint),
+    { HTTP_GET_, "/roost/v1/enrichments", enrichments_list, NO_BODY },
+    ROUTING("/roost/v1/enrichments/{}", enrichment),
     { HTTP_GET_, "/roost/v1/trust", trust_get, NO_BODY },
     { HTTP_POST_, "/roost/v1/trust", trust_post, ENVELOPE_MAX },
     { HTTP_PUT_, "/roost/v1/uploads/{}", upload_put, PIECE_MAX },
@@ -158,6 +172,11 @@ void roost_http_free(struct roost_http *f)
     artifact_cache_free(f->artifacts);
     housekeeper_free(f->housekeeper);
     free(f);
+}
+
+void roost_http_set_routing(struct roost_http *f, struct routing *r)
+{
+    f->routing = r;
 }
 
 struct http_routes *roost_http_routes(struct roost_http *f)

@@ -16,6 +16,9 @@ struct conn_net;
  * settings are known, before the workers start. */
 MUST_USE enum err roost_http_new(struct roost_http **out, struct hub *hub, struct pool *pool,
                                  struct conn_net *net);
+/* Before the workers start: endpoints and their streams. Without it only the built-in stream is read. */
+struct routing;
+void roost_http_set_routing(struct roost_http *f, struct routing *r);
 /* After the workers have ended and the pool, store and stream are closed. */
 void roost_http_free(struct roost_http *f);
 

@@ -11,6 +11,7 @@
 struct roost_http { /* one a hub; shared by the workers, so everything in it is fixed or locks for itself */
     struct http_front front; /* first */
     struct conn_net *net;
+    struct routing *routing;          /* NULL: there is none */
     struct rate *rate;                /* of /bootstrap */
     struct artifact_cache *artifacts; /* artifact.c */
     _Atomic unsigned telemetry_nr;    /* open streams */

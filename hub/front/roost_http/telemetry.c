@@ -1,4 +1,4 @@
-/* hub/front/roost_http/telemetry.c - GET /roost/v1/telemetry: the stream as one JSON line a message. One read
+/* hub/front/roost_http/telemetry.c - GET /roost/v1/telemetry: a stream as one JSON line a message. One read
  * is under way at a time; nothing is read while the client has not taken what was sent, so a slow reader
  * costs one buffer and the stream waits for nobody. */
 #include "hub/domain/telemetry.h"
@@ -6,8 +6,10 @@
 #include "base/text.h"
 #include "hub/domain/identity.h"
 #include "hub/domain/reader_group.h"
+#include "hub/front/http/message_json.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
+#include "hub/front/routing/routing.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -34,6 +36,8 @@ struct tail {
     unsigned parts_nr, turn;
     struct stream_record records[RECORDS_MAX];
     size_t record_at; /* of read.records: the next to send */
+    struct stream *stream;
+    struct out *out; /* whose it is; NULL: the built-in one */
     struct span device;
     struct reader_place *places; /* of the group; in the job's arena */
     bool follow, gone, blocked;
@@ -45,65 +49,6 @@ struct tail {
 static void pump(struct tail *t);
 
 /* ---- one record as a line ----------------------------------------------------------------------------- */
-
-static void put_system(json_t *o, const struct message *m)
-{
-    for (unsigned i = 0; i < BAG_SYSTEM_NAMES; i++)
-        if (m->system[i].p)
-            json_put(o, bag_system_names[i].stored, json_span(m->system[i]));
-    json_put(o, "iothub-connection-device-id", json_span(m->device));
-    if (m->module.n)
-        json_put(o, "iothub-connection-module-id", json_span(m->module));
-    if (m->generation.n)
-        json_put(o, "iothub-connection-auth-generation-id", json_span(m->generation));
-    json_put(o, "iothub-connection-auth-method", json_string(message_auth_method(m->auth)));
-    json_put(o, "iothub-message-source", json_string(message_source_name(m->source)));
-    if (m->model.n)
-        json_put(o, "dt-dataschema", json_span(m->model));
-}
-
-static void put_properties(json_t *o, const struct message *m)
-{
-    struct span at = m->props;
-    struct message_prop p;
-    while (message_prop_next(&at, &p)) {
-        json_t *v = p.null ? json_null() : json_span(p.value);
-        if (v && p.name.n && json_object_setn_new(o, (const char *)p.name.p, p.name.n, v))
-            continue; /* a name that is not UTF-8 has no JSON form */
-    }
-}
-
-static json_t *record_json(const struct stream_record *r, const struct message *m)
-{
-    json_t *o = json_object(), *system = json_object(), *props = json_object(), *body = NULL;
-    if (!o || !system || !props) {
-        json_decref(o);
-        json_decref(system);
-        json_decref(props);
-        return NULL;
-    }
-    put_system(system, m);
-    put_properties(props, m);
-    json_put(o, "partition", json_integer(r->partition));
-    json_put(o, "sequence", json_integer((json_int_t)r->seq));
-    json_put(o, "enqueued", json_time(r->enqueued_ms));
-    json_put(o, "device", json_span(m->device));
-    if (m->module.n)
-        json_put(o, "module", json_span(m->module));
-    json_put(o, "system", system);
-    json_put(o, "properties", props);
-    bool is_text = true; /* bytes that would have to be escaped one by one are base64 instead */
-    for (size_t i = 0; i < m->body.n && is_text; i++)
-        is_text =
-            m->body.p[i] >= 0x20 || m->body.p[i] == '\n' || m->body.p[i] == '\r' || m->body.p[i] == '\t';
-    if (is_text)
-        body = json_span(m->body); /* NULL when it is not UTF-8 */
-    if (body)
-        json_put(o, "body", body);
-    else
-        json_put(o, "bodyBase64", json_base64(m->body));
-    return o;
-}
 
 static void set_line(struct tail *t, json_t *o)
 {
@@ -160,7 +105,7 @@ static bool send_records(struct tail *t)
         const struct stream_record *r = &t->read.records[t->record_at++];
         if (message_decode(r->record, &m) || (t->device.n && !span_eq(t->device, m.device)))
             continue;
-        set_line(t, record_json(r, &m));
+        set_line(t, message_json(r, &m));
     }
 }
 
@@ -179,6 +124,8 @@ static void finish(struct tail *t)
 {
     struct job *j = t->j;
     atomic_fetch_sub(&roost_of(j)->telemetry_nr, 1);
+    if (t->out)
+        routing_stream_put(t->out);
     http_stream_end(j->r);
     free(t->line);
     free(t->read.buf);
@@ -197,7 +144,7 @@ static void wait_for_more(struct tail *t, struct part *p)
 {
     struct stream_info info;
     if (p->pos.from == STREAM_TIME) { /* nothing at or after it yet: whatever comes next is */
-        stream_get_info(t->j->h->stream, p->pos.partition, &info);
+        stream_get_info(t->stream, p->pos.partition, &info);
         p->pos = (struct stream_pos){ p->pos.partition, STREAM_SEQ, info.next_seq };
     }
     p->state = PART_WATCHING;
@@ -205,7 +152,7 @@ static void wait_for_more(struct tail *t, struct part *p)
     p->watch.seq = p->pos.value;
     p->watch.op.home = worker_mailbox(t->j->r->worker);
     p->watch.op.done = on_watch;
-    stream_watch(t->j->h->stream, &p->watch);
+    stream_watch(t->stream, &p->watch);
 }
 
 static void on_read(struct op *op)
@@ -251,7 +198,7 @@ static void pump(struct tail *t)
             t->read.records_cap = RECORDS_MAX;
             t->read.records_nr = 0;
             t->record_at = 0;
-            stream_read(t->j->h->stream, &t->read);
+            stream_read(t->stream, &t->read);
         }
     }
     if (is_over(t))
@@ -265,7 +212,7 @@ static void on_gone(struct http_req *r)
     t->blocked = false;
     for (unsigned i = 0; i < t->parts_nr; i++)
         if (t->parts[i].state == PART_WATCHING)
-            stream_unwatch(t->j->h->stream, &t->parts[i].watch); /* comes home, and ends it there */
+            stream_unwatch(t->stream, &t->parts[i].watch); /* comes home, and ends it there */
     if (is_over(t))
         finish(t);
 }
@@ -320,9 +267,17 @@ static bool read_from(struct job *j, struct stream_pos *pos, bool one_partition)
 static bool read_query(struct job *j, struct tail *t)
 {
     uint64_t partition = UINT64_MAX;
-    uint32_t all = stream_partitions(j->h->stream);
     struct stream_pos pos;
     struct span s;
+    t->stream = j->h->stream;
+    if (http_query(j->r, "stream", &s) && !span_ieq(s, SPAN("events"))) {
+        if (t->places)
+            return job_fail(j, 400, "bad-query", "query \"group\" is for the built-in stream alone");
+        if (!roost_of(j)->routing || routing_stream_get(roost_of(j)->routing, s, &t->out))
+            return job_fail(j, 404, "stream-not-found", "there is no endpoint of kind stream of that name");
+        t->stream = routing_stream_of(t->out);
+    }
+    uint32_t all = stream_partitions(t->stream);
     t->follow = true;
     if (http_query(j->r, "device", &s)) {
         if (!in_device_id(j, s))
@@ -338,7 +293,7 @@ static bool read_query(struct job *j, struct tail *t)
         if (partition != UINT64_MAX && partition != p)
             continue;
         struct part *to = &t->parts[t->parts_nr++];
-        stream_get_info(j->h->stream, p, &info);
+        stream_get_info(t->stream, p, &info);
         to->tail = t;
         to->pos = pos;
         to->pos.partition = p;
@@ -378,6 +333,8 @@ static void begin(struct job *j)
     }
     if (j->code) {
         atomic_fetch_sub(&roost_of(j)->telemetry_nr, 1);
+        if (t->out)
+            routing_stream_put(t->out);
         free(t);
         job_end(j);
         return;

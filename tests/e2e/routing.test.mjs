@@ -1,0 +1,363 @@
+// Messages on their way to endpoints of every kind: conditions, enrichments, the fallback, events with their exact
+// bodies; endpoints that are dead, slow or come back; and a hub that is killed in between.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
+import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import https from 'node:https';
+import { join } from 'node:path';
+import { Hub, freePorts, run, sasToken, start, tempDir, waitFor } from '../lib/roost.mjs';
+
+let hub, tmp, ca, server, serverPort, broker, brokerPort;
+const SECRET = 'a-secret-of-the-hook';
+const hooks = { batches: [], answer: () => 200 }; // what the HTTPS server got, and what it says
+const heard = []; // what came out of the other broker: "topic|payload"
+
+// ---- the outside world: an authority, an HTTPS server, a broker
+
+async function certificates() {
+  const f = (n) => join(tmp.dir, n);
+  const openssl = (...args) => run('openssl', args);
+  writeFileSync(f('ext'), 'subjectAltName=DNS:localhost,IP:127.0.0.1\n');
+  await openssl('req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2', '-subj', '/CN=test authority',
+    '-keyout', f('ca.key'), '-out', f('ca.crt'));
+  await openssl('req', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-subj', '/CN=localhost', '-keyout', f('s.key'), '-out', f('s.csr'));
+  await openssl('x509', '-req', '-in', f('s.csr'), '-CA', f('ca.crt'), '-CAkey', f('ca.key'), '-CAcreateserial', '-days', '2', '-extfile', f('ext'), '-out', f('s.crt'));
+  ca = readFileSync(f('ca.crt'), 'utf8');
+}
+
+async function startServer() {
+  server = https.createServer({ key: readFileSync(join(tmp.dir, 's.key')), cert: readFileSync(join(tmp.dir, 's.crt')) }, (req, res) => {
+    const pieces = [];
+    req.on('data', (d) => pieces.push(d));
+    req.on('end', () => {
+      const body = Buffer.concat(pieces);
+      const status = hooks.answer(req);
+      if (status === null) return; // says nothing, ever
+      if (status === 200) hooks.batches.push({ path: req.url, headers: req.headers, body, rows: JSON.parse(body) });
+      res.writeHead(status, status === 302 ? { location: 'https://127.0.0.1/elsewhere' } : {}).end();
+    });
+  });
+  await new Promise((done) => server.listen(0, '127.0.0.1', done));
+  serverPort = server.address().port;
+}
+
+async function startBroker() {
+  [brokerPort] = brokerPort ? [brokerPort] : await freePorts(1);
+  const conf = join(tmp.dir, 'mosquitto.conf');
+  writeFileSync(join(tmp.dir, 'passwords'), '');
+  await run('mosquitto_passwd', ['-b', join(tmp.dir, 'passwords'), 'roost', 'broker-password']);
+  writeFileSync(conf, `listener ${brokerPort} 127.0.0.1\ncafile ${tmp.dir}/ca.crt\ncertfile ${tmp.dir}/s.crt\nkeyfile ${tmp.dir}/s.key\n` +
+    `password_file ${tmp.dir}/passwords\nallow_anonymous false\nuser root\n`);
+  broker = start('mosquitto', ['-c', conf]);
+  await waitFor('the broker', async () => broker.out.includes('running') || (broker.exited && Promise.reject(new Error(broker.out))));
+  broker.sub = start('mosquitto_sub', ['-h', '127.0.0.1', '-p', `${brokerPort}`, '--cafile', join(tmp.dir, 'ca.crt'), '-u', 'roost', '-P', 'broker-password',
+    '-q', '1', '-v', '-F', '%t|%p', '-t', '#'], { onLine: (l) => { if (l.includes('|')) heard.push(l); } });
+  await waitFor('the subscription', async () => {
+    await run('mosquitto_pub', ['-h', '127.0.0.1', '-p', `${brokerPort}`, '--cafile', join(tmp.dir, 'ca.crt'), '-u', 'roost', '-P', 'broker-password', '-t', 'probe', '-m', 'x']);
+    if (broker.sub.exited) throw new Error(broker.sub.out);
+    return heard.length;
+  });
+}
+
+// ---- the hub
+
+const api = (method, path, body) => hub.api(method, `/roost/v1/${path}`, body);
+const refused = async (method, path, body) => {
+  const r = await hub.request(method, `/roost/v1/${path}`, { body });
+  assert.ok(r.status >= 400, `${method} ${path}: ${r.status}`);
+  return { status: r.status, ...r.json.error };
+};
+const keys = new Map();
+async function device(id) {
+  await api('PUT', `devices/${id}`, {});
+  keys.set(id, (await api('GET', `devices/${id}`)).primaryKey);
+  return id;
+}
+// A message of a device; resolves when the hub has acknowledged it.
+async function say(id, body, { app = {}, type, encoding = 'utf-8' } = {}) {
+  const headers = Object.fromEntries(Object.entries(app).map(([k, v]) => [`iothub-app-${k}`, v]));
+  if (type) Object.assign(headers, { 'iothub-contenttype': type, 'iothub-contentencoding': encoding });
+  const r = await hub.request('POST', `/devices/${id}/messages/events?api-version=2020-03-13`, {
+    token: sasToken(`${hub.name}/devices/${id}`, keys.get(id)), body: typeof body === 'string' ? body : JSON.stringify(body), headers });
+  assert.equal(r.status, 204, `${r.body}`);
+}
+async function stream(name, { device: id } = {}) {
+  const r = await hub.request('GET', `/roost/v1/telemetry?from=earliest&follow=false${name ? `&stream=${name}` : ''}${id ? `&device=${id}` : ''}`);
+  assert.equal(r.status, 200, `${r.body}`);
+  return r.body.toString().split('\n').filter(Boolean).map((l) => JSON.parse(l));
+}
+const rowsOf = (name, nr, options) => waitFor(`${nr} records of ${name ?? 'events'}`, async () => {
+  const rows = await stream(name, options);
+  return rows.length >= nr && rows;
+});
+const hooked = (path) => hooks.batches.filter((b) => b.path === path).flatMap((b) => b.rows);
+const fileRows = (name) => {
+  const dir = join(hub.dir, 'files', name);
+  if (!existsSync(dir)) return [];
+  return readdirSync(dir).sort((a, b) => (a === 'messages.jsonl') - (b === 'messages.jsonl') || (a < b ? -1 : 1))
+    .flatMap((f) => readFileSync(join(dir, f), 'utf8').split('\n').filter(Boolean)).map((l) => JSON.parse(l));
+};
+const endpoint = async (name) => (await api('GET', 'endpoints')).endpoints.find((e) => e.name === name);
+async function clear() {
+  await api('PUT', 'routes/$fallback', { enabled: true });
+  for (const r of (await api('GET', 'routes')).routes) await api('DELETE', `routes/${r.name}`);
+  for (const r of (await api('GET', 'enrichments')).enrichments) await api('DELETE', `enrichments/${r.name}`);
+  for (const r of (await api('GET', 'endpoints')).endpoints) await api('DELETE', `endpoints/${r.name}`);
+  hooks.batches.length = heard.length = 0;
+  hooks.answer = () => 200;
+}
+const webhook = (path, more = {}) => ({ kind: 'webhook', url: `https://localhost:${serverPort}${path}`, secret: SECRET, ca, ...more });
+const mqtt = (topic, more = {}) => ({ kind: 'mqtt', host: 'localhost', port: brokerPort, topic, username: 'roost', password: 'broker-password', ca, ...more });
+
+before(async () => {
+  tmp = tempDir();
+  await certificates();
+  await startServer();
+  await startBroker();
+  hub = await Hub.create();
+  await hub.start();
+});
+after(async () => {
+  const end = await hub?.stop();
+  const out = hub?.process.out;
+  await hub?.remove();
+  await broker?.sub.stop();
+  await broker?.stop();
+  server?.closeAllConnections();
+  server?.close();
+  tmp?.remove();
+  if (end && end.code !== 0) throw new Error(`roostd ended with ${end.code ?? end.signal}:\n${out.slice(-4000)}`);
+});
+
+test('a condition decides for endpoints of every kind; what matches none falls back', async () => {
+  await clear();
+  const d = await device('c1');
+  await api('PUT', 'endpoints/hot', { kind: 'stream' });
+  await api('PUT', 'endpoints/hook', webhook('/c1'));
+  await api('PUT', 'endpoints/bridge', mqtt('from/{device}/{source}'));
+  await api('PUT', 'endpoints/log', { kind: 'file' });
+  await api('PUT', 'routes/critical', { condition: "level = 'critical' AND $body.t > 20", endpoints: ['hot', 'hook', 'bridge', 'log'] });
+  await api('PUT', 'routes/again', { condition: "$connectionDeviceId = 'c1' AND level = 'critical' AND $body.t > 20", endpoints: ['HOT'] });
+  await say(d, { t: 21.5 }, { app: { level: 'critical' }, type: 'application/json' });
+  await say(d, { t: 1 }, { app: { level: 'critical' }, type: 'application/json' });
+  await say(d, 'no json', { app: { level: 'normal' } });
+  const hot = await rowsOf('hot', 1);
+  assert.deepEqual(hot.map((r) => [r.device, r.body, r.properties, r.system['iothub-message-source']]), [['c1', '{"t":21.5}', { level: 'critical' }, 'Telemetry']]);
+  const [batch] = await waitFor('the webhook', async () => hooks.batches.length && hooks.batches);
+  assert.equal(batch.rows.length, 1);
+  assert.equal(batch.rows[0].body, '{"t":21.5}');
+  assert.equal(batch.headers['content-type'], 'application/json');
+  assert.equal(batch.headers['roost-endpoint'], 'hook');
+  assert.equal(batch.headers['roost-signature'], `v1=${createHmac('sha256', SECRET).update(`${batch.headers['roost-timestamp']}.`).update(batch.body).digest('hex')}`);
+  await waitFor('the broker', async () => heard.length);
+  assert.deepEqual(heard, ['from/c1/Telemetry|{"t":21.5}']);
+  await waitFor('the file', async () => fileRows('log').length);
+  assert.deepEqual(fileRows('log').map((r) => r.body), ['{"t":21.5}']);
+  assert.deepEqual((await rowsOf(undefined, 2, { device: d })).map((r) => r.body), ['{"t":1}', 'no json']);
+  for (const name of ['hook', 'bridge', 'log']) {
+    const e = await waitFor(`${name} to be counted`, async () => { const x = await endpoint(name); return x.behind === 0 && x; });
+    assert.deepEqual([e.delivered, e.failed, e.deadLettered, e.lost], [1, 0, 0, 0], name);
+  }
+  assert.equal((await refused('GET', 'telemetry?stream=hook')).status, 404);
+});
+
+test('the fallback off: what no route takes is dropped; an explicit route to events', async () => {
+  await clear();
+  const d = await device('f1');
+  await api('PUT', 'routes/$fallback', { enabled: false });
+  assert.equal((await api('GET', 'routes')).fallback, false);
+  await say(d, 'dropped');
+  await api('PUT', 'routes/some', { condition: 'keep = \'yes\'', endpoints: ['events'] });
+  await say(d, 'kept', { app: { keep: 'yes' } });
+  await say(d, 'dropped too', { app: { keep: 'no' } });
+  await api('PUT', 'routes/some', { condition: 'keep = \'yes\'', endpoints: ['events'], enabled: false });
+  await say(d, 'dropped again', { app: { keep: 'yes' } });
+  await api('PUT', 'routes/$fallback', { enabled: true });
+  await say(d, 'last');
+  assert.deepEqual((await rowsOf(undefined, 2, { device: d })).map((r) => r.body), ['kept', 'last']);
+});
+
+test('order of a device holds while the way changes between direct and routed', async () => {
+  await clear();
+  const d = await device('o1');
+  const n = 60;
+  for (let i = 0; i < n; i++) {
+    if (i % 20 === 10) await api('PUT', 'routes/all', { endpoints: ['events'] });
+    if (i % 20 === 0 && i) await api('DELETE', 'routes/all');
+    await say(d, `${i}`);
+  }
+  assert.deepEqual((await rowsOf(undefined, n, { device: d })).map((r) => r.body), Array.from({ length: n }, (_, i) => `${i}`));
+});
+
+test('the twin in conditions, and enrichments', async () => {
+  await clear();
+  const d = await device('t1'), other = await device('t2');
+  await api('PATCH', `devices/${d}/twin`, { tags: { site: 'north', floor: 3 } });
+  await api('PUT', 'endpoints/s', { kind: 'stream' });
+  await api('PUT', 'routes/north', { condition: "$twin.tags.site = 'north'", endpoints: ['s', 'events'] });
+  await api('PUT', 'enrichments/site', { value: '$twin.tags.site', endpoints: ['s'] });
+  await api('PUT', 'enrichments/floor', { value: '$twin.tags.floor', endpoints: ['s'] });
+  await api('PUT', 'enrichments/none', { value: '$twin.tags.nothing', endpoints: ['s'] });
+  await api('PUT', 'enrichments/hub', { value: '$iothubname', endpoints: ['s'] });
+  await api('PUT', 'enrichments/mine', { value: 'theirs', endpoints: ['s', 'events'] });
+  await say(d, 'a', { app: { mine: 'own' } });
+  await say(other, 'b');
+  const [row] = await rowsOf('s', 1);
+  assert.deepEqual(row.properties, { mine: 'own', floor: '3', hub: 'hub', none: '$twin.tags.nothing', site: 'north' });
+  assert.deepEqual((await rowsOf(undefined, 1, { device: d }))[0].properties, { mine: 'own' });
+  assert.deepEqual((await rowsOf(undefined, 1, { device: other }))[0].properties, { mine: 'theirs' }, 'also what falls back');
+  assert.equal((await stream('s')).length, 1);
+});
+
+test('events: identities, twins and connections', async () => {
+  await clear();
+  await api('PUT', 'endpoints/ev', { kind: 'stream' });
+  for (const source of ['TwinChangeEvents', 'DeviceLifecycleEvents', 'DeviceConnectionStateEvents'])
+    await api('PUT', `routes/${source}`, { source, endpoints: ['ev'] });
+  const d = await device('e1');
+  await api('PATCH', `devices/${d}/twin`, { tags: { a: 1 }, desired: { b: { c: 2 } } });
+  const token = sasToken(`${hub.name}/devices/${d}`, keys.get(d));
+  await run('mosquitto_pub', ['-h', hub.address, '-p', `${hub.mqtt}`, '--cafile', hub.caFile, '--insecure', '-V', 'mqttv311', '-i', d, '-u', `${hub.name}/${d}/?api-version=2021-04-12`,
+    '-P', token, '-q', '1', '-t', `devices/${d}/messages/events/`, '-m', 'x', '--repeat', '4', '--repeat-delay', '1']);
+  await waitFor('the device to be seen gone', async () => (await stream('ev')).some((r) => r.properties.opType === 'deviceDisconnected'));
+  await api('DELETE', `devices/${d}`);
+  const rows = await rowsOf('ev', 5);
+  const of = (op) => rows.filter((r) => r.properties.opType === op);
+  const [made] = of('createDeviceIdentity');
+  assert.equal(made.system['iothub-message-source'], 'deviceLifecycleEvents');
+  assert.equal(made.system['content-type'], 'application/json');
+  assert.equal(made.system['content-encoding'], 'utf-8');
+  assert.equal(made.system['user-id'], 'hub');
+  assert.match(made.properties.operationTimestamp, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{7}Z$/);
+  assert.deepEqual({ ...made.properties, operationTimestamp: 'T' }, { hubName: 'hub', deviceId: d, operationTimestamp: 'T',
+    'iothub-message-schema': 'deviceLifecycleNotification', opType: 'createDeviceIdentity' });
+  const never = { $lastUpdated: '0001-01-01T00:00:00Z' };
+  assert.deepEqual(JSON.parse(made.body), { deviceId: d, etag: 'AAAAAAAAAAE=', version: 2, properties: {
+    desired: { $metadata: { ...never, $lastUpdatedVersion: 1 }, $version: 1 }, reported: { $metadata: never, $version: 1 } } });
+  const [changed] = of('updateTwin');
+  assert.equal(changed.system['iothub-message-source'], 'twinChangeEvents');
+  const body = JSON.parse(changed.body);
+  delete body.properties.desired.$metadata;
+  assert.deepEqual(body, { version: 3, tags: { a: 1 }, properties: { desired: { b: { c: 2 }, $version: 2 } } });
+  const on = of('deviceConnected')[0], off = of('deviceDisconnected')[0];
+  assert.equal(on.system['iothub-message-source'], 'deviceConnectionStateEvents');
+  for (const r of [on, off]) assert.match(JSON.parse(r.body).sequenceNumber, /^[0-9A-F]{64}$/);
+  assert.ok(JSON.parse(on.body).sequenceNumber < JSON.parse(off.body).sequenceNumber);
+  assert.equal(of('deleteDeviceIdentity').length, 1);
+  assert.equal((await stream(undefined, { device: d })).filter((r) => r.system['iothub-message-source'] !== 'Telemetry').length, 0, 'no fallback for events');
+});
+
+test('a dead endpoint delays no other, comes back, and gives up into the dead-letter stream', async () => {
+  await clear();
+  const d = await device('x1');
+  const [nobody] = await freePorts(1);
+  await api('PUT', 'endpoints/dead', webhook('/dead', { url: `https://localhost:${nobody}/dead`, deadLetterSeconds: 2 }));
+  await api('PUT', 'endpoints/mute', webhook('/mute'));
+  await api('PUT', 'endpoints/wrongca', webhook('/wrongca', { ca: hub.ca }));
+  await api('PUT', 'endpoints/turns', webhook('/turns'));
+  await api('PUT', 'endpoints/good', webhook('/good'));
+  await api('PUT', 'endpoints/log2', { kind: 'file' });
+  hooks.answer = (req) => (req.url === '/mute' ? null : req.url === '/turns' ? 302 : 200);
+  await api('PUT', 'routes/all', { endpoints: ['dead', 'mute', 'wrongca', 'turns', 'good', 'log2', 'events'] });
+  for (let i = 0; i < 20; i++) await say(d, `${i}`);
+  await waitFor('the good ones', async () => hooked('/good').length >= 20 && fileRows('log2').length >= 20);
+  assert.deepEqual(hooked('/good').map((r) => r.body), Array.from({ length: 20 }, (_, i) => `${i}`));
+  const dead = await rowsOf('dead-letter', 20);
+  assert.deepEqual(dead.map((r) => [r.body, r.properties['roost-endpoint']]), Array.from({ length: 20 }, (_, i) => [`${i}`, 'dead']));
+  assert.ok(dead[0].properties['roost-error']);
+  const e = await endpoint('wrongca');
+  assert.equal(e.delivered, 0);
+  assert.match(e.lastError, /certificate|SSL/i);
+  assert.match((await endpoint('turns')).lastError, /302/);
+  assert.equal(hooked('/wrongca').length + hooked('/turns').length, 0);
+  hooks.answer = () => 200;
+  await waitFor('the one that turned away to be served', async () => hooked('/turns').length === 20, { timeout: 60_000 });
+  const metrics = await new Promise((done) => import('node:http').then(({ get }) => get(`http://127.0.0.1:${hub.ops}/metrics`, (res) => {
+    let text = '';
+    res.on('data', (x) => { text += x; }).on('end', () => done(text));
+  })));
+  assert.match(metrics, /roost_routing_dead_total\{endpoint="dead"\} 20/);
+  assert.match(metrics, /roost_routing_delivered_total\{endpoint="good"\} 20/);
+});
+
+test('killed in between: everything acknowledged reaches every endpoint, at least once', { timeout: 180_000 }, async () => {
+  await clear();
+  const d = await device('k1');
+  await api('PUT', 'endpoints/ks', { kind: 'stream' });
+  await api('PUT', 'endpoints/kh', webhook('/kill', { batch: 7 }));
+  await api('PUT', 'endpoints/kb', mqtt('kill/{device}'));
+  await api('PUT', 'endpoints/kf', { kind: 'file', rotateBytes: 8192 });
+  await api('PUT', 'routes/all', { endpoints: ['ks', 'kh', 'kb', 'kf'] });
+  await api('PUT', 'routes/twins', { source: 'TwinChangeEvents', endpoints: ['ks'] });
+  const sent = [];
+  let versions = 0;
+  for (let round = 0; round < 3; round++) {
+    await Promise.all(Array.from({ length: 4 }, async (_, lane) => {
+      for (let i = 0; i < 15; i++) {
+        const text = `${round}-${lane}-${i}`;
+        await say(d, text);
+        sent.push(text);
+      }
+    }));
+    await api('PATCH', `devices/${d}/twin`, { tags: { round } });
+    versions = 3 + round;
+    await hub.process.stop('SIGKILL');
+    await hub.start();
+  }
+  await say(d, 'end');
+  sent.push('end');
+  const missing = (got) => sent.filter((s) => !got.includes(s));
+  for (const [name, got] of [['ks', async () => (await stream('ks')).map((r) => r.body)], ['kh', () => hooked('/kill').map((r) => r.body)],
+    ['kb', () => heard.filter((l) => l.startsWith('kill/k1|')).map((l) => l.slice(8))], ['kf', () => fileRows('kf').map((r) => r.body)]])
+    await waitFor(`all of them at ${name}`, async () => { const left = missing(await got()); return left.length === 0 || Promise.reject(new Error(`${left.length}: ${left.slice(0, 5)}`)); }, { timeout: 60_000 });
+  const twins = (await stream('ks')).filter((r) => r.properties.opType === 'updateTwin').map((r) => JSON.parse(r.body).version);
+  for (let v = 3; v <= versions; v++) assert.ok(twins.includes(v), `version ${v} of ${twins}`);
+  assert.ok(readdirSync(join(hub.dir, 'files', 'kf')).length > 1, 'the file was rotated');
+});
+
+test('what is refused, and why', async () => {
+  await clear();
+  await api('PUT', 'endpoints/e', webhook('/e'));
+  const shown = await api('GET', 'endpoints/e');
+  assert.equal(shown.secretSet, true);
+  assert.ok(!JSON.stringify(shown).includes(SECRET));
+  await api('PUT', 'endpoints/e', { ...webhook('/e2'), secret: undefined });
+  assert.equal((await api('GET', 'endpoints/e')).secretSet, true, 'a secret that is not sent again stays');
+  assert.deepEqual((({ status, code }) => [status, code])(await refused('PUT', 'routes/r', { condition: 'level =', endpoints: ['e'] })), [400, 'bad-definition']);
+  assert.match((await refused('PUT', 'routes/r', { condition: "level IN ['a']", endpoints: ['e'] })).message, /line 1, column \d+/);
+  assert.match((await refused('PUT', 'routes/r', { condition: "STARTSWITH(level, 'c')", endpoints: ['e'] })).message, /line 1, column 1/);
+  assert.equal((await refused('PUT', 'routes/r', { endpoints: ['nobody'] })).code, 'unknown-endpoint');
+  assert.equal((await refused('PUT', 'routes/r', { endpoints: ['e'], colour: 1 })).code, 'bad-definition');
+  assert.equal((await refused('PUT', 'routes/r', { endpoints: [] })).code, 'bad-definition');
+  assert.equal((await refused('PUT', 'routes/r', '{"endpoints":["e"]')).code, 'bad-json');
+  assert.equal((await refused('PUT', 'endpoints/e', { kind: 'stream' })).code, 'endpoint-kind');
+  assert.equal((await refused('PUT', 'endpoints/x', { kind: 'webhook', url: 'http://localhost/' })).code, 'bad-definition');
+  assert.equal((await refused('PUT', 'endpoints/events', { kind: 'stream' })).code, 'bad-definition');
+  assert.equal((await refused('PUT', 'endpoints/a%2Fb', { kind: 'stream' })).code, 'bad-name');
+  assert.equal((await refused('PUT', 'enrichments/x', { value: '$twin.deviceId', endpoints: ['e'] })).code, 'bad-definition');
+  await api('PUT', 'routes/r', { endpoints: ['e'] });
+  assert.equal((await refused('DELETE', 'endpoints/e')).code, 'endpoint-in-use');
+  assert.equal((await refused('DELETE', 'routes/nobody')).status, 404);
+  for (let i = 0; i < 9; i++) await api('PUT', `endpoints/n${i}`, { kind: 'stream' });
+  assert.equal((await refused('PUT', 'endpoints/n10', { kind: 'stream' })).code, 'too-many');
+  for (let i = 0; i < 10; i++) await api('PUT', `enrichments/n${i}`, { value: 'x', endpoints: ['e'] });
+  assert.equal((await refused('PUT', 'enrichments/n10', { value: 'x', endpoints: ['e'] })).code, 'too-many');
+  await clear();
+});
+
+test('a condition is tried out', async () => {
+  await clear();
+  const d = await device('try1');
+  await api('PATCH', `devices/${d}/twin`, { tags: { floor: 1 } });
+  const message = { deviceId: d, properties: { level: 'critical' }, systemProperties: { contentType: 'application/json', contentEncoding: 'utf-8' }, body: { t: 5 } };
+  const verdict = async (condition, more = {}) => (await api('POST', 'routes/test', { condition, message, ...more })).result;
+  assert.equal(await verdict("level = 'critical' AND $body.t = 5"), 'true');
+  assert.equal(await verdict('$twin.tags.floor = 1'), 'true');
+  assert.equal(await verdict('$twin.tags.floor = 1', { twin: { tags: { floor: 2 } } }), 'false');
+  assert.equal(await verdict('$body.nothing = 1'), 'undefined');
+  assert.match((await refused('POST', 'routes/test', { condition: 'a = ', message })).message, /line 1, column/);
+  await api('PUT', 'routes/r', { condition: 'level = \'low\'', endpoints: ['events'] });
+  assert.deepEqual(await api('POST', 'routes/test', { route: 'r', message }), { matches: false, result: 'false' });
+  await clear();
+});
