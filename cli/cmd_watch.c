@@ -19,6 +19,7 @@ struct watch {
     uint64_t last[PARTITIONS_MAX]; /* newest sequence shown of each partition */
     char enqueued[64];             /* of the newest record: where to go on */
     uint64_t shown, limit;
+    const char *stream; /* NULL: the built-in one */
     /* of a group */
     const char *group;                  /* NULL: none */
     struct cli side;                    /* a connection of its own: commits while the stream goes on */
@@ -137,7 +138,8 @@ static bool on_line(void *ctx, const char *line, size_t n)
 
 static char *query(const struct watch *w, const char *device, const char *from, bool follow)
 {
-    char tail[1024], at[256] = "";
+    char tail[1024], at[256] = "", stream[256] = "";
+    struct wr s = { (uint8_t *)stream, sizeof stream - 1, 0 };
     struct wr e = { (uint8_t *)at, sizeof at - 1, 0 };
     if (w->enqueued[0] && !w->group) { /* of a group the hub knows better */
         wr_str(&e, "time:");
@@ -146,7 +148,12 @@ static char *query(const struct watch *w, const char *device, const char *from, 
         percent_encode(&e, span_str(from));
     }
     at[wr_ok(&e) ? e.len : 0] = 0;
-    snprintf(tail, sizeof tail, "&from=%s%s", at, follow ? "" : "&follow=false");
+    if (w->stream) {
+        wr_str(&s, "&stream=");
+        percent_encode(&s, span_str(w->stream));
+        stream[wr_ok(&s) ? s.len : 0] = 0;
+    }
+    snprintf(tail, sizeof tail, "&from=%s%s%s", at, follow ? "" : "&follow=false", stream);
     if (w->group)
         return hub_path("/roost/v1/telemetry?group=", w->group, tail);
     return device ? hub_path("/roost/v1/telemetry?device=", device, tail)
@@ -158,7 +165,7 @@ static int watch_run(struct cli *c, const struct args *a)
     const char *from = args_has(a, "from") ? args_get(a, "from") : "latest",
                *device = a->pos_nr ? a->pos[0] : NULL;
     bool follow = !args_has(a, "no-follow");
-    struct watch w = { .cli = c };
+    struct watch w = { .cli = c, .stream = args_get(a, "stream") };
     unsigned fails = 0;
     int rc = hub_open(c);
 
@@ -213,6 +220,7 @@ static const struct opt opts[] = {
     { "from", 0, "WHERE", "latest (as it is), earliest, -1h (or s, m, d), seq:N, time:ISO-8601" },
     { "consumer-group", 'g', "GROUP", "go on where this group's last reader was; the hub keeps the place" },
     { "no-follow", 0, NULL, "end at the newest record" },
+    { "stream", 0, "NAME", "of an endpoint of kind stream, or dead-letter" },
     { "count", 'n', "N", "end after N records" },
     { 0 }
 };

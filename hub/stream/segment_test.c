@@ -258,6 +258,37 @@ static void test_segments_roll_and_go_by_size(void **state)
     assert_int_equal(stream_segment_open(&s, &cfg), ERR_PROTO);
 }
 
+static void test_segments_go_when_they_are_dealt_with(void **state)
+{
+    struct stream_config cfg = { .dir = dir, .partitions = 2, .segment_bytes = 8192, .wall_ms = wall_ms };
+    struct stream *s;
+    struct stream_info i;
+    (void)state;
+    OK(stream_segment_open(&s, &cfg));
+    for (int k = 0; k < 100; k++)
+        put(s, (uint32_t)k % 2, 1000);
+    size_t all = files_nr(".seg");
+    assert_in_range(all, 12, 16);
+    stream_forget(s, 0, 40); /* nothing of the other partition: all stays */
+    put(s, 0, 1000);
+    put(s, 0, 1000);
+    assert_in_range(files_nr(".seg"), all, all + 1);
+    stream_forget(s, 1, 30);
+    put(s, 0, 1000); /* the writer looks before it writes: what it removes is gone with the second */
+    put(s, 0, 1000);
+    stream_get_info(s, 1, &i);
+    assert_in_range(i.first_seq, 24, 30);
+    assert_int_equal(i.next_seq, 50);
+    stream_get_info(s, 0, &i);
+    assert_in_range(i.first_seq, 24, 40);
+    stream_forget(s, 0, 1000); /* never the newest */
+    stream_forget(s, 1, 1000);
+    put(s, 0, 1000);
+    put(s, 0, 1000);
+    assert_in_range(files_nr(".seg"), 1, 2);
+    stream_close(s);
+}
+
 static void test_segments_go_by_age(void **state)
 {
     struct stream_config cfg = { .dir = dir, .partitions = 1, .retain_ms = 8000, .wall_ms = wall_ms };
@@ -487,6 +518,7 @@ int main(void)
         cmocka_unit_test_setup(test_damage_in_the_middle_costs_only_what_it_hit, fresh),
         cmocka_unit_test_setup(test_a_batch_inside_a_record_is_no_batch, fresh),
         cmocka_unit_test_setup(test_segments_roll_and_go_by_size, fresh),
+        cmocka_unit_test_setup(test_segments_go_when_they_are_dealt_with, fresh),
         cmocka_unit_test_setup(test_segments_go_by_age, fresh),
         cmocka_unit_test_setup(test_positions_over_many_segments, fresh),
         cmocka_unit_test_setup(test_positions_in_a_large_segment, fresh),

@@ -213,6 +213,39 @@ test('authorities and tokens', async () => {
   await ask('DELETE', '/roost/v1/tokens/t', 404);
 });
 
+test('routes, endpoints, enrichments', async () => {
+  await ask('PUT', '/roost/v1/endpoints/s', 201, { body: { kind: 'stream', retainSeconds: 3600 } });
+  await ask('PUT', '/roost/v1/endpoints/s', 200, { body: { kind: 'stream' } });
+  await ask('PUT', '/roost/v1/endpoints/s', 409, { body: { kind: 'file' } });
+  await ask('PUT', '/roost/v1/endpoints/w', 201, { body: { kind: 'webhook', url: 'https://127.0.0.1:1/', secret: 'of-sixteen-bytes' } });
+  await ask('PUT', '/roost/v1/endpoints/x', 400, { body: { kind: 'queue' } });
+  await ask('GET', '/roost/v1/endpoints', 200);
+  await ask('GET', '/roost/v1/endpoints/w', 200);
+  await ask('GET', '/roost/v1/endpoints/nobody', 404);
+  await ask('PUT', '/roost/v1/routes/r', 201, { body: { source: 'TwinChangeEvents', condition: '$body.version > 3', endpoints: ['s'] } });
+  await ask('PUT', '/roost/v1/routes/r', 200, { body: { endpoints: ['s', 'events'], enabled: false } });
+  await ask('PUT', '/roost/v1/routes/r', 400, { body: { endpoints: ['nobody'] } });
+  await ask('PUT', '/roost/v1/routes/r', 400, { body: { condition: '=', endpoints: ['s'] } });
+  await ask('PUT', '/roost/v1/routes/$fallback', 200, { body: { enabled: true } });
+  await ask('GET', '/roost/v1/routes', 200);
+  await ask('GET', '/roost/v1/routes/r', 200);
+  await ask('GET', '/roost/v1/routes/nobody', 404);
+  await ask('POST', '/roost/v1/routes/test', 200, { body: { condition: "a = 'b'", message: { deviceId: 'd1', properties: { a: 'b' }, body: { x: 1 } } } });
+  await ask('POST', '/roost/v1/routes/test', 400, { body: { condition: '=', message: { deviceId: 'd1' } } });
+  await ask('PUT', '/roost/v1/enrichments/e', 201, { body: { value: '$twin.tags.site', endpoints: ['s'] } });
+  await ask('PUT', '/roost/v1/enrichments/e', 200, { body: { value: 'x', endpoints: ['s'] } });
+  await ask('PUT', '/roost/v1/enrichments/e', 400, { body: { value: 1, endpoints: ['s'] } });
+  await ask('GET', '/roost/v1/enrichments', 200);
+  await ask('GET', '/roost/v1/enrichments/e', 200);
+  await ask('GET', '/roost/v1/telemetry?stream=s&from=earliest&follow=false', 200);
+  await ask('GET', '/roost/v1/telemetry?stream=w', 404);
+  await ask('DELETE', '/roost/v1/endpoints/s', 409);
+  for (const path of ['enrichments/e', 'routes/r', 'endpoints/s', 'endpoints/w']) {
+    await ask('DELETE', `/roost/v1/${path}`, 204);
+    await ask('DELETE', `/roost/v1/${path}`, 404);
+  }
+});
+
 test('blank devices', async () => {
   const device = await ask('POST', '/bootstrap', 200, { token: null, body: { hardware: 'p:1', id: 'blank', token: fleet.token } });
   await ask('POST', '/bootstrap', 202, { token: null, body: { hardware: 'p:1', id: 'waits' } });

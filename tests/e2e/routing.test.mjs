@@ -361,3 +361,35 @@ test('a condition is tried out', async () => {
   assert.deepEqual(await api('POST', 'routes/test', { route: 'r', message }), { matches: false, result: 'false' });
   await clear();
 });
+
+test('the command line', async () => {
+  await clear();
+  const d = await device('cli1');
+  const good = async (...args) => (await hub.roost(...args)).stdout;
+  writeFileSync(join(tmp.dir, 'hook.key'), `${SECRET}\n`);
+  await good('endpoint', 'set', 'cs', 'kind=stream', 'retainSeconds=3600');
+  await good('endpoint', 'set', 'ch', 'kind=webhook', `url=https://localhost:${serverPort}/cli`, `secret=@${tmp.dir}/hook.key`, `ca=@${tmp.dir}/ca.crt`);
+  assert.match(await good('route', 'set', 'hot', '--condition', "level = 'hot'", '-e', 'cs', '-e', 'ch'), /in force/);
+  await good('enrichment', 'set', 'where', 'here', '-e', 'cs');
+  await good('route', 'fallback', 'off');
+  assert.match(await good('route', 'list'), /hot +DeviceMessages +level = 'hot' +cs, ch +on\n.*fallback off/s);
+  const test_ = (...args) => hub.roost('route', 'test', ...args, { ok: false });
+  assert.equal((await test_('hot', '--property', 'level=hot')).code, 0);
+  assert.equal((await test_('hot', '--property', 'level=cold')).code, 3);
+  assert.equal((await test_('--condition', '$body.t > 3', '--body', '{"t":4}')).stdout, 'true\n');
+  const bad = await hub.roost('route', 'set', 'bad', '--condition', 'level =', '-e', 'cs', { ok: false });
+  assert.equal(bad.code, 3);
+  assert.match(bad.stderr, /column/);
+  await say(d, 'cold');
+  await say(d, 'hot', { app: { level: 'hot' } });
+  const line = JSON.parse(await good('watch', '--stream', 'cs', '--from', 'earliest', '-n', '1'));
+  assert.deepEqual([line.body, line.properties], ['hot', { level: 'hot', where: 'here' }]);
+  const [batch] = await waitFor('the webhook', async () => hooks.batches.length && hooks.batches);
+  assert.equal(batch.headers['roost-signature'], `v1=${createHmac('sha256', SECRET).update(`${batch.headers['roost-timestamp']}.`).update(batch.body).digest('hex')}`);
+  await waitFor('the numbers', async () => /ch +webhook +1 +0 +0 +0/.test(await good('endpoint', 'list')));
+  await good('route', 'delete', 'hot');
+  await good('enrichment', 'delete', 'where');
+  await good('endpoint', 'delete', 'cs', 'ch');
+  await good('route', 'fallback', 'on');
+  assert.deepEqual((await api('GET', 'endpoints')).endpoints, []);
+});

@@ -30,12 +30,6 @@
         HTTP_PUT_, path, twin_replace, JOB_JSON_MAX                                                          \
     }
 
-#define ROUTING(path, name)                                                                                  \
-    { HTTP_GET_, path, name##_get, NO_BODY }, { HTTP_PUT_, path, name##_put, ROUTE_SPEC_MAX },               \
-    {                                                                                                        \
-        HTTP_DELETE_, path, name##_delete, NO_BODY                                                           \
-    }
-
 static const struct http_route routes[] = {
     { HTTP_POST_, "/bootstrap", bootstrap_post, SMALL_BODY_MAX },
     { HTTP_POST_, "/roost/v1/checkin", checkin_post, SMALL_BODY_MAX },
@@ -73,11 +67,17 @@ static const struct http_route routes[] = {
     { HTTP_DELETE_, "/roost/v1/telemetry/groups/{}", group_delete, NO_BODY },
     { HTTP_GET_, "/roost/v1/routes", routes_list, NO_BODY },
     { HTTP_POST_, "/roost/v1/routes/test", route_test_post, JOB_JSON_MAX },
-    ROUTING("/roost/v1/routes/{}", route),
+    { HTTP_GET_, "/roost/v1/routes/{}", route_get, NO_BODY },
+    { HTTP_PUT_, "/roost/v1/routes/{}", route_put, ROUTE_SPEC_MAX },
+    { HTTP_DELETE_, "/roost/v1/routes/{}", route_delete, NO_BODY },
     { HTTP_GET_, "/roost/v1/endpoints", endpoints_list, NO_BODY },
-    ROUTING("/roost/v1/endpoints/{}", endpoint),
+    { HTTP_GET_, "/roost/v1/endpoints/{}", endpoint_get, NO_BODY },
+    { HTTP_PUT_, "/roost/v1/endpoints/{}", endpoint_put, ROUTE_SPEC_MAX },
+    { HTTP_DELETE_, "/roost/v1/endpoints/{}", endpoint_delete, NO_BODY },
     { HTTP_GET_, "/roost/v1/enrichments", enrichments_list, NO_BODY },
-    ROUTING("/roost/v1/enrichments/{}", enrichment),
+    { HTTP_GET_, "/roost/v1/enrichments/{}", enrichment_get, NO_BODY },
+    { HTTP_PUT_, "/roost/v1/enrichments/{}", enrichment_put, ROUTE_SPEC_MAX },
+    { HTTP_DELETE_, "/roost/v1/enrichments/{}", enrichment_delete, NO_BODY },
     { HTTP_GET_, "/roost/v1/trust", trust_get, NO_BODY },
     { HTTP_POST_, "/roost/v1/trust", trust_post, ENVELOPE_MAX },
     { HTTP_PUT_, "/roost/v1/uploads/{}", upload_put, PIECE_MAX },
