@@ -370,11 +370,11 @@ static void close_parts(struct daemon *d)
         worker_stop(d->workers[i]);
     routing_stop(d->routing);
     pool_free(d->pool);
-    routing_free(d->routing);
     if (d->hub.stream)
         stream_close(d->hub.stream);
     if (d->hub.store)
         store_close(d->hub.store);
+    routing_free(d->routing); /* after the store, whose last commits ring for it */
     conn_net_free(d->net);
     mqtt_front_free(d->mqtt);
     amqp_front_free(d->amqp);
