@@ -274,10 +274,10 @@ export class Rabbit {
 
   static there() { return existsSync('/usr/lib/rabbitmq/bin/rabbitmq-server'); }
 
-  async start({ keep = false } = {}) {
+  async start({ keep = false, plugins = '[rabbitmq_mqtt].\n' } = {}) {
     if (!keep) rmSync(this.dir, { recursive: true, force: true });
     mkdirSync(this.dir, { recursive: true });
-    writeFileSync(path.join(this.dir, 'plugins'), '[rabbitmq_mqtt].\n');
+    writeFileSync(path.join(this.dir, 'plugins'), plugins);
     writeFileSync(path.join(this.dir, 'rabbit.conf'), `listeners.tcp.1 = 127.0.0.1:${ports.amqp}\n` +
       `mqtt.listeners.tcp.1 = 127.0.0.1:${ports.rabbit}\nmqtt.allow_anonymous = true\nmqtt.subscription_ttl = 86400000\n` +
       'log.file.level = error\nloopback_users = none\ndisk_free_limit.absolute = 100MB\n');
