@@ -48,7 +48,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static http_handler *const handlers[] = { bootstrap_post, device_put,    token_post,    message_post,
                                               broadcast_post, artifact_post, campaign_post, trust_post,
-                                              release_post,   checkin_post,  query_post };
+                                              release_post,   checkin_post,  query_post,    group_put };
     if (!front)
         start();
     if (!size)

@@ -88,6 +88,7 @@ static const struct {
       201, "body", "messageId" },
     { broadcast_post, "", "{\"bodyBase64\":\"AAEC\",\"contentType\":\"x/y\"}", 201, "bodyBase64",
       "contentType" },
+    { group_put, "readers", "{\"positions\":[{\"partition\":0,\"next\":0}]}", 200, "positions", "positions" },
     { artifact_post, "",
       "{\"payload\":\"p\",\"tree\":\"t\",\"root\":"
       "\"0000000000000000000000000000000000000000000000000000000000000000\","
