@@ -155,6 +155,20 @@ static const struct migration {
       " dead INTEGER NOT NULL DEFAULT 0, purged INTEGER NOT NULL DEFAULT 0,"
       " rejected INTEGER NOT NULL DEFAULT 0);"
       "CREATE INDEX broadcast_tally_id ON broadcast_tally(message_id);" },
+    { "jobs",
+      "CREATE TABLE job(seq INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, kind INTEGER NOT NULL,"
+      " state INTEGER NOT NULL, open INTEGER NOT NULL, condition TEXT NOT NULL, body TEXT NOT NULL,"
+      " reason TEXT NOT NULL, created_by TEXT NOT NULL, created_ms INTEGER NOT NULL,"
+      " start_ms INTEGER NOT NULL, began_ms INTEGER NOT NULL, end_ms INTEGER NOT NULL,"
+      " max_s INTEGER NOT NULL, cursor INTEGER NOT NULL, selected INTEGER NOT NULL, total INTEGER NOT NULL,"
+      " succeeded INTEGER NOT NULL, failed INTEGER NOT NULL, running INTEGER NOT NULL,"
+      " canceled INTEGER NOT NULL);"
+      "CREATE INDEX job_open ON job(seq) WHERE open = 1;"
+      "CREATE INDEX job_ended ON job(end_ms) WHERE open = 0;"
+      "CREATE TABLE job_device(nr INTEGER PRIMARY KEY, job INTEGER NOT NULL, id TEXT NOT NULL,"
+      " state INTEGER NOT NULL, outcome TEXT, created_ms INTEGER NOT NULL, start_ms INTEGER NOT NULL,"
+      " end_ms INTEGER NOT NULL);"
+      "CREATE INDEX job_device_state ON job_device(job, state);" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -60,6 +60,7 @@ void store_get_stats(struct store *s, struct store_stats *out); /* any thread */
 #include "hub/store/rows_c2d.h"
 #include "hub/store/rows_fleet.h"
 #include "hub/store/rows_identity.h"
+#include "hub/store/rows_job.h"
 #include "hub/store/rows_query.h"
 #include "hub/store/rows_routing.h"
 #include "hub/store/rows_twin.h"
