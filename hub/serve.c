@@ -3,12 +3,14 @@
  * close_parts. */
 #include "hub/serve.h"
 #include "base/log.h"
+#include "hub/background.h"
 #include "hub/config/init.h"
 #include "hub/config/pki.h"
 #include "hub/conn/http_conn.h"
 #include "hub/conn/listener.h"
 #include "hub/domain/access.h"
 #include "hub/domain/c2d_lock.h"
+#include "hub/domain/fleet_job.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/query.h"
@@ -67,6 +69,7 @@ struct daemon { /* all parts of a serving hub */
     struct azure_http *azure;
     struct blob_http *blobs;
     struct http_routes mqtt_upgrade, amqp_upgrade;
+    struct background *background;
     struct http_limits http_limits;
     struct tls_ctx *tls;
     uint64_t shaken_seen, shaken_trimmed; /* handshakes: at the last look, at the last trim */
@@ -360,6 +363,9 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("azure-http", e);
     if ((e = blob_http_new(&d->blobs, &d->hub, d->pool)))
         return failed("uploads", e);
+    d->queries.jobs = fleet_job_records;
+    if ((e = background_new(&d->background, &d->hub, d->workers[0])))
+        return failed("background", e);
     return EXIT_OK;
 }
 
@@ -381,6 +387,7 @@ static void close_parts(struct daemon *d)
     roost_http_free(d->http);
     azure_http_free(d->azure);
     blob_http_free(d->blobs);
+    background_free(d->background);
     for (unsigned i = 0; i < d->worker_nr; i++)
         worker_free(d->workers[i]);
     if (d->hub.bus)
@@ -579,6 +586,7 @@ static enum exit_code serve_until_stopped(struct daemon *d, const sigset_t *sign
         if (i == 0) {
             roost_http_housekeep(d->http, d->workers[0]);
             blob_http_housekeep(d->blobs, d->workers[0]);
+            background_start(d->background);
         }
         if ((e = worker_start(d->workers[i])))
             return failed("worker", e);

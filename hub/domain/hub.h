@@ -53,6 +53,7 @@ struct hub {
     const struct query_sources *queries; /* hub/domain/query.h; NULL: no indexes, no jobs */
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
+    struct fleet_jobs *jobs;          /* hub/domain/fleet_job.h; NULL: none are run */
     struct access *access;            /* hub/domain/access.h */
     struct c2d_locks *c2d_locks;      /* hub/domain/c2d_lock.h; NULL: nothing is fetched under locks */
     struct telemetry_way *way;        /* hub/domain/telemetry.h; NULL: everything goes to the stream */

@@ -19,5 +19,7 @@ http_handler azure_device_method, azure_module_method, azure_root_command, azure
 http_handler azure_device_events_post, azure_module_events_post;       /* device_messages.c */
 http_handler azure_bound_get, azure_bound_delete, azure_bound_abandon; /* device_bound.c */
 http_handler azure_files_post, azure_files_done;                       /* files.c */
+/* jobs.c */
+http_handler azure_job_put, azure_job_get, azure_job_cancel, azure_jobs_list;
 
 #endif

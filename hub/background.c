@@ -1,0 +1,57 @@
+/* hub/background.c - see background.h: the timers of what runs by itself. */
+#include "hub/background.h"
+
+#include "hub/domain/fleet_job.h"
+
+#include <stdlib.h>
+
+struct background {
+    struct hub *hub;
+    struct worker *worker;
+    struct fleet_jobs *jobs;
+    struct timer jobs_timer;
+};
+
+static void on_jobs_timer(struct timer *t)
+{
+    fleet_jobs_tick(CONTAINER_OF(t, struct background, jobs_timer)->jobs);
+}
+
+static void jobs_wake_in(void *ctx, uint32_t ms)
+{
+    struct background *b = ctx;
+    timer_arm(b->worker, &b->jobs_timer, worker_now_ms(b->worker) + ms);
+}
+
+enum err background_new(struct background **out, struct hub *hub, struct worker *w)
+{
+    struct background *b = calloc(1, sizeof *b);
+    if (!b)
+        return ERR_NOMEM;
+    b->hub = hub;
+    b->worker = w;
+    b->jobs_timer.on_timer = on_jobs_timer;
+    struct fleet_jobs_env env = { worker_mailbox(w), jobs_wake_in, b };
+    enum err e = fleet_jobs_new(&b->jobs, hub, &env);
+    if (e) {
+        free(b);
+        return e;
+    }
+    hub->jobs = b->jobs;
+    *out = b;
+    return ERR_OK;
+}
+
+void background_start(struct background *b)
+{
+    jobs_wake_in(b, 0);
+}
+
+void background_free(struct background *b)
+{
+    if (!b)
+        return;
+    b->hub->jobs = NULL;
+    fleet_jobs_free(b->jobs);
+    free(b);
+}

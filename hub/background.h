@@ -1,0 +1,16 @@
+/* hub/background.h - what the hub does without being asked: jobs. All of it runs on one worker, between its
+ * connections, and leaves the work itself to the store. */
+#ifndef ROOST_HUB_BACKGROUND_H
+#define ROOST_HUB_BACKGROUND_H
+
+#include "hub/domain/hub.h"
+#include "hub/loop/worker.h"
+
+struct background;
+/* Before the workers start. Sets hub->jobs. */
+MUST_USE enum err background_new(struct background **out, struct hub *hub, struct worker *w);
+void background_start(struct background *b); /* likewise */
+/* After the workers have ended and the store is closed. NULL is fine. */
+void background_free(struct background *b);
+
+#endif

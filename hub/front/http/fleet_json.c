@@ -1,0 +1,101 @@
+/* hub/front/http/fleet_json.c - see fleet_json.h. */
+#include "hub/front/http/fleet_json.h"
+
+#include "base/text.h"
+
+bool fleet_body(struct job *j, struct jnode **out)
+{
+    struct jtree_fault why = { "", 0 };
+    enum err e = jtree_parse(&j->a, j->r->body, out, &why);
+    if (e == ERR_NOMEM)
+        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    if (e)
+        return job_fail(j, 400, "bad-json", "the body is not JSON that can be read: %s (byte %zu)", why.what,
+                        why.at);
+    if ((*out)->kind != JOBJECT)
+        return job_fail(j, 400, "bad-json", "the body has to be a JSON object");
+    return true;
+}
+
+bool fleet_text(struct job *j, const struct jnode *o, const char *name, struct span *out)
+{
+    const struct jnode *n = jtree_get(o, span_str(name));
+    if (!n || n->kind == JNULL)
+        return true;
+    if (n->kind != JSTRING)
+        return job_fail(j, 400, "bad-member", "member \"%s\" has to be a text", name);
+    *out = n->text;
+    return true;
+}
+
+bool fleet_number(struct job *j, const struct jnode *o, const char *name, uint64_t max, uint64_t *out)
+{
+    const struct jnode *n = jtree_get(o, span_str(name));
+    if (!n || n->kind == JNULL)
+        return true;
+    if (n->kind != JNUMBER || u64_parse(n->text, max, out))
+        return job_fail(j, 400, "bad-member", "member \"%s\" has to be a whole number up to %llu", name,
+                        (unsigned long long)max);
+    return true;
+}
+
+bool fleet_time(struct job *j, const struct jnode *o, const char *name, uint64_t *wall_ms)
+{
+    struct span s = SPAN_NONE;
+    uint8_t buf[48];
+    struct wr w = { buf, sizeof buf, 0 };
+    if (!fleet_text(j, o, name, &s))
+        return false;
+    if (!s.n || !iso8601_decode(s, wall_ms))
+        return true;
+    wr_put(&w, s);
+    wr_u8(&w, 'Z');
+    if (wr_ok(&w) && !iso8601_decode(wr_span(&w), wall_ms))
+        return true;
+    return job_fail(j, 400, "bad-member", "member \"%s\" has to be a time such as 2026-08-10T09:15:00Z",
+                    name);
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------
+ */
+
+struct span fleet_document(struct arena *a, void (*write)(struct wr *w, const void *item), const void *item)
+{
+    struct wr w = { 0 };
+    write(&w, item);
+    w = (struct wr){ arena_alloc(a, w.len), w.len, 0 };
+    if (!w.p)
+        return SPAN_NONE;
+    write(&w, item);
+    return wr_span(&w);
+}
+
+enum err fleet_array_add(struct fleet_array *l, void (*write)(struct wr *w, const void *item),
+                         const void *item)
+{
+    struct wr probe = { 0 };
+    write(&probe, item);
+    size_t want = l->out.len + probe.len + 2;
+    if (want > l->out.cap) {
+        size_t cap = l->out.cap ? l->out.cap : 4096;
+        while (cap < want)
+            cap *= 2;
+        uint8_t *p = arena_alloc(l->a, cap);
+        if (!p)
+            return ERR_NOMEM;
+        if (l->out.len)
+            memcpy(p, l->out.p, l->out.len);
+        l->out = (struct wr){ p, cap, l->out.len };
+    }
+    wr_u8(&l->out, l->nr++ ? ',' : '[');
+    write(&l->out, item);
+    return ERR_OK;
+}
+
+struct span fleet_array_end(struct fleet_array *l)
+{
+    if (!l->nr)
+        return SPAN("[]");
+    wr_u8(&l->out, ']');
+    return wr_span(&l->out);
+}
