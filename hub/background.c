@@ -1,6 +1,7 @@
 /* hub/background.c - see background.h: the timers of what runs by itself. */
 #include "hub/background.h"
 
+#include "hub/domain/configuration.h"
 #include "hub/domain/fleet_job.h"
 
 #include <stdlib.h>
@@ -10,6 +11,8 @@ struct background {
     struct worker *worker;
     struct fleet_jobs *jobs;
     struct timer jobs_timer;
+    struct configurations *configurations;
+    struct timer configurations_timer;
 };
 
 static void on_jobs_timer(struct timer *t)
@@ -23,6 +26,17 @@ static void jobs_wake_in(void *ctx, uint32_t ms)
     timer_arm(b->worker, &b->jobs_timer, worker_now_ms(b->worker) + ms);
 }
 
+static void on_configurations_timer(struct timer *t)
+{
+    configurations_tick(CONTAINER_OF(t, struct background, configurations_timer)->configurations);
+}
+
+static void configurations_wake_in(void *ctx, uint32_t ms)
+{
+    struct background *b = ctx;
+    timer_arm(b->worker, &b->configurations_timer, worker_now_ms(b->worker) + ms);
+}
+
 enum err background_new(struct background **out, struct hub *hub, struct worker *w)
 {
     struct background *b = calloc(1, sizeof *b);
@@ -33,11 +47,18 @@ enum err background_new(struct background **out, struct hub *hub, struct worker 
     b->jobs_timer.on_timer = on_jobs_timer;
     struct fleet_jobs_env env = { worker_mailbox(w), jobs_wake_in, b };
     enum err e = fleet_jobs_new(&b->jobs, hub, &env);
+    if (!e) {
+        b->configurations_timer.on_timer = on_configurations_timer;
+        struct configurations_env ce = { worker_mailbox(w), configurations_wake_in, b };
+        e = configurations_new(&b->configurations, hub, &ce);
+    }
     if (e) {
+        fleet_jobs_free(b->jobs);
         free(b);
         return e;
     }
     hub->jobs = b->jobs;
+    hub->configurations = b->configurations;
     *out = b;
     return ERR_OK;
 }
@@ -45,6 +66,7 @@ enum err background_new(struct background **out, struct hub *hub, struct worker 
 void background_start(struct background *b)
 {
     jobs_wake_in(b, 0);
+    configurations_wake_in(b, 0);
 }
 
 void background_free(struct background *b)
@@ -52,6 +74,8 @@ void background_free(struct background *b)
     if (!b)
         return;
     b->hub->jobs = NULL;
+    b->hub->configurations = NULL;
     fleet_jobs_free(b->jobs);
+    configurations_free(b->configurations);
     free(b);
 }

@@ -1,5 +1,6 @@
 /* hub/domain/fleet_job_turn.c - what a job does in one transaction: it begins, records a page of its devices,
  * patches some twins, records what calls ended and claims devices for the next ones, ends. */
+#include "hub/domain/event.h"
 #include "hub/domain/fleet_job_run.h"
 
 #define TWINS_MAX 128u  /* patched in one transaction, */
@@ -57,6 +58,23 @@ static void correct(struct fleet_job_row *r)
     r->total -= fleet_job_pending(r);
 }
 
+/* One device had its turn: for the routes that take events of jobs. */
+static enum err tell(struct store_tx *tx, const struct fleet_run *k, struct span identity,
+                     const struct fleet_device_row *d)
+{
+    size_t n = 0;
+    while (n < identity.n && identity.p[n] != '/')
+        n++;
+    struct event_job ev = { .device = span_of(identity.p, n),
+                            .job_id = k->row.id,
+                            .type = fleet_job_kind_name(k->row.kind),
+                            .status = d->state == FLEET_DEVICE_COMPLETED ? "completed" : "failed",
+                            .started_ms = d->start_ms,
+                            .ended_ms = d->end_ms,
+                            .error = d->state == FLEET_DEVICE_COMPLETED ? SPAN_NONE : d->outcome };
+    return event_job(k->f->h, tx, &ev);
+}
+
 /* ---- twins ----------------------------------------------------------------------------------------------
  */
 
@@ -99,6 +117,8 @@ static enum err patch_one(struct store_tx *tx, struct fleet_run *k, struct fleet
     }
     if (!e)
         e = tx_fleet_device_put(tx, &d);
+    if (!e)
+        e = tell(tx, k, id, &d);
     arena_fini(&a);
     return e;
 }
@@ -134,6 +154,8 @@ static enum err record_calls(struct store_tx *tx, struct fleet_run *k, struct fl
                                       .start_ms = c->start_ms,
                                       .end_ms = c->end_ms };
         e = tx_fleet_device_put(tx, &d);
+        if (!e)
+            e = tell(tx, k, span_of(c->id, c->id_len), &d);
         r->running--;
         r->succeeded += c->answered;
         r->failed += !c->answered;

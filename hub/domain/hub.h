@@ -37,6 +37,7 @@ struct hub_settings {
     bool upload_notify;
 };
 
+struct twin_change; /* hub/domain/twin.h */
 struct hub {
     struct store *store;
     struct stream *stream;
@@ -63,6 +64,10 @@ struct hub {
     _Atomic unsigned queries_running; /* of HTTP fronts */
     _Atomic bool c2d_sweeping;        /* hub/domain/c2d.h */
     struct hub_metrics *metrics;      /* hub/domain/metrics.h */
+    /* hub/domain/configuration.h; NULL: none are kept. The function is called in the transaction of each
+     * change of a twin. */
+    struct configurations *configurations;
+    enum err (*on_twin_changed)(struct hub *h, struct store_tx *tx, const struct twin_change *c);
 };
 
 #endif

@@ -67,5 +67,7 @@ static enum err tell_device(struct hub *h, struct store_tx *tx, const struct twi
 enum err twin_changed(struct hub *h, struct store_tx *tx, struct arena *a, const struct twin_change *c)
 {
     enum err e = tell_device(h, tx, c);
+    if (!e)
+        e = h->on_twin_changed ? h->on_twin_changed(h, tx, c) : ERR_OK;
     return e ? e : event_twin_changed(h, tx, a, c);
 }

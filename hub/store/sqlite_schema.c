@@ -169,6 +169,18 @@ static const struct migration {
       " state INTEGER NOT NULL, outcome TEXT, created_ms INTEGER NOT NULL, start_ms INTEGER NOT NULL,"
       " end_ms INTEGER NOT NULL);"
       "CREATE INDEX job_device_state ON job_device(job, state);" },
+    { "configurations",
+      "CREATE TABLE configuration(seq INTEGER PRIMARY KEY, id TEXT NOT NULL, kind INTEGER NOT NULL,"
+      " condition TEXT NOT NULL, content TEXT NOT NULL, labels TEXT NOT NULL, metrics TEXT NOT NULL,"
+      " schema_version TEXT NOT NULL, priority INTEGER NOT NULL, etag INTEGER NOT NULL,"
+      " created_ms INTEGER NOT NULL, updated_ms INTEGER NOT NULL, gone INTEGER NOT NULL,"
+      " walking INTEGER NOT NULL, old_cursor INTEGER NOT NULL, new_cursor INTEGER NOT NULL);"
+      "CREATE UNIQUE INDEX configuration_id ON configuration(id) WHERE gone = 0;"
+      "CREATE TABLE config_target(config INTEGER NOT NULL, twin INTEGER NOT NULL, applied INTEGER NOT NULL,"
+      " PRIMARY KEY(config, twin)) WITHOUT ROWID;"
+      "CREATE INDEX config_target_twin ON config_target(twin);"
+      "CREATE TABLE config_dirty(twin INTEGER PRIMARY KEY, id TEXT NOT NULL);"
+      "INSERT INTO counter VALUES('configuration', 0);" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -58,6 +58,7 @@ void store_get_stats(struct store *s, struct store_stats *out); /* any thread */
  * otherwise. A listing calls `each` for each row; a result of it other than ERR_OK ends the listing and is
  * returned. */
 #include "hub/store/rows_c2d.h"
+#include "hub/store/rows_config.h"
 #include "hub/store/rows_fleet.h"
 #include "hub/store/rows_identity.h"
 #include "hub/store/rows_job.h"

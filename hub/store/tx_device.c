@@ -152,6 +152,8 @@ enum err tx_identity_clear(struct store_tx *t, struct span from, struct span to)
         STORE_SQL("DELETE FROM session WHERE id >= ?1 AND id < ?2"),
         STORE_SQL("DELETE FROM c2d WHERE device >= ?1 AND device < ?2"),
         STORE_SQL("DELETE FROM report WHERE device >= ?1 AND device < ?2"),
+        STORE_SQL(
+            "DELETE FROM config_target WHERE twin IN (SELECT seq FROM twin WHERE id >= ?1 AND id < ?2)"),
         STORE_SQL("DELETE FROM twin WHERE id >= ?1 AND id < ?2"),
     };
     enum err e = ERR_OK;
@@ -171,6 +173,7 @@ enum err tx_device_delete(struct store_tx *t, struct span id)
         STORE_SQL("DELETE FROM broadcast_cursor WHERE device = ?1"),
         STORE_SQL("DELETE FROM broadcast_mark WHERE device = ?1"),
         STORE_SQL("DELETE FROM report WHERE device = ?1"),
+        STORE_SQL("DELETE FROM config_target WHERE twin IN (SELECT seq FROM twin WHERE id = ?1)"),
         STORE_SQL("DELETE FROM twin WHERE id = ?1"),
         STORE_SQL("DELETE FROM upload WHERE device = ?1"),
         STORE_SQL("DELETE FROM deployment WHERE device = ?1"),

@@ -1,7 +1,6 @@
 // What a hub of the Azure kind has to do over HTTPS, by number. A test that proves a line carries "[http N]" in its
 // name. `why` says why a line has no test here; `part` what is left out of the test there is.
 const jobs = 'import and export are not served yet';
-const configurations = 'configurations are not served yet';
 const events = 'posting events over HTTPS is not served yet';
 const sdk = 'needs the .NET SDK';
 
@@ -113,7 +112,14 @@ export const httpSections = [
     88: 'filter',
     ...later(89, jobs, 'export and import', 'a bad line', 'one at a time'),
   }],
-  ['Configurations', later(92, configurations, 'life', 'update', 'two on one device', 'testQueries', 'condition on desired', 'edge content')],
+  ['Configurations', {
+    92: 'life',
+    93: 'update',
+    94: 'two on one device',
+    95: 'testQueries',
+    96: 'condition on desired',
+    97: 'edge content',
+  }],
   ['Device side', {
     98: 'event',
     99: 'batch',

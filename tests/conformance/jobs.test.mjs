@@ -187,3 +187,74 @@ test('ten jobs hold the slots, scheduled ones included', async () => {
   for (const j of jobs.slice(0, 10)) assert.equal((await ask('POST', `/jobs/v2/${j.jobId}/cancel`)).status, 200);
   assert.equal((await put({ ...jobs[10], startTime: '', queryCondition: "deviceId = 'nobody'" })).status, 200);
 });
+
+// ---- the hub's own interface and the command line ------------------------------------------------------------
+
+const roost = (...args) => hub.roost(...args, { ok: false });
+
+test('the own interface: create, show, list, cancel, and what is refused', async () => {
+  const own = async (method, path, body) => {
+    const r = await hub.request(method, `/roost/v1/jobs${path}`, { body: body && (typeof body === 'string' ? body : JSON.stringify(body)), headers: { 'content-type': 'application/json' } });
+    return { status: r.status, json: r.body.length ? JSON.parse(r.body) : undefined };
+  };
+  const d = await newDevice(hub);
+  const made = await own('PUT', '/own-1', { where: `deviceId = '${d.id}'`, twin: { tags: { own: 1.0 }, desired: { a: 1 } } });
+  assert.equal(made.status, 201);
+  await finished('own-1');
+  const shown = (await own('GET', '/own-1')).json;
+  assert.equal(shown.status, 'completed');
+  assert.deepEqual(shown.devices, { total: 1, succeeded: 1, failed: 0, running: 0, pending: 0, canceled: 0 });
+  assert.deepEqual((await twin(d.id)).tags, { own: 1 });
+  assert.equal((await own('PUT', '/own-1', { where: '*', twin: { tags: {} } })).status, 409);
+  for (const body of [{ twin: { tags: { a: 1 } } }, { where: '*' }, { where: '*', twin: {} }, { where: '*', twin: { tags: { a: 1 } }, method: { name: 'x' } },
+    { where: '*', method: {} }, { where: '*', twin: { tags: { a: 1 } }, extra: 1 }, '{', '[]', { where: '*', twin: 5 }, { where: '*', method: { name: 'x' }, start: 'soon' }])
+    assert.equal((await own('PUT', '/own-2', body)).status, 400, JSON.stringify(body));
+  assert.equal((await own('PUT', '/own-3', { where: '*', method: { name: 'x', connectTimeoutSeconds: 5 }, start: new Date(Date.now() + 3600e3).toISOString() })).json.status, 'scheduled');
+  assert.equal((await own('POST', '/own-3/cancel')).json.status, 'cancelled');
+  assert.equal((await own('POST', '/own-3/cancel')).status, 409);
+  assert.equal((await own('GET', '/nothing')).status, 404);
+  const page = (await own('GET', '?limit=1')).json;
+  assert.deepEqual(page.jobs.map((j) => j.id), ['own-3']);
+  assert.deepEqual((await own('GET', `?limit=1&before=${page.next}`)).json.jobs.map((j) => j.id), ['own-1']);
+  assert.equal((await own('GET', '?status=nonsense')).status, 400);
+});
+
+test('roost job', async () => {
+  const [on, off] = [await newDevice(hub), await newDevice(hub)];
+  let r = await roost('job', 'create', 'cli-1', '--where', `deviceId IN ['${on.id}', '${off.id}']`, '--tags', '{"cli":true}', '--wait');
+  assert.equal(r.code, 0, r.stderr);
+  assert.match(r.stdout, /cli-1: completed, 2 devices, 2 succeeded, 0 failed/);
+  r = await roost('job', 'create', 'cli-2', '--where', `deviceId = '${off.id}'`, '--method', 'reboot', '--payload', '{"delay":1}', '--wait', '--json');
+  assert.equal(r.code, 5);
+  assert.equal(JSON.parse(r.stdout).devices.failed, 1);
+  r = await roost('job', 'create', 'cli-3', '--where', '*', '--desired', '{"a":1}', '--at', new Date(Date.now() + 3600e3).toISOString());
+  assert.equal(r.stdout, 'cli-3: scheduled\n');
+  assert.equal((await roost('job', 'wait', 'cli-3', '--timeout', '1s')).code, 6);
+  assert.match((await roost('job', 'cancel', 'cli-3')).stdout, /cli-3: cancelled/);
+  assert.match((await roost('job', 'list')).stdout, /cli-2\s+method\s+completed\s+1\s+0\s+1/);
+  assert.deepEqual(JSON.parse((await roost('job', 'list', '--status', 'cancelled', '--json')).stdout).filter((j) => j.id === 'cli-3').length, 1);
+  assert.match((await roost('job', 'show', 'cli-1')).stdout, /completed/);
+  assert.equal((await roost('job', 'create', 'cli-4', '--tags', '{"a":1}')).code, 1);
+  assert.equal((await roost('job', 'create', 'cli-4', '--where', '*', '--tags', 'nonsense')).code, 1);
+  assert.equal((await roost('job', 'create', 'cli-4', '--where', '*', '--tags', '{"a.b":1}')).code, 3);
+});
+
+// ---- a hub that is killed -----------------------------------------------------------------------------------
+
+test('a running job goes on after kill -9, every twin is patched once', async () => {
+  const nr = 1500;
+  for (let i = 0; i < nr; i += 100) {
+    const r = await ask('POST', '/devices', Array.from({ length: 100 }, (_, k) => ({ id: `many-${i + k}`, status: 'enabled', tags: { many: 1 } })));
+    assert.equal(r.status, 200);
+  }
+  const job = twinJob({ queryCondition: 'tags.many = 1', updateTwin: { etag: '*', properties: { desired: { once: 1 } } }, maxExecutionTimeInSeconds: 600 });
+  assert.equal((await put(job)).status, 200);
+  await waitFor('some of it', async () => (await get(job.jobId)).status !== 'queued');
+  await hub.stop('SIGKILL');
+  await hub.start();
+  const done = await finished(job.jobId);
+  assert.equal(done.status, 'completed');
+  assert.equal(done.deviceJobStatistics.succeededCount, nr);
+  const once = await ask('POST', '/devices/query', { query: 'SELECT COUNT() AS n FROM devices WHERE properties.desired.$version = 2 AND properties.desired.once = 1' });
+  assert.equal(once.json[0].n, nr);
+});

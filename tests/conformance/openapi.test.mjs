@@ -164,6 +164,15 @@ test('devices, modules, twins, messages, methods', async () => {
   await ask('GET', `/roost/v1/broadcasts/${(await hub.api('GET', '/roost/v1/broadcasts')).broadcasts[0].sequence}`, 200);
   await ask('GET', '/roost/v1/feedback', 200);
   await ask('GET', '/roost/v1/feedback?after=latest', 200);
+  await ask('PUT', '/roost/v1/jobs/j1', 201, { body: { where: '*', twin: { tags: { j: 1 } }, start: new Date(Date.now() + 3600e3).toISOString() } });
+  await ask('PUT', '/roost/v1/jobs/j1', 409, { body: { where: '*', method: { name: 'x' } } });
+  await ask('PUT', '/roost/v1/jobs/j2', 400, { body: { where: '*', twin: {} } });
+  await ask('GET', '/roost/v1/jobs', 200);
+  await ask('GET', '/roost/v1/jobs?limit=1&status=scheduled', 200);
+  await ask('GET', '/roost/v1/jobs/j1', 200);
+  await ask('GET', '/roost/v1/jobs/none', 404);
+  await ask('POST', '/roost/v1/jobs/j1/cancel', 200);
+  await ask('POST', '/roost/v1/jobs/j1/cancel', 409);
   await ask('POST', '/roost/v1/query', 200, { body: { query: 'SELECT * FROM devices', limit: 1 } });
   await ask('POST', '/roost/v1/query', 200, { body: { query: 'SELECT COUNT() AS n FROM devices' } });
   await ask('POST', '/roost/v1/query', 400, { body: { query: 'SELECT' } });

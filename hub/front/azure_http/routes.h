@@ -19,6 +19,9 @@ http_handler azure_device_method, azure_module_method, azure_root_command, azure
 http_handler azure_device_events_post, azure_module_events_post;       /* device_messages.c */
 http_handler azure_bound_get, azure_bound_delete, azure_bound_abandon; /* device_bound.c */
 http_handler azure_files_post, azure_files_done;                       /* files.c */
+/* configurations.c */
+http_handler azure_config_put, azure_config_get, azure_config_delete, azure_configs_list, azure_configs_test;
+http_handler azure_content_apply;
 /* jobs.c */
 http_handler azure_job_put, azure_job_get, azure_job_cancel, azure_jobs_list;
 

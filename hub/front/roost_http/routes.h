@@ -20,15 +20,16 @@ http_handler groups_list, group_get, group_put, group_delete;                   
 http_handler routes_list, route_get, route_put, route_delete;                     /* routing.c */
 http_handler endpoints_list, endpoint_get, endpoint_put, endpoint_delete;
 http_handler enrichments_list, enrichment_get, enrichment_put, enrichment_delete;
-http_handler route_test_post;                              /* route_test_post.c */
-http_handler trust_get, trust_post;                        /* trust_record.c */
-http_handler upload_put, upload_head, artifact_post;       /* uploads.c */
-http_handler artifact_get;                                 /* artifacts.c */
-http_handler releases_list, release_get_one, release_post; /* releases.c */
-http_handler campaigns_list, campaign_get, campaign_post;  /* campaigns.c */
-http_handler query_post;                                   /* query.c */
-http_handler status_get, audit_list;                       /* status.c */
-http_handler metrics_get, healthz_get, readyz_get;         /* ops.c */
+http_handler route_test_post;                                     /* route_test_post.c */
+http_handler trust_get, trust_post;                               /* trust_record.c */
+http_handler upload_put, upload_head, artifact_post;              /* uploads.c */
+http_handler artifact_get;                                        /* artifacts.c */
+http_handler releases_list, release_get_one, release_post;        /* releases.c */
+http_handler campaigns_list, campaign_get, campaign_post;         /* campaigns.c */
+http_handler job_put_one, job_get_one, job_cancel_one, jobs_list; /* jobs.c */
+http_handler query_post;                                          /* query.c */
+http_handler status_get, audit_list;                              /* status.c */
+http_handler metrics_get, healthz_get, readyz_get;                /* ops.c */
 
 /* device_uploads.c */
 http_handler device_uploads_list, device_upload_get, device_upload_delete, file_notifications_list,

@@ -1,0 +1,425 @@
+/* hub/front/azure_http/configurations.c - automatic configurations and contents of edge devices.
+ * Source: docs/jobs.md, "Configurations". */
+#include "hub/domain/audit.h"
+#include "hub/domain/configuration.h"
+#include "hub/domain/query.h"
+#include "hub/front/azure_http/azure.h"
+#include "hub/front/azure_http/identity_json.h"
+#include "hub/front/azure_http/routes.h"
+#include "hub/front/http/fleet_json.h"
+
+/* ---- documents ------------------------------------------------------------------------------------------
+ */
+
+struct shown {
+    struct config_row row;
+    struct config_numbers nr;
+    struct span targeted, applied; /* queries */
+};
+
+static struct span join(struct arena *a, const struct span *parts, size_t nr)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < nr; i++)
+        n += parts[i].n;
+    struct wr w = { arena_alloc(a, n + 1), n, 0 };
+    for (size_t i = 0; w.p && i < nr; i++)
+        wr_put(&w, parts[i]);
+    return wr_span(&w);
+}
+
+/* The queries that find its targets, and those of them that have it. */
+static void put_queries(struct arena *a, struct shown *s)
+{
+    const struct config_row *r = &s->row;
+    const bool module = r->kind == CONFIG_MODULE;
+    const struct span prefix = SPAN("FROM devices.modules WHERE ");
+    const struct span from = module ? SPAN("select deviceId, moduleId from devices.modules where ")
+                                    : SPAN("select deviceId from devices where ");
+    struct span c = r->condition;
+    if (c.n >= prefix.n && span_ieq(span_of(c.p, prefix.n), prefix))
+        c = span_skip(c, prefix.n);
+    if (!c.n)
+        c = SPAN("false");
+    else if (span_eq(c, SPAN("*")))
+        c = SPAN("is_defined(deviceId)");
+    s->targeted =
+        join(a,
+             (struct span[]){ from, c,
+                              r->kind == CONFIG_EDGE ? SPAN(" and capabilities.iotEdge = true") : SPAN_NONE },
+             3);
+    s->applied =
+        join(a, (struct span[]){ from, SPAN("configurations.[["), r->id, SPAN("]].status = 'Applied'") }, 4);
+}
+
+static void put_json(struct wr *w, const char *name, struct span json)
+{
+    member_raw(w, name, json.n ? json : SPAN("null"));
+}
+
+static void write_etag(struct wr *w, uint64_t etag)
+{
+    char text[AZURE_ETAG_MAX];
+    member_text(w, "etag", azure_etag_decimal(etag, text));
+}
+
+static void write_config(struct wr *w, const void *item)
+{
+    const struct shown *s = item;
+    const struct config_row *r = &s->row;
+    wr_str(w, "{\"id\":");
+    member_string(w, r->id);
+    if (r->schema_version.n)
+        member_text(w, "schemaVersion", r->schema_version);
+    else
+        put_json(w, "schemaVersion", SPAN_NONE);
+    put_json(w, "labels", r->labels);
+    put_json(w, "content", r->content);
+    member_text(w, "contentType", SPAN("assignment"));
+    member_text(w, "targetCondition", r->condition);
+    member_time(w, "createdTimeUtc", r->created_ms);
+    member_time(w, "lastUpdatedTimeUtc", r->updated_ms);
+    member_number(w, "priority", r->priority);
+    member_raw(w, "systemMetrics", SPAN("{\"results\":{\"targetedCount\":"));
+    member_uint(w, s->nr.targeted);
+    member_number(w, "appliedCount", s->nr.applied);
+    wr_str(w, "},\"queries\":{\"targetedCount\":");
+    member_string(w, s->targeted);
+    member_text(w, "appliedCount", s->applied);
+    wr_str(w, "}}");
+    member_raw(w, "metrics", SPAN("{\"results\":{}"));
+    member_raw(w, "queries", r->metrics.n ? r->metrics : SPAN("{}"));
+    wr_u8(w, '}');
+    write_etag(w, r->etag);
+    wr_u8(w, '}');
+}
+
+static enum err shown_of(struct store_tx *tx, struct arena *a, const struct config_row *r, struct shown *s)
+{
+    s->row = *r;
+    put_queries(a, s);
+    enum err e = tx_config_target_count(tx, r->seq, &s->nr.targeted, &s->nr.applied);
+    return e ? e : arena_err(a);
+}
+
+static enum err answer(struct job *j, struct store_tx *tx, const struct config_row *r)
+{
+    struct shown s;
+    char etag[AZURE_ETAG_MAX];
+    enum err e = shown_of(tx, &j->a, r, &s);
+    if (e)
+        return e;
+    j->bytes = fleet_document(&j->a, write_config, &s);
+    j->bytes_type = "application/json; charset=utf-8";
+    azure_answer_etag(j, azure_etag_decimal(r->etag, etag));
+    return arena_err(&j->a);
+}
+
+/* ---- refusals -------------------------------------------------------------------------------------------
+ */
+
+static enum azure_error error_of(enum config_wrong w)
+{
+    switch (w) {
+    case CONFIG_BAD_CONDITION:
+        return AZ_InvalidConfigurationTargetCondition;
+    case CONFIG_BAD_CONTENT:
+        return AZ_InvalidConfigurationContent;
+    case CONFIG_BAD_METRICS:
+        return AZ_InvalidConfigurationCustomMetricsQuery;
+    default:
+        return AZ_ArgumentInvalid;
+    }
+}
+
+static enum err refuse(struct job *j, enum err e)
+{
+    switch (e) {
+    case ERR_NOTFOUND:
+        return AZURE_REFUSE(j, AZ_ConfigurationNotFound, "there is no such configuration");
+    case ERR_EXISTS:
+        return AZURE_REFUSE(j, AZ_ConfigurationAlreadyExists, "there is a configuration of this id already");
+    case ERR_STALE:
+        return AZURE_REFUSE(j, AZ_PreconditionFailed,
+                            "the configuration was changed meanwhile: its etag is another one");
+    case ERR_LIMIT:
+        return AZURE_REFUSE(j, AZ_ConfigurationCountLimitExceeded, "there are %u configurations already",
+                            CONFIGURATIONS_MAX);
+    default:
+        return e;
+    }
+}
+
+/* ---- create, update -------------------------------------------------------------------------------------
+ */
+
+struct writing {
+    struct config_new n;
+    uint8_t kind;
+    bool create;
+    uint64_t if_etag;
+};
+
+static enum err write(struct job *j, struct store_tx *tx)
+{
+    struct writing *w = j->state;
+    struct config_row r;
+    enum err e = w->create ? config_create(j->h, tx, &j->a, &w->n, w->kind, &r)
+                           : config_update(j->h, tx, &j->a, &w->n, w->if_etag, &r);
+    return e ? refuse(j, e) : answer(j, tx, &r);
+}
+
+static void written(struct job *j)
+{
+    config_poke(j->h);
+    job_end(j);
+}
+
+static struct span json_member(struct job *j, const struct jnode *o, const char *name)
+{
+    const struct jnode *n = jtree_get(o, span_str(name));
+    return n && n->kind != JNULL ? jtree_text(&j->a, n) : SPAN_NONE;
+}
+
+static bool read_config(struct job *j, struct config_new *n)
+{
+    struct jnode *o;
+    struct span id = n->id;
+    if (!fleet_body(j, &o) || !fleet_text(j, o, "id", &id) ||
+        !fleet_text(j, o, "schemaVersion", &n->schema_version) ||
+        !fleet_text(j, o, "targetCondition", &n->condition) ||
+        !fleet_number(j, o, "priority", CONFIG_PRIORITY_MAX, &n->priority))
+        return false;
+    if (!span_eq(id, n->id))
+        return azure_fail(j, AZ_ArgumentInvalid, "id of the body is not the one of the path");
+    n->labels = json_member(j, o, "labels");
+    n->content = json_member(j, o, "content");
+    n->metrics = json_member(j, jtree_get(o, SPAN("metrics")), "queries");
+    return true;
+}
+
+static void start_put(struct job *j)
+{
+    struct config_fault f = { .wrong = CONFIG_FINE };
+    struct writing *w = arena_alloc(&j->a, sizeof *w);
+    struct azure_match match = azure_if_match(j);
+    if (!w) {
+        job_end_err(j, ERR_NOMEM);
+        return;
+    }
+    w->n = (struct config_new){ .id = j->r->params[0], .who = j->who };
+    w->create = match.kind == AZURE_MATCH_NONE;
+    w->if_etag = azure_match_counter(&match);
+    j->state = w;
+    enum err e = read_config(j, &w->n) ? config_check(&j->a, &w->n, &w->kind, &f) : ERR_OK;
+    if (e == ERR_PROTO)
+        (void)azure_fail(j, error_of(f.wrong), "%s", f.text);
+    if (e && e != ERR_PROTO)
+        job_end_err(j, e);
+    else if (j->code)
+        job_end(j);
+    else
+        job_write(j, write, written);
+}
+
+/* ---- read, list, delete ---------------------------------------------------------------------------------
+ */
+
+static enum err get(struct job *j, struct store_tx *tx)
+{
+    struct config_row r;
+    enum err e = config_get(tx, &j->a, j->r->params[0], &r);
+    return e ? refuse(j, e) : answer(j, tx, &r);
+}
+
+struct listing {
+    struct job *j;
+    struct store_tx *tx;
+    struct fleet_array list;
+};
+static enum err list_one(void *ctx, const struct config_row *r)
+{
+    struct listing *l = ctx;
+    struct shown s;
+    enum err e = shown_of(l->tx, &l->j->a, r, &s);
+    return e ? e : fleet_array_add(&l->list, write_config, &s);
+}
+static enum err list(struct job *j, struct store_tx *tx)
+{
+    struct listing l = { j, tx, { .a = &j->a } };
+    enum err e = tx_config_list(tx, false, list_one, &l);
+    j->bytes = fleet_array_end(&l.list);
+    j->bytes_type = "application/json; charset=utf-8";
+    return e;
+}
+
+static enum err drop(struct job *j, struct store_tx *tx)
+{
+    struct azure_match match = azure_if_match(j);
+    enum err e = config_delete(j->h, tx, &j->a, j->r->params[0], azure_match_counter(&match), j->who);
+    return e ? refuse(j, e) : ERR_OK;
+}
+
+static void start_get(struct job *j)
+{
+    job_scan(j, get, NULL);
+}
+static void start_list(struct job *j)
+{
+    job_scan(j, list, NULL);
+}
+static void start_delete(struct job *j)
+{
+    job_write(j, drop, written);
+}
+
+/* ---- testQueries ----------------------------------------------------------------------------------------
+ */
+
+struct tested {
+    struct job *j;
+    const struct jnode *condition, *queries;
+};
+
+/* The error of a text, as JSON. */
+static bool put_error(struct wr *w, const struct jnode *n,
+                      enum err (*check)(struct arena *a, struct span text, struct config_fault *f),
+                      bool first, const char *name)
+{
+    struct arena a;
+    struct config_fault f = { .wrong = CONFIG_FINE, .text = "a text is wanted" };
+    bool bad = n->kind != JSTRING;
+    arena_init(&a, 2u << 20);
+    if (!bad)
+        bad = check(&a, n->text, &f) != ERR_OK;
+    arena_fini(&a);
+    if (name) {
+        if (bad)
+            member_text(w, name, span_str(f.text));
+        else
+            member_raw(w, name, SPAN("null"));
+    } else if (bad) {
+        if (!first)
+            wr_u8(w, ',');
+        member_string(w, n->key);
+        wr_u8(w, ':');
+        member_string(w, span_str(f.text));
+    }
+    return bad;
+}
+
+static enum err check_target(struct arena *a, struct span text, struct config_fault *f)
+{
+    return config_check_condition(a, text, f);
+}
+
+static void write_tested(struct wr *w, const void *item)
+{
+    const struct tested *t = item;
+    bool first = true;
+    wr_str(w, "{\"customMetricQueryErrors\":{");
+    for (const struct jnode *m = t->queries ? t->queries->first : NULL; m; m = m->next)
+        if (put_error(w, m, config_check_metric, first, NULL))
+            first = false;
+    wr_u8(w, '}');
+    if (!t->condition || t->condition->kind == JNULL)
+        member_raw(w, "targetConditionError", SPAN("null"));
+    else if (t->condition->kind == JSTRING && span_eq(t->condition->text, SPAN("*")))
+        member_text(w, "targetConditionError", SPAN("a condition is wanted, not *"));
+    else
+        (void)put_error(w, t->condition, check_target, true, "targetConditionError");
+    wr_u8(w, '}');
+}
+
+static void start_test(struct job *j)
+{
+    struct jnode *o;
+    struct tested t = { .j = j };
+    if (fleet_body(j, &o)) {
+        t.condition = jtree_get(o, SPAN("targetCondition"));
+        t.queries = jtree_get(o, SPAN("customMetricQueries"));
+        if (t.queries && (t.queries->kind != JOBJECT || t.queries->nr > 4 * CONFIG_METRICS_MAX))
+            t.queries =
+                t.queries->kind == JNULL
+                    ? NULL
+                    : (azure_fail(j, AZ_ArgumentInvalid, "customMetricQueries has to be a small object"),
+                       NULL);
+    }
+    if (!j->code) {
+        j->bytes = fleet_document(&j->a, write_tested, &t);
+        j->bytes_type = "application/json; charset=utf-8";
+    }
+    job_end(j);
+}
+
+/* ---- content of one edge device -------------------------------------------------------------------------
+ */
+
+static enum err apply(struct job *j, struct store_tx *tx)
+{
+    struct config_fault f = { .wrong = CONFIG_FINE };
+    struct span id = j->r->params[0];
+    enum err e = config_apply_modules(j->h, tx, &j->a, id, j->state, &f);
+    if (e == ERR_NOTFOUND)
+        return AZURE_REFUSE(j, AZ_DeviceNotFound, "there is no such device");
+    if (e == ERR_DENIED)
+        return AZURE_REFUSE(j, AZ_ArgumentInvalid, "the device is not an edge device");
+    if (e == ERR_PROTO)
+        return AZURE_REFUSE(j, error_of(f.wrong), "%s", f.text);
+    if (e == ERR_LIMIT)
+        return AZURE_REFUSE(j, AZ_TooManyModulesOnDevice, "the device would have too many modules");
+    return e ? e : audit_push(j->h, tx, j->who, "device.content", id, "%s", "");
+}
+
+static void start_apply(struct job *j)
+{
+    struct config_fault f = { .wrong = CONFIG_FINE };
+    struct jnode *content = NULL;
+    uint8_t kind = CONFIG_EDGE;
+    enum err e = config_content(&j->a, j->r->body, &kind, &content, &f);
+    if (e == ERR_PROTO)
+        (void)azure_fail(j, error_of(f.wrong), "%s", f.text);
+    else if (!e && kind != CONFIG_EDGE)
+        (void)azure_fail(j, AZ_InvalidConfigurationContent, "modulesContent is wanted");
+    j->state = content;
+    if (e && e != ERR_PROTO)
+        job_end_err(j, e);
+    else if (j->code)
+        job_end(j);
+    else
+        job_write(j, apply, NULL);
+}
+
+#define READERS (ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT)
+#define WRITERS (ACCESS_REGISTRY_WRITE | ACCESS_SERVICE_CONNECT)
+
+void azure_config_put(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_put };
+    job_start(r, &call);
+}
+void azure_config_get(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_get };
+    job_start(r, &call);
+}
+void azure_configs_list(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_list };
+    job_start(r, &call);
+}
+void azure_config_delete(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_delete };
+    job_start(r, &call);
+}
+void azure_configs_test(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_test };
+    job_start(r, &call);
+}
+void azure_content_apply(struct http_req *r)
+{
+    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_apply };
+    job_start(r, &call);
+}

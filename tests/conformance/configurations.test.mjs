@@ -1,0 +1,190 @@
+// Automatic configurations: their life, who wins, what twins hold, contents of edge devices; by HTTPS and the SDK.
+import assert from 'node:assert/strict';
+import https from 'node:https';
+import { after, before, test } from 'node:test';
+import iothub from 'azure-iothub';
+import { NAME, closeHub, newDevice, openHub, policyKey, waitFor } from './lib/hub.mjs';
+
+const V = 'api-version=2021-04-12';
+let hub, agent, registry;
+before(async () => {
+  hub = await openHub();
+  agent = new https.Agent({ keepAlive: true, ca: hub.ca });
+  registry = iothub.Registry.fromConnectionString(`HostName=${NAME};SharedAccessKeyName=iothubowner;SharedAccessKey=${policyKey(hub, 'iothubowner')}`);
+  registry._restApiClient.setOptions({ http: { agent } });
+});
+after(async () => {
+  agent?.destroy();
+  await closeHub(hub);
+});
+
+async function ask(method, path, body, headers = {}) {
+  const r = await hub.request(method, `${path}?${V}`,
+    { body: body && (typeof body === 'string' ? body : JSON.stringify(body)), headers: { 'content-type': 'application/json', ...headers } });
+  return { status: r.status, headers: r.headers, code: r.headers['iothub-errorcode'], json: r.body.length ? JSON.parse(r.body) : undefined };
+}
+const twin = async (id) => (await ask('GET', `/twins/${id}`)).json;
+const plain = (o) => Object.fromEntries(Object.entries(o).filter(([k]) => !k.startsWith('$')));
+const tag = (d, tags) => ask('PATCH', `/twins/${d.id}`, { tags });
+const deviceContent = (o) => ({ deviceContent: { 'properties.desired': o } });
+const put = (c, headers) => ask('PUT', `/configurations/${c.id}`, c, headers);
+async function created(c) {
+  const r = await put({ content: deviceContent({ a: 1 }), targetCondition: '', priority: 0, ...c });
+  assert.equal(r.status, 200, JSON.stringify(r.json));
+  return r.json;
+}
+const drop = async (id) => assert.equal((await ask('DELETE', `/configurations/${id}`)).status, 204);
+const has = (d, what, more = {}) => waitFor(`${d.id}: ${JSON.stringify(what)}`, async () => {
+  const t = await twin(d.id);
+  const applied = Object.entries(t.configurations ?? {}).filter(([, v]) => v.status === 'Applied').map(([k]) => k);
+  return JSON.stringify(plain(t.properties.desired)) === JSON.stringify(what) && (!more.applied || JSON.stringify(applied) === JSON.stringify(more.applied)) && t;
+});
+
+test('[http 92] create, again, read, delete', async () => {
+  const c = await created({ id: 'life', labels: { team: 'a' }, targetCondition: "tags.site = 'nowhere'", metrics: { queries: { all: 'SELECT deviceId FROM devices' } } });
+  assert.equal(c.etag, 'MQ==');
+  assert.equal(c.schemaVersion, null);
+  assert.deepEqual(c.labels, { team: 'a' });
+  assert.deepEqual(c.metrics.queries, { all: 'SELECT deviceId FROM devices' });
+  const again = await put({ id: 'life', content: deviceContent({}) });
+  assert.deepEqual([again.status, again.code], [409, 'ConfigurationAlreadyExists']);
+  const got = await ask('GET', '/configurations/life');
+  assert.equal(got.headers.etag, '"MQ=="');
+  assert.deepEqual(got.json.content, deviceContent({ a: 1 }));
+  for (const q of Object.values(got.json.systemMetrics.queries)) assert.equal((await ask('POST', '/devices/query', { query: q })).status, 200, q);
+  const stale = await ask('DELETE', '/configurations/life', undefined, { 'if-match': '"Mg=="' });
+  assert.deepEqual([stale.status, stale.code], [412, 'PreconditionFailed']);
+  await drop('life');
+  const gone = await ask('GET', '/configurations/life');
+  assert.deepEqual([gone.status, gone.code], [404, 'ConfigurationNotFound']);
+  assert.equal((await ask('DELETE', '/configurations/life')).status, 404);
+});
+
+test('[http 93] an update keeps the content', async () => {
+  await created({ id: 'kept', targetCondition: "tags.site = 'nowhere'" });
+  const missing = await put({ id: 'missing', content: deviceContent({ a: 1 }) }, { 'if-match': '*' });
+  assert.deepEqual([missing.status, missing.code], [404, 'ConfigurationNotFound']);
+  const r = await put({ id: 'kept', content: deviceContent({ a: 2 }), priority: 7 }, { 'if-match': '"MQ=="' });
+  assert.equal(r.status, 200);
+  assert.deepEqual(r.json.content, deviceContent({ a: 1 }));
+  assert.equal(r.json.priority, 7);
+  assert.equal(r.json.etag, 'Mg==');
+  assert.equal((await put({ id: 'kept', content: deviceContent({ a: 2 }) }, { 'if-match': '"MQ=="' })).status, 412);
+  await drop('kept');
+});
+
+test('[http 94] the highest priority wins, of equals the newest; deleted, the next one follows', async () => {
+  const [d, other] = [await newDevice(hub), await newDevice(hub)];
+  await tag(d, { ring: 'w' });
+  await created({ id: 'low', targetCondition: "tags.ring = 'w'", priority: 1, content: deviceContent({ v: 'low', low: 1 }) });
+  await has(d, { v: 'low', low: 1 }, { applied: ['low'] });
+  await created({ id: 'high', targetCondition: "tags.ring = 'w'", priority: 5, content: deviceContent({ v: 'high' }) });
+  let t = await has(d, { v: 'high', low: 1 }, { applied: ['high'] });
+  assert.deepEqual(t.configurations, { low: { status: 'Targeted' }, high: { status: 'Applied' } });
+  await created({ id: 'newer', targetCondition: "tags.ring = 'w'", priority: 5, content: deviceContent({ v: 'newer' }) });
+  await has(d, { v: 'newer', low: 1 }, { applied: ['newer'] });
+  assert.deepEqual(plain((await twin(other.id)).properties.desired), {});
+  await waitFor('numbers', async () => (await ask('GET', '/configurations/newer')).json.systemMetrics.results.appliedCount === 1);
+  assert.deepEqual((await ask('GET', '/configurations/low')).json.systemMetrics.results, { targetedCount: 1, appliedCount: 0 });
+  await drop('newer');
+  await has(d, { v: 'high', low: 1 }, { applied: ['high'] });
+  // Another priority.
+  const low = (await ask('GET', '/configurations/low')).json;
+  assert.equal((await put({ ...low, priority: 9 }, { 'if-match': '*' })).status, 200);
+  await has(d, { v: 'low', low: 1 }, { applied: ['low'] });
+  // A twin that changes, in and out again; a device that comes later.
+  const late = await newDevice(hub);
+  await tag(late, { ring: 'w' });
+  await has(late, { v: 'low', low: 1 });
+  await tag(late, { ring: 'x' });
+  t = await waitFor('the entry goes', async () => { const x = await twin(late.id); return !x.configurations && x; });
+  assert.deepEqual(plain(t.properties.desired), { v: 'low', low: 1 });
+  await drop('high');
+  await drop('low');
+  t = await waitFor('no configuration', async () => { const x = await twin(d.id); return !x.configurations && x; });
+  assert.deepEqual(plain(t.properties.desired), { v: 'low', low: 1 });
+  await created({ id: 'low', targetCondition: "tags.ring = 'w'", content: deviceContent({ v: 'made anew' }) });
+  await has(d, { v: 'made anew', low: 1 }, { applied: ['low'] });
+  await drop('low');
+});
+
+test('every device, those to come too; modules', async () => {
+  const d = await newDevice(hub);
+  await created({ id: 'everyone', targetCondition: '*', content: { deviceContent: { 'properties.desired.net.ntp': 'pool', 'properties.desired.net.mtu': 1500 } } });
+  await has(d, { net: { ntp: 'pool', mtu: 1500 } });
+  const later = await newDevice(hub);
+  await has(later, { net: { ntp: 'pool', mtu: 1500 } });
+  assert.equal((await ask('PUT', `/devices/${d.id}/modules/m`, { deviceId: d.id, moduleId: 'm' })).status, 200);
+  await created({ id: 'mods', targetCondition: `FROM devices.modules WHERE deviceId = '${d.id}'`, content: { moduleContent: { 'properties.desired': { m: 1 } } } });
+  await waitFor('the module', async () => (await ask('GET', `/twins/${d.id}/modules/m`)).json.properties.desired.m === 1);
+  await drop('everyone');
+  await drop('mods');
+});
+
+test('[http 95] testQueries', async () => {
+  const r = await ask('POST', '/configurations/testQueries', { targetCondition: 'tags.a = 1', customMetricQueries: { good: 'SELECT deviceId FROM devices', bad: 'SELECT' } });
+  assert.equal(r.status, 200);
+  assert.equal(r.json.targetConditionError, null);
+  assert.deepEqual(Object.keys(r.json.customMetricQueryErrors), ['bad']);
+  const star = await ask('POST', '/configurations/testQueries', { targetCondition: '*' });
+  assert.equal(typeof star.json.targetConditionError, 'string');
+  assert.equal(typeof (await ask('POST', '/configurations/testQueries', { targetCondition: 'tags.a ==' })).json.targetConditionError, 'string');
+});
+
+test('[http 96] what cannot be a configuration', async () => {
+  const good = { id: 'bad', content: deviceContent({ a: 1 }), targetCondition: "tags.a = 1" };
+  const refused = async (more, code) => {
+    const r = await put({ ...good, ...more });
+    assert.deepEqual([r.status, r.code], [400, code], JSON.stringify(more));
+  };
+  for (const targetCondition of ['properties.desired.a = 1', "connectionState = 'Connected'", 'tags.a ==', 'FROM devices.modules WHERE tags.a = 1'])
+    await refused({ targetCondition }, 'InvalidConfigurationTargetCondition');
+  for (const content of [undefined, {}, { deviceContent: { tags: {} } }, { deviceContent: { 'properties.reported': {} } }, { deviceContent: { 'properties.desired.': 1 } },
+    { deviceContent: { 'properties.desired': 5 } }, { deviceContent: {}, moduleContent: {} }, { deviceContent: { 'properties.desired': { 'a$': 1 } } }])
+    await refused({ content }, 'InvalidConfigurationContent');
+  await refused({ content: { moduleContent: { 'properties.desired': {} } }, targetCondition: '*' }, 'InvalidConfigurationTargetCondition');
+  await refused({ metrics: { queries: { a: 'SELECT' } } }, 'InvalidConfigurationCustomMetricsQuery');
+  await refused({ metrics: { queries: Object.fromEntries(Array.from({ length: 6 }, (_, i) => [`q${i}`, 'SELECT * FROM devices'])) } }, 'InvalidConfigurationCustomMetricsQuery');
+  for (const more of [{ priority: -1 }, { priority: 1.5 }, { labels: { a: 1 } }, { id: 'Upper' }, { schemaVersion: 5 }]) await refused(more, 'ArgumentInvalid');
+  const text = JSON.stringify(good);
+  for (let n = 0; n < text.length; n += 5) assert.equal((await ask('PUT', '/configurations/bad', text.slice(0, n))).status, 400, `${n}`);
+  assert.equal((await ask('GET', '/configurations/bad')).status, 404);
+});
+
+test('[http 97] edge: content needs its agent; applied to an edge device; deployments', async () => {
+  const no = await put({ id: 'edge', content: { modulesContent: { m: { 'properties.desired': {} } } }, targetCondition: '*' });
+  assert.deepEqual([no.status, no.code], [400, 'InvalidConfigurationContent']);
+  const d = await newDevice(hub);
+  const content = { modulesContent: { $edgeAgent: { 'properties.desired': { modules: { a: { image: 'x' } } } }, $edgeHub: { 'properties.desired': { routes: {} } }, mine: { 'properties.desired': { n: 1 } } } };
+  assert.equal((await ask('POST', `/devices/${d.id}/applyConfigurationContent`, content)).status, 400);
+  assert.equal((await ask('POST', '/devices/nobody/applyConfigurationContent', content)).status, 404);
+  for (const id of ['edge1', 'edge2']) assert.equal((await ask('PUT', `/devices/${id}`, { deviceId: id, capabilities: { iotEdge: true } })).status, 200);
+  assert.equal((await ask('POST', '/devices/edge1/applyConfigurationContent', content)).status, 204);
+  const module = async (id, m) => plain((await ask('GET', `/twins/${id}/modules/${m}`)).json.properties?.desired ?? {});
+  assert.deepEqual(await module('edge1', '$edgeAgent'), { modules: { a: { image: 'x' } } });
+  assert.deepEqual(await module('edge1', 'mine'), { n: 1 });
+  await tag({ id: 'edge2' }, { edge: 1 });
+  await created({ id: 'base', targetCondition: 'tags.edge = 1', priority: 1, content });
+  await waitFor('the deployment', async () => (await module('edge2', 'mine')).n === 1);
+  await created({ id: 'layer', targetCondition: 'tags.edge = 1', priority: 2, content: { modulesContent: { $edgeAgent: { 'properties.desired.modules.b': { image: 'y' } } } } });
+  await waitFor('the layer', async () => (await module('edge2', '$edgeAgent')).modules.b);
+  assert.deepEqual((await module('edge2', '$edgeAgent')).modules, { a: { image: 'x' }, b: { image: 'y' } });
+  assert.deepEqual((await twin('edge2')).configurations, { base: { status: 'Applied' }, layer: { status: 'Applied' } });
+  await drop('layer');
+  await waitFor('the layer goes', async () => !(await module('edge2', '$edgeAgent')).modules.b);
+  await drop('base');
+});
+
+test('the SDK', async () => {
+  const d = await newDevice(hub);
+  const config = { id: 'sdk', content: deviceContent({ by: 'sdk' }), targetCondition: `deviceId = '${d.id}'`, priority: 3 };
+  await registry.addConfiguration(config);
+  await has(d, { by: 'sdk' });
+  const { responseBody: got } = await registry.getConfiguration('sdk');
+  assert.equal(got.priority, 3);
+  await registry.updateConfiguration({ ...got, priority: 4 });
+  const { responseBody: all } = await registry.getConfigurations();
+  assert.deepEqual(all.filter((c) => c.id === 'sdk').map((c) => c.priority), [4]);
+  await registry.removeConfiguration('sdk');
+  await assert.rejects(registry.getConfiguration('sdk'));
+});
