@@ -70,7 +70,7 @@ static void commit(struct watch *w)
     for (unsigned p = 0; w->group && p < PARTITIONS_MAX; p++)
         if (w->seen[p] && w->last[p] + 1 > w->committed[p])
             json_array_append_new(
-                arr, json_pack("{s:i,s:I}", "partition", (int)p, "next", (json_int_t)(w->last[p] + 1)));
+                arr, json_pack("{s:i,s:I}", "partition", (int)p, "next", (json_int_t)w->last[p] + 1));
     w->committed_s = monotonic_s();
     if (!json_array_size(arr)) {
         json_decref(arr);

@@ -30,9 +30,9 @@ const char *endpoint_kind_name(unsigned kind)
 
 enum err route_source_parse(struct span text, uint8_t *out)
 {
-    for (uint8_t i = 0; i < MESSAGE_SOURCES; i++)
+    for (unsigned i = 0; i < MESSAGE_SOURCES; i++)
         if (span_ieq(text, span_str(sources[i]))) {
-            *out = i;
+            *out = (uint8_t)i;
             return ERR_OK;
         }
     return ERR_PROTO;

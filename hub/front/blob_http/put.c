@@ -161,7 +161,7 @@ static enum err store(struct job *j, struct store_tx *tx)
     struct put *p = j->state;
     enum err e = p->block.n ? store_block(j, tx) : store_blob(j, tx);
     p->stored = !e;
-    return ERR_OK == e || e != ERR_DENIED ? e : ERR_OK; /* nothing was written: the error is set */
+    return e == ERR_DENIED ? ERR_OK : e; /* nothing was written: the error is set */
 }
 
 /* ---- the body --------------------------------------------------------------------------------------- */

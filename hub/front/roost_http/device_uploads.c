@@ -262,7 +262,7 @@ static void start_notes(struct job *j)
 static bool letters_ok(struct span s)
 {
     for (size_t i = 0; i < s.n; i++)
-        if (!memchr("rwdlc", s.p[i], 5))
+        if (!s.p[i] || !strchr("rwdlc", s.p[i]))
             return false;
     return s.n > 0 && s.n <= 5;
 }
