@@ -7,6 +7,7 @@
 //                       [--devices 10000,100000,1000000] [--alone] [--out FILE]
 //
 // Needs the packages of tests/conformance (npm ci there).
+import { fileURLToPath } from 'node:url';
 import { createRequire } from 'node:module';
 import { createHmac } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -16,7 +17,7 @@ import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { Hub, Rabbit, ports, sleep, until } from './servers.mjs';
 
-const top = path.dirname(import.meta.dirname);
+const top = fileURLToPath(new URL('..', import.meta.url));
 const require = createRequire(path.join(top, 'tests/conformance/x.js'));
 const rhea = require('rhea');
 const { values: opt } = parseArgs({ options: { only: { type: 'string', default: 'in,out,cbs,send,broadcast,idle' },

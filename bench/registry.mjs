@@ -4,6 +4,7 @@
 // shares them. Prints a table and writes JSON.
 //
 //   node bench/registry.mjs [--fleet 20000] [--seconds 5] [--rounds 1] [--only twin_read,query] [--out FILE]
+import { fileURLToPath } from 'node:url';
 import { execFile, spawn } from 'node:child_process';
 import { createHmac } from 'node:crypto';
 import http from 'node:http';
@@ -12,7 +13,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 
-const top = path.dirname(import.meta.dirname), bin = process.env.ROOST_BIN ?? path.join(top, 'build/release/bin');
+const top = fileURLToPath(new URL('..', import.meta.url)), bin = process.env.ROOST_BIN ?? path.join(top, 'build/release/bin');
 const { values: opt } = parseArgs({ options: {
   fleet: { type: 'string', default: '20000' }, seconds: { type: 'string', default: '5' }, rounds: { type: 'string', default: '1' },
   conns: { type: 'string', default: '64' }, only: { type: 'string' }, out: { type: 'string' }, keep: { type: 'boolean', default: false },
@@ -122,7 +123,7 @@ async function generate({ kind, of = 1, conns }, round) {
     const r = JSON.parse(stdout);
     return { nr: r.acked ?? r.per_s * Number(opt.seconds), bad: r.refused + r.broken, seconds: Number(opt.seconds), per_s: r.per_s, p50_us: r.p50_us, p99_us: r.p99_us };
   }
-  const { stdout } = await run('wrk', ['-t2', '--timeout', '60s', `-c${conns ?? opt.conns}`, `-d${opt.seconds}`, '-s', path.join(import.meta.dirname, 'registry.lua'),
+  const { stdout } = await run('wrk', ['-t2', '--timeout', '60s', `-c${conns ?? opt.conns}`, `-d${opt.seconds}`, '-s', fileURLToPath(new URL('registry.lua', import.meta.url)),
     `http://127.0.0.1:${ports.https}`, '--', kind, fleet, token.text, kind === 'identity_delete' ? `identity_create${round}` : `${kind}${round}`].map(String));
   const r = JSON.parse(/^JSON (.*)$/m.exec(stdout)[1]);
   return { ...r, nr: (r.requests - r.bad) * of, per_s: (r.requests - r.bad) * of / r.seconds };

@@ -2,6 +2,7 @@
 // the load generator on the other. Prints a table and writes JSON. What the numbers mean: bench/README.md.
 //
 //   node bench/run.mjs [--only 1,2,9] [--rounds 3] [--seconds 5] [--conns 19000] [--out FILE]
+import { fileURLToPath } from 'node:url';
 import { execFile, spawn } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
@@ -9,7 +10,7 @@ import path from 'node:path';
 import { parseArgs, promisify } from 'node:util';
 import { Hub, LOAD_CORE, Mosquitto, Nginx, Rabbit, ports, sleep } from './servers.mjs';
 
-const top = path.dirname(import.meta.dirname);
+const top = fileURLToPath(new URL('..', import.meta.url));
 const { values: opt } = parseArgs({ options: {
   only: { type: 'string' }, rounds: { type: 'string', default: '3' }, seconds: { type: 'string', default: '5' },
   conns: { type: 'string', default: '19000' }, out: { type: 'string' }, keep: { type: 'boolean', default: false },

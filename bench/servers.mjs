@@ -1,5 +1,6 @@
 // bench/servers.mjs - the servers that are measured: the hub, mosquitto, RabbitMQ. Each is started on a fresh
 // directory, pinned to one core, and stopped by its process id. All speak on 127.0.0.1 only.
+import { fileURLToPath } from 'node:url';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
@@ -7,7 +8,7 @@ import net from 'node:net';
 import path from 'node:path';
 import { createHash, createHmac } from 'node:crypto';
 
-const top = path.dirname(import.meta.dirname);
+const top = fileURLToPath(new URL('..', import.meta.url));
 const bin = path.join(top, 'build/release/bin');
 export const SERVER_CORE = 0;
 export const LOAD_CORE = 1;

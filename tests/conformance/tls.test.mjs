@@ -10,6 +10,7 @@ import { after, before, test } from 'node:test';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
 import { NAME, closeHub, deviceToken, newDevice, openHub, parseConnectionString, run, sasToken, start, telemetry, tempDir, waitFor } from './lib/hub.mjs';
 
 const MAX = 1 << 20;
@@ -20,7 +21,7 @@ const peer = (name) => join(temp.dir, name);
 before(async () => {
   hub = await openHub();
   temp = tempDir();
-  const here = import.meta.dirname;
+  const here = fileURLToPath(new URL('.', import.meta.url));
   await run('cc', ['-O1', join(here, 'peers/mbedtls_pipe.c'), '-o', peer('mbedtls_pipe'), '-lmbedtls', '-lmbedx509', '-lmbedcrypto']);
   await run('cc', ['-O1', join(here, 'peers/bearssl_pipe.c'), '-o', peer('bearssl_pipe'), '-lbearssl']);
   const c = parseConnectionString(hub.connectionString);

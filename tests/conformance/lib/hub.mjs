@@ -1,11 +1,15 @@
 // A hub for conformance tests, reached by clients that insist on its public name and on ports 8883 and 443: this
 // process maps them to the hub's own free ports on loopback, as a router would. TLS still sees the name.
+import { webcrypto } from 'node:crypto';
 import dns from 'node:dns';
 import https from 'node:https';
 import net from 'node:net';
 import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Hub, parseConnectionString, sasToken, waitFor } from '../../lib/roost.mjs';
+
+// The newer SDKs expect Web Crypto as a global; Debian's Node 18 has it, but not there.
+globalThis.crypto ??= webcrypto;
 
 export { parseConnectionString, sasToken, sleep, waitFor, run, start, tempDir } from '../../lib/roost.mjs';
 
