@@ -8,7 +8,7 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")/../.."
 root=${1:?usage: tests/systemd/boot.sh DIR [MIRROR]}
-mirror=${2:-http://deb.debian.org/debian}
+mirror=${2:-}
 bin=build/release/bin
 passed=0
 
@@ -18,7 +18,7 @@ ok() { passed=$((passed + 1)); printf 'ok %d - %s\n' "$passed" "$*"; }
 # ---- the machine ----------------------------------------------------------------------------------------
 libs=libssl3,libjansson4,libwslay1,libhttp-parser2.9,libsqlite3-0,libcurl4,libarchive13,libcyaml1,libyaml-0-2
 if [ ! -x "$root/lib/systemd/systemd" ]; then
-  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,$libs bookworm "$root" "$mirror" >/dev/null
+  debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,ca-certificates,$libs bookworm "$root" ${mirror:+"$mirror"} >/dev/null
 fi
 install -m 755 $bin/roostd $bin/roost $bin/roost-agent "$root/usr/bin/"
 install -m 644 deploy/systemd/*.service "$root/lib/systemd/system/"
