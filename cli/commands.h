@@ -14,7 +14,7 @@ json_t *proof_arguments(const struct args *a);
 extern const struct command device_commands[], module_commands[], ca_commands[], token_commands[],
     send_commands[], method_commands[], watch_commands[], keys_commands[], trust_commands[],
     release_commands[], update_commands[], status_commands[], bootstrap_commands[], twin_commands[],
-    query_commands[], job_commands[], route_commands[], endpoint_commands[], enrichment_commands[],
-    feedback_commands[], upload_commands[], completion_commands[];
+    query_commands[], job_commands[], config_commands[], route_commands[], endpoint_commands[],
+    enrichment_commands[], feedback_commands[], upload_commands[], completion_commands[];
 
 #endif

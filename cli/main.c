@@ -7,29 +7,14 @@
 #include <string.h>
 #include <unistd.h>
 
-const struct command *const cli_commands[] = { device_commands,
-                                               module_commands,
-                                               ca_commands,
-                                               token_commands,
-                                               send_commands,
-                                               method_commands,
-                                               watch_commands,
-                                               feedback_commands,
-                                               keys_commands,
-                                               trust_commands,
-                                               release_commands,
-                                               update_commands,
-                                               status_commands,
-                                               bootstrap_commands,
-                                               twin_commands,
-                                               upload_commands,
-                                               query_commands,
-                                               job_commands,
-                                               route_commands,
-                                               endpoint_commands,
-                                               enrichment_commands,
-                                               completion_commands,
-                                               NULL };
+const struct command *const cli_commands[] = { device_commands,     module_commands,     ca_commands,
+                                               token_commands,      send_commands,       method_commands,
+                                               watch_commands,      feedback_commands,   keys_commands,
+                                               trust_commands,      release_commands,    update_commands,
+                                               status_commands,     bootstrap_commands,  twin_commands,
+                                               upload_commands,     query_commands,      job_commands,
+                                               config_commands,     route_commands,      endpoint_commands,
+                                               enrichment_commands, completion_commands, NULL };
 
 static int usage(FILE *to)
 {

@@ -1,6 +1,9 @@
 // Automatic configurations: their life, who wins, what twins hold, contents of edge devices; by HTTPS and the SDK.
 import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import iothub from 'azure-iothub';
 import { NAME, closeHub, newDevice, openHub, policyKey, waitFor } from './lib/hub.mjs';
@@ -187,4 +190,46 @@ test('the SDK', async () => {
   assert.deepEqual(all.filter((c) => c.id === 'sdk').map((c) => c.priority), [4]);
   await registry.removeConfiguration('sdk');
   await assert.rejects(registry.getConfiguration('sdk'));
+});
+
+test('roost config: made, listed, changed, watched, deleted', async () => {
+  const dir = mkdtempSync(join(tmpdir(), 'roost-config-'));
+  try {
+    const roost = (...args) => hub.roost('config', ...args, { ok: false });
+    const file = (name, text) => { writeFileSync(join(dir, name), text); return join(dir, name); };
+    const d = await newDevice(hub);
+    const content = file('content.json', '{"deviceContent":{"properties.desired":{"by":"cli","exact":1.0}}}');
+    let r = await roost('create', 'cli', '--where', `deviceId = '${d.id}'`, '--priority', '4', '--content', content);
+    assert.equal(r.code, 0, r.stderr);
+    assert.equal(r.stdout, 'cli: made, priority 4, etag 1\n');
+    await has(d, { by: 'cli', exact: 1 });
+    assert.match((await hub.request('GET', '/roost/v1/configurations/cli')).body.toString(), /"exact":1\.0/);
+    assert.equal((await roost('create', 'cli', '--content', content)).code, 3);
+    assert.match((await roost('list')).stdout, /cli\s+4\s+1\s+1\s+deviceId = /);
+    assert.deepEqual(JSON.parse((await roost('list', '--json')).stdout).filter((c) => c.id === 'cli').map((c) => c.priority), [4]);
+    r = await roost('metrics', 'cli', '--watch', '-n', '1');
+    const { targeted, applied } = JSON.parse(r.stdout);
+    assert.deepEqual([targeted, applied], [1, 1]);
+    r = await roost('set', 'cli', '--priority', '5', '--if-match', '1', '--json');
+    assert.equal(JSON.parse(r.stdout).priority, 5);
+    assert.equal(JSON.parse(r.stdout).where, `deviceId = '${d.id}'`);
+    assert.equal((await roost('set', 'cli', '--priority', '6', '--if-match', '1')).code, 3);
+    assert.equal((await roost('set', 'cli', '--where', 'tags.a ==')).code, 3);
+    assert.equal((await roost('set', 'cli')).code, 1);
+    assert.equal((await roost('set', 'cli', '--labels', file('bad.json', '{"a":'))).code, 1);
+    const whole = file('whole.json', JSON.stringify({ where: '', labels: { a: 'b' } }));
+    assert.equal((await roost('set', 'cli', '--file', whole)).code, 0);
+    const shown = JSON.parse((await roost('show', 'cli', '--json')).stdout);
+    assert.deepEqual([shown.where, shown.priority, shown.labels], ['', 0, { a: 'b' }]);
+    assert.equal((await roost('create', 'cli2', '--file', file('a.json', JSON.stringify({ content: { deviceContent: {} } })))).code, 0);
+    assert.equal((await roost('delete', 'cli', 'cli2')).code, 0);
+    assert.equal((await roost('show', 'cli')).code, 1);
+    assert.equal((await ask('PUT', '/devices/edge3', { deviceId: 'edge3', capabilities: { iotEdge: true } })).status, 200);
+    const modules = file('modules.json', JSON.stringify({ modulesContent: { $edgeAgent: { 'properties.desired': { a: 1 } } } }));
+    assert.equal((await roost('apply', 'edge3', '--file', modules)).code, 0);
+    assert.equal((await ask('GET', '/twins/edge3/modules/$edgeAgent')).json.properties.desired.a, 1);
+    assert.equal((await roost('apply', d.id, '--file', modules)).code, 3);
+  } finally {
+    rmSync(dir, { recursive: true });
+  }
 });

@@ -96,6 +96,11 @@ static const struct {
       "\"fanOut\":32}",
       422, "root", "chunkCode" },
     { query_post, "", "{\"query\":\"SELECT deviceId FROM devices\",\"limit\":5}", 200, "query", "limit" },
+    { configuration_put_one, "c1",
+      "{\"where\":\"tags.a = "
+      "1\",\"priority\":3,\"content\":{\"deviceContent\":{\"properties.desired\":{\"a\":1}"
+      "}},\"labels\":{\"x\":\"y\"},\"metrics\":{\"all\":\"SELECT deviceId FROM devices\"}}",
+      201, "content", "priority" },
     { campaign_post, "",
       "{\"releases\":[\"0000000000000000000000000000000000000000000000000000000000000000\"],\"all\":true}",
       422, "releases", "all" },

@@ -27,9 +27,12 @@ http_handler artifact_get;                                        /* artifacts.c
 http_handler releases_list, release_get_one, release_post;        /* releases.c */
 http_handler campaigns_list, campaign_get, campaign_post;         /* campaigns.c */
 http_handler job_put_one, job_get_one, job_cancel_one, jobs_list; /* jobs.c */
-http_handler query_post;                                          /* query.c */
-http_handler status_get, audit_list;                              /* status.c */
-http_handler metrics_get, healthz_get, readyz_get;                /* ops.c */
+/* configurations.c */
+http_handler configurations_list, configuration_get_one, configuration_put_one, configuration_patch_one,
+    configuration_delete_one, device_content_post;
+http_handler query_post;                           /* query.c */
+http_handler status_get, audit_list;               /* status.c */
+http_handler metrics_get, healthz_get, readyz_get; /* ops.c */
 
 /* device_uploads.c */
 http_handler device_uploads_list, device_upload_get, device_upload_delete, file_notifications_list,
