@@ -1,35 +1,8 @@
 /* hub/store/broadcast_suite.c - what every backend has to pass about the counts of broadcasts. */
-#include "hub/store/store_suite.h"
+#include "hub/store/store_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
 #include <string.h>
-
-static const struct store_suite *suite;
-static struct store *S;
-
-static int setup(void **state)
-{
-    (void)state;
-    suite->wipe(suite->arg);
-    S = NULL;
-    return suite->open(suite->arg, &S) != ERR_OK;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_close(S);
-    return 0;
-}
-
-#define W(fn, ctx) assert_int_equal(store_write_wait(S, fn, ctx), ERR_OK)
-#define R(fn, ctx) assert_int_equal(store_read_wait(S, fn, ctx), ERR_OK)
-#define OK(call)   assert_int_equal(call, ERR_OK)
 
 static enum err make(struct store_tx *t, void *ctx) /* ctx: NULL-terminated ids */
 {
@@ -128,9 +101,7 @@ static void test_every_device_is_counted_once(void **state)
     COUNTS(s.seq, "5 2 1 0 1 0 1");
     W(do_delete, "d");
     COUNTS(s.seq, "5 1 1 0 1 1 1");
-    store_close(S);
-    S = NULL;
-    assert_int_equal(suite->open(suite->arg, &S), ERR_OK);
+    reopen();
     END(s.seq, "e", BROADCAST_EXPIRED);
     COUNTS(s.seq, "5 0 1 1 1 1 1");
     assert_int_equal(store_read_wait(S, check, &((struct counts){ s.seq + 1, "" })), ERR_NOTFOUND);
@@ -262,6 +233,6 @@ int store_suite_broadcast(const struct store_suite *how)
         T(test_the_newest_counts_are_kept),
     };
 #undef T
-    suite = how;
+    store_fixture_use(how);
     return cmocka_run_group_tests_name("broadcast", tests, NULL, NULL);
 }

@@ -1,57 +1,7 @@
 /* hub/store/identity_suite.c - the shared tests of devices, modules and certificate authorities. */
-#include "hub/store/store_suite.h"
+#include "hub/store/store_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <stdio.h>
-
-static const struct store_suite *suite;
-static struct store *S;
-
-static int setup(void **state)
-{
-    (void)state;
-    suite->wipe(suite->arg);
-    S = NULL;
-    return suite->open(suite->arg, &S) != ERR_OK;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_close(S);
-    return 0;
-}
-
-static void reopen(void)
-{
-    store_close(S);
-    S = NULL;
-    assert_int_equal(suite->open(suite->arg, &S), ERR_OK);
-}
-
-#define W(fn, ctx) assert_int_equal(store_write_wait(S, fn, ctx), ERR_OK)
-#define R(fn, ctx) assert_int_equal(store_read_wait(S, fn, ctx), ERR_OK)
-#define OK(call)   assert_int_equal(call, ERR_OK)
-
-static void same(struct span got, const char *want)
-{
-    assert_int_equal(got.n, strlen(want));
-    assert_memory_equal(got.n ? got.p : (const uint8_t *)"", want, got.n);
-}
-
-struct text {
-    char p[8192];
-    size_t n;
-};
-
-static void text_add(struct text *x, struct span s)
-{
-    x->n += (size_t)snprintf(x->p + x->n, sizeof x->p - x->n, "%.*s,", (int)s.n, (const char *)s.p);
-}
 
 static enum err each_device(void *ctx, const struct device_row *r)
 {
@@ -509,6 +459,6 @@ int store_suite_identity(const struct store_suite *how)
         T(test_when_a_connection_changed),
     };
 #undef T
-    suite = how;
+    store_fixture_use(how);
     return cmocka_run_group_tests_name("identity", tests, NULL, NULL);
 }

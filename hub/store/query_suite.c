@@ -1,36 +1,10 @@
 /* hub/store/query_suite.c - what every backend has to pass about walks for queries: the indexes, what each
  * pick finds, the order, and the thread for long walks. */
-#include "hub/store/store_suite.h"
+#include "hub/store/store_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-static const struct store_suite *suite;
-static struct store *S;
-
-static int setup(void **state)
-{
-    (void)state;
-    suite->wipe(suite->arg);
-    S = NULL;
-    return suite->open(suite->arg, &S) != ERR_OK;
-}
-static int teardown(void **state)
-{
-    (void)state;
-    store_close(S);
-    return 0;
-}
-
-#define W(fn, ctx) assert_int_equal(store_write_wait(S, fn, ctx), ERR_OK)
-#define R(fn, ctx) assert_int_equal(store_read_wait(S, fn, ctx), ERR_OK)
-#define OK(call)   assert_int_equal(call, ERR_OK)
 
 /* Twins 1..8 of devices, 9 and 10 of modules of d1. */
 static const char *const tags[] = { "{\"a\":1}",        "{\"a\":\"1\"}",
@@ -261,6 +235,6 @@ int store_suite_query(const struct store_suite *how)
         cmocka_unit_test_setup_teardown(test_a_scan_holds_up_nobody_else, setup, teardown),
         cmocka_unit_test(test_paths_of_indexes),
     };
-    suite = how;
+    store_fixture_use(how);
     return cmocka_run_group_tests_name("queries", tests, NULL, NULL);
 }

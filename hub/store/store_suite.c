@@ -1,94 +1,12 @@
 /* hub/store/store_suite.c - the tests that every backend of the store passes. */
-#include "hub/store/store_suite.h"
+#include "hub/store/store_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- running one op and waiting for it ------------------------------------------------------------- */
-
-struct waited {
-    struct store_op op;
-    store_fn *fn;
-    void *ctx;
-    sem_t home;
-};
-
-static enum err waited_run(struct store_tx *t, struct store_op *op)
-{
-    struct waited *w = (struct waited *)op;
-    return w->fn(t, w->ctx);
-}
-
-static void waited_done(struct op *op)
-{
-    sem_post(&((struct waited *)op)->home);
-}
-
-static enum err wait_for(struct store *s, store_fn *fn, void *ctx,
-                         void (*hand)(struct store *s, struct store_op *op))
-{
-    struct waited w = { .op = { .op = { .done = waited_done }, .run = waited_run }, .fn = fn, .ctx = ctx };
-    sem_init(&w.home, 0, 0);
-    hand(s, &w.op);
-    while (sem_wait(&w.home))
-        ;
-    sem_destroy(&w.home);
-    return w.op.op.err;
-}
-
-enum err store_write_wait(struct store *s, store_fn *fn, void *ctx)
-{
-    return wait_for(s, fn, ctx, store_write);
-}
-
-enum err store_read_wait(struct store *s, store_fn *fn, void *ctx)
-{
-    return wait_for(s, fn, ctx, store_read);
-}
-
-/* ---- the store under test -------------------------------------------------------------------------- */
-
-static const struct store_suite *suite;
-static struct store *S;
-
-static void reopen(void)
-{
-    store_close(S);
-    S = NULL;
-    assert_int_equal(suite->open(suite->arg, &S), ERR_OK);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    suite->wipe(suite->arg);
-    S = NULL;
-    return suite->open(suite->arg, &S) != ERR_OK;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    store_close(S);
-    return 0;
-}
-
-#define W(fn, ctx) assert_int_equal(store_write_wait(S, fn, ctx), ERR_OK)
-#define R(fn, ctx) assert_int_equal(store_read_wait(S, fn, ctx), ERR_OK)
-#define OK(call)   assert_int_equal(call, ERR_OK)
-
-static void same(struct span got, const char *want)
-{
-    assert_int_equal(got.n, strlen(want));
-    assert_memory_equal(got.n ? got.p : (const uint8_t *)"", want, got.n);
-}
+/* ---- rows ------------------------------------------------------------------------------------------ */
 
 static struct device_row device_named(const char *id)
 {
@@ -116,17 +34,6 @@ static enum err make_devices(struct store_tx *t, void *ctx)
 }
 
 /* What a listing yields, as one text: "id,id,". */
-struct text {
-    char p[4096];
-    size_t n;
-    enum err stop_with;
-};
-
-static void text_add(struct text *x, struct span s)
-{
-    x->n += (size_t)snprintf(x->p + x->n, sizeof x->p - x->n, "%.*s,", (int)s.n, (const char *)s.p);
-}
-
 static enum err each_device(void *ctx, const struct device_row *r)
 {
     text_add(ctx, r->id);
@@ -1225,6 +1132,6 @@ int store_suite(const struct store_suite *how)
         T(test_closing_finishes_what_was_handed_over),
     };
 #undef T
-    suite = how;
+    store_fixture_use(how);
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
 }

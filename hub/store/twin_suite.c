@@ -1,42 +1,10 @@
 /* hub/store/twin_suite.c - what every backend has to pass about twins, and about what is told after a commit.
  */
-#include "hub/store/store_suite.h"
+#include "hub/store/store_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-static const struct store_suite *suite;
-static struct store *S;
-
-static int setup(void **state)
-{
-    (void)state;
-    suite->wipe(suite->arg);
-    S = NULL;
-    return suite->open(suite->arg, &S) != ERR_OK;
-}
-static int teardown(void **state)
-{
-    (void)state;
-    store_close(S);
-    return 0;
-}
-
-#define W(fn, ctx) assert_int_equal(store_write_wait(S, fn, ctx), ERR_OK)
-#define R(fn, ctx) assert_int_equal(store_read_wait(S, fn, ctx), ERR_OK)
-#define OK(call)   assert_int_equal(call, ERR_OK)
-
-static void same(struct span got, const char *want)
-{
-    assert_int_equal(got.n, strlen(want));
-    assert_memory_equal(got.n ? got.p : (const uint8_t *)"", want, got.n);
-}
 
 static enum err make(struct store_tx *t, const char *device, const char *module)
 {
@@ -65,10 +33,6 @@ static enum err make_some(struct store_tx *t, void *ctx)
     return ERR_OK;
 }
 
-struct text {
-    char p[512];
-    size_t n;
-};
 static enum err each(void *ctx, const struct twin_row *r)
 {
     struct text *x = ctx;
@@ -295,6 +259,6 @@ int store_suite_twin(const struct store_suite *how)
         T(test_what_is_told_after_a_commit),
     };
 #undef T
-    suite = how;
+    store_fixture_use(how);
     return cmocka_run_group_tests_name("twin", tests, NULL, NULL);
 }
