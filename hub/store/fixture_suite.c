@@ -79,7 +79,7 @@ int teardown(void **state)
     return 0;
 }
 
-/* ---- values ---------------------------------------------------------------------------------------- */
+/* ---- rows ---------------------------------------------------------------------------------------- */
 
 void same(struct span got, const char *want)
 {
@@ -90,4 +90,36 @@ void same(struct span got, const char *want)
 void text_add(struct text *x, struct span s)
 {
     x->n += (size_t)snprintf(x->p + x->n, sizeof x->p - x->n, "%.*s,", (int)s.n, (const char *)s.p);
+}
+
+struct device_row device_named(const char *id)
+{
+    return (struct device_row){ .id = span_str(id),
+                                .key1 = SPAN("one"),
+                                .key2 = SPAN("two"),
+                                .generation = SPAN("g1"),
+                                .created_ms = 5,
+                                .product = SPAN("lamp"),
+                                .hw_class = 3,
+                                .hw_rev = 2,
+                                .origin = SPAN("operator") };
+}
+
+/* ctx: a NULL-terminated array of ids. */
+enum err make_devices(struct store_tx *t, void *ctx)
+{
+    for (const char **id = ctx; *id; id++) {
+        struct device_row r = device_named(*id);
+        enum err e = tx_device_put(t, &r, UINT64_MAX, NULL);
+        if (e)
+            return e;
+    }
+    return ERR_OK;
+}
+
+/* What a listing yields, as one text: "id,id,". */
+enum err each_device(void *ctx, const struct device_row *r)
+{
+    text_add(ctx, r->id);
+    return ((struct text *)ctx)->stop_with;
 }

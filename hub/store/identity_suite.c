@@ -3,12 +3,6 @@
 
 #include <stdio.h>
 
-static enum err each_device(void *ctx, const struct device_row *r)
-{
-    text_add(ctx, r->id);
-    return ERR_OK;
-}
-
 static enum err each_module(void *ctx, const struct module_row *r)
 {
     text_add(ctx, r->id);

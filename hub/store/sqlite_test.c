@@ -223,8 +223,9 @@ int main(void)
         return 1;
     snprintf(dir, sizeof dir, "%s/store", top);
     const struct store_suite how = { open_it, wipe, NULL };
-    int failed = store_suite(&how) + store_suite_identity(&how) + store_suite_twin(&how) +
-                 store_suite_query(&how) + store_suite_broadcast(&how);
+    int failed = store_suite(&how) + store_suite_c2d(&how) + store_suite_fleet(&how) +
+                 store_suite_identity(&how) + store_suite_twin(&how) + store_suite_query(&how) +
+                 store_suite_broadcast(&how);
     failed += cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
     wipe(NULL);
     rmdir(top);

@@ -32,4 +32,9 @@ struct text {
 };
 void text_add(struct text *x, struct span s);
 
+struct device_row device_named(const char *id);
+enum err make_devices(struct store_tx *t, void *ctx); /* ctx: a NULL-terminated array of ids */
+/* What a listing yields, as text; returns the text's stop_with. */
+enum err each_device(void *ctx, const struct device_row *r);
+
 #endif

@@ -12,6 +12,8 @@ struct store_suite {
 };
 /* Runs all tests (cmocka); returns the number of failed ones. */
 int store_suite(const struct store_suite *how);
+int store_suite_c2d(const struct store_suite *how);       /* messages to devices */
+int store_suite_fleet(const struct store_suite *how);     /* releases, campaigns, small tables */
 int store_suite_identity(const struct store_suite *how);  /* devices, modules, authorities */
 int store_suite_twin(const struct store_suite *how);      /* twins, and what is told after a commit */
 int store_suite_broadcast(const struct store_suite *how); /* counts of broadcasts */
