@@ -2,6 +2,7 @@
 #include "hub/domain/c2d_settle.h"
 
 #include "base/log.h"
+#include "hub/domain/feedback.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
 
@@ -69,11 +70,12 @@ enum err c2d_settle_one(struct hub *h, struct store_tx *tx, struct span device, 
         e = tx_broadcast_count(tx, ref.seq, (enum broadcast_end)end);
     if (e || !f.is)
         return e;
-    return tx_feedback_push(tx, &(struct feedback_row){ .at_ms = h->wall_ms(),
-                                                        .device = device,
-                                                        .message_id = span_of(f.id, f.id_len),
-                                                        .outcome = span_str(c2d_outcomes[end]),
-                                                        .broadcast_seq = ref.broadcast ? ref.seq : 0 });
+    return feedback_push(h, tx,
+                         &(struct feedback_row){ .at_ms = h->wall_ms(),
+                                                 .device = device,
+                                                 .message_id = span_of(f.id, f.id_len),
+                                                 .outcome = span_str(c2d_outcomes[end]),
+                                                 .broadcast_seq = ref.broadcast ? ref.seq : 0 });
 }
 
 /* ---- operations nobody waits for: they own themselves ----------------------------------------------- */
@@ -261,11 +263,12 @@ static enum err sweep_run(struct store_tx *tx, struct store_op *self)
         assert(packed.n == sizeof n);
         memcpy(&n, packed.p, sizeof n);
         struct span device = rd_take(&r, n.device_len);
-        e = tx_feedback_push(tx, &(struct feedback_row){ .at_ms = now,
-                                                         .device = device,
-                                                         .message_id = rd_take(&r, n.id_len),
-                                                         .outcome = span_str(c2d_outcomes[C2D_EXPIRED]),
-                                                         .broadcast_seq = n.broadcast_seq });
+        e = feedback_push(s->hub, tx,
+                          &(struct feedback_row){ .at_ms = now,
+                                                  .device = device,
+                                                  .message_id = rd_take(&r, n.id_len),
+                                                  .outcome = span_str(c2d_outcomes[C2D_EXPIRED]),
+                                                  .broadcast_seq = n.broadcast_seq });
     }
     return e;
 }

@@ -2,6 +2,13 @@
 #include "hub/domain/feedback.h"
 
 #include "base/text.h"
+#include "hub/domain/receivers.h"
+
+enum err feedback_push(struct hub *h, struct store_tx *tx, const struct feedback_row *r)
+{
+    enum err e = tx_feedback_push(tx, r);
+    return e ? e : receivers_tell(h, tx, RECEIVERS_FEEDBACK);
+}
 
 struct taking {
     struct arena *a;
@@ -39,5 +46,6 @@ enum err feedback_complete(struct hub *h, struct store_tx *tx, struct span token
 
 enum err feedback_abandon(struct hub *h, struct store_tx *tx, struct span token)
 {
-    return tx_feedback_settle(tx, token, h->wall_ms(), false);
+    enum err e = tx_feedback_settle(tx, token, h->wall_ms(), false);
+    return e ? e : receivers_tell(h, tx, RECEIVERS_FEEDBACK);
 }

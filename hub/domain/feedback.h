@@ -17,6 +17,8 @@ struct feedback_batch {
     struct feedback_row rows[FEEDBACK_BATCH_MAX];
     size_t nr;
 };
+/* A message has come to its end: one record more, of which receivers that wait are told. */
+MUST_USE enum err feedback_push(struct hub *h, struct store_tx *tx, const struct feedback_row *r);
 /* The oldest records that nobody holds; rows in the arena. ERR_NOTFOUND: there are none. */
 MUST_USE enum err feedback_take(struct hub *h, struct store_tx *tx, struct arena *a,
                                 struct feedback_batch *out);

@@ -3,6 +3,7 @@
 #include "tests/fake/hub_fixture.h"
 
 #include "hub/domain/feedback.h"
+#include "hub/domain/receivers.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -135,6 +136,61 @@ static void no_text_is_a_lock_by_accident(void **state)
     assert_int_equal(fixture_tx(&fx, abandon_tx, "' OR 1=1"), ERR_NOTFOUND);
 }
 
+/* ---- who waits is told ------------------------------------------------------------------------------ */
+
+static enum err push_told(struct store_tx *tx, void *ctx)
+{
+    enum err e = feedback_push(
+        &fx.hub, tx,
+        &(struct feedback_row){
+            .at_ms = 1, .device = SPAN("d1"), .message_id = SPAN("m"), .outcome = SPAN("Success") });
+    return e ? e : *(enum err *)ctx;
+}
+
+static unsigned told;
+static void on_told(struct op *op)
+{
+    assert_int_equal(op->err, ERR_OK);
+    told++;
+}
+static void on_ended(struct op *op)
+{
+    assert_int_equal(op->err, ERR_CLOSED);
+    told++;
+}
+static void wait_for(struct bus_wait *w, enum receivers_queue q, op_fn *done)
+{
+    *w = (struct bus_wait){ .op = { .home = &fx.mail, .done = done } };
+    receivers_wait(&fx.hub, q, w);
+}
+
+static void who_waits_is_told_after_the_commit(void **state)
+{
+    (void)state;
+    struct bus_wait one, two, of_files;
+    struct feedback_batch b;
+    enum err e = ERR_LIMIT;
+    told = 0;
+    wait_for(&one, RECEIVERS_FEEDBACK, on_told);
+    wait_for(&two, RECEIVERS_FEEDBACK, on_told);
+    wait_for(&of_files, RECEIVERS_FILES, on_ended);
+    assert_int_equal(fixture_tx(&fx, push_told, &e), ERR_LIMIT); /* undone: nobody is told */
+    assert_int_equal(told, 0);
+    e = ERR_OK;
+    assert_int_equal(fixture_tx(&fx, push_told, &e), ERR_OK);
+    assert_int_equal(told, 2); /* before who wrote it hears that it is written */
+    assert_int_equal(take(&b), ERR_OK);
+    wait_for(&one, RECEIVERS_FEEDBACK, on_told);
+    assert_int_equal(fixture_tx(&fx, abandon_tx, b.token), ERR_OK);
+    assert_int_equal(told, 3);
+    assert_int_equal(take(&b), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, complete_tx, b.token), ERR_OK);
+    assert_int_equal(told, 3);
+    bus_wait_end(fx.hub.bus, &of_files, ERR_CLOSED);
+    fixture_pump(&fx, 10000);
+    assert_int_equal(told, 4);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -143,6 +199,7 @@ int main(void)
         T(a_lock_runs_out),
         T(a_restart_loses_nothing_and_repeats_nothing),
         T(no_text_is_a_lock_by_accident),
+        T(who_waits_is_told_after_the_commit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,7 @@
 #include "hub/domain/upload.h"
 
 #include "base/text.h"
+#include "hub/domain/receivers.h"
 
 void upload_key(const struct hub *h, uint8_t out[SHA256_LEN])
 {
@@ -66,12 +67,13 @@ static enum err notify(struct hub *h, struct store_tx *tx, const struct upload_r
             wr_u8(&uri, '/');
         left = span_skip(left, n < left.n ? n + 1 : n);
     }
-    return tx_file_note_push(tx, &(struct file_note_row){ .device = r->device,
-                                                          .blob = r->blob,
-                                                          .uri = wr_span(&uri),
-                                                          .length = b->length,
-                                                          .modified_ms = b->modified_ms,
-                                                          .enqueued_ms = h->wall_ms() });
+    enum err e = tx_file_note_push(tx, &(struct file_note_row){ .device = r->device,
+                                                                .blob = r->blob,
+                                                                .uri = wr_span(&uri),
+                                                                .length = b->length,
+                                                                .modified_ms = b->modified_ms,
+                                                                .enqueued_ms = h->wall_ms() });
+    return e ? e : receivers_tell(h, tx, RECEIVERS_FILES);
 }
 
 enum err upload_complete(struct hub *h, struct store_tx *tx, struct span device, struct span id, bool success,
@@ -127,7 +129,8 @@ enum err file_note_take(struct hub *h, struct store_tx *tx, struct span lock, si
 
 enum err file_note_settle(struct hub *h, struct store_tx *tx, struct span lock, bool done)
 {
-    return tx_file_note_settle(tx, lock, h->wall_ms(), done);
+    enum err e = tx_file_note_settle(tx, lock, h->wall_ms(), done);
+    return e || done ? e : receivers_tell(h, tx, RECEIVERS_FILES);
 }
 
 /* ---- the sweep -------------------------------------------------------------------------------------- */

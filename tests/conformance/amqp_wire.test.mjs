@@ -125,6 +125,25 @@ test('[amqp 77] [amqp 78] [amqp 79] links detach in kind, names are used again; 
   await waitFor('it to count as gone', async () => (await connected()) === false);
 });
 
+test('the model that a link names is on the twin and on telemetry; a newer one takes its place', async () => {
+  const d = await newDevice(hub);
+  const c = await online(d);
+  const modelId = async () => (await hub.api('GET', `/twins/${d.id}?api-version=2021-04-12`)).modelId;
+  for (const [model, address] of [['dtmi:com:example:Thermostat;1', 'messages/devicebound'], ['dtmi:com:example:Thermostat;2', 'messages/events']]) {
+    const link = { properties: { 'com.microsoft:model-id': model }, name: model };
+    const s = await (address.endsWith('events') ? attachSender : attachReceiver)(c, `/devices/${d.id}/${address}`, link);
+    await waitFor('the twin to have it', async () => (await modelId()) === model);
+    if (address.endsWith('events')) assert.equal((await send(s, { body: body('x') })).how, 'accepted');
+  }
+  const [row] = await telemetry(hub, d.id, 1);
+  assert.equal(row.system['dt-dataschema'], 'dtmi:com:example:Thermostat;2');
+  await attachSender(c, `/devices/${d.id}/twin`, { properties: { 'com.microsoft:model-id': `dtmi:${'x'.repeat(300)};1` } }); // longer than any real one
+  const t = await attachSender(c, `/devices/${d.id}/messages/events`);
+  assert.equal((await send(t, { body: body('y') })).how, 'accepted');
+  assert.equal(await modelId(), 'dtmi:com:example:Thermostat;2');
+  c.close();
+});
+
 // What a property is called in each protocol: MQTT bag, AMQP section and name, what a reader of telemetry sees.
 const properties = [
   ['$.mid', 'message_id', 'message_id'], ['$.cid', 'correlation_id', 'correlation_id'], ['$.uid', 'user_id', 'user_id'],

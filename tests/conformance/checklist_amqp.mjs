@@ -3,10 +3,9 @@
 const engine = 'held by the unit tests of the engine, core/amqp/amqp_conn_test.c';
 const fuzz = 'held by the fuzz targets amqp_value and amqp_conn';
 const wanting = 'not shown by a test yet';
-const unserved = (what) => `${what} is not served over AMQP yet`;
 const none = {
   17: engine, 18: engine, 21: engine, 25: fuzz, 44: 'held by hub/front/amqp/address_test.c', 68: wanting,
-  73: wanting, 74: wanting, 75: wanting, 87: wanting, 88: unserved('a file notification'), 91: wanting, 105: wanting,
+  73: wanting, 74: wanting, 75: wanting, 91: wanting, 105: wanting,
   107: engine, 108: wanting, 110: wanting, 111: wanting,
 };
 

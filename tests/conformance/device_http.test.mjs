@@ -4,6 +4,7 @@ import { after, before, test } from 'node:test';
 import { createRequire } from 'node:module';
 import https from 'node:https';
 import { NAME, closeHub, deviceToken, newDevice, openHub, policyKey, sasToken, sendC2d, telemetry, waitFor } from './lib/hub.mjs';
+import { attachReceiver, online, rhea, useHub } from './lib/amqp.mjs';
 import { connected } from './lib/raw.mjs';
 
 const require = createRequire(import.meta.url);
@@ -163,6 +164,27 @@ test('an MQTT session and a lock never have the same message', async () => {
   assert.equal((await bound(d)).status, 204); // it is on its way there
   c.puback(m);
   await c.disconnect();
+});
+
+test('an AMQP link and a lock never have the same message', async () => {
+  useHub(hub);
+  const d = await newDevice(hub);
+  for (const body of ['one', 'two']) await sendC2d(hub, d.id, { body });
+  const first = await bound(d);
+  const c = await online(d);
+  const r = await attachReceiver(c, `/devices/${d.id}/messages/devicebound`);
+  r.add_credit(10);
+  r.drain_credit(); // its answer comes behind whatever would have been sent
+  await new Promise((done) => r.once('receiver_drained', done));
+  assert.equal(r.got.length, 0);
+  assert.equal((await bound(d, 'DELETE', `/${lockOf(first)}`)).status, 204);
+  r.drain = false;
+  r.add_credit(10); // the end of the lock woke it
+  await waitFor('the other message', () => r.got.length === 1);
+  assert.equal(r.got[0].message.body.content.toString(), 'two');
+  assert.equal((await bound(d)).status, 204); // it is on its way there
+  r.got[0].delivery.update(true, rhea.message.accepted().described());
+  c.close();
 });
 
 test('after kill -9 locks are gone, messages are not', async () => {

@@ -184,6 +184,41 @@ enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r)
     (void)t, (void)r;
     return ERR_OK;
 }
+/* There is always one record, and one file. */
+enum err tx_feedback_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
+                          size_t limit, feedback_each *each, void *ctx)
+{
+    (void)t, (void)lock, (void)until_ms, (void)limit;
+    return each(ctx, &(struct feedback_row){ .seq = 1,
+                                             .at_ms = now_ms,
+                                             .device = SPAN("d1"),
+                                             .message_id = SPAN("m"),
+                                             .outcome = SPAN("Success"),
+                                             .generation = SPAN("1") });
+}
+enum err tx_feedback_settle(struct store_tx *t, struct span lock, uint64_t now_ms, bool done)
+{
+    (void)t, (void)lock, (void)now_ms;
+    return done ? ERR_OK : ERR_NOTFOUND;
+}
+enum err tx_file_note_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
+                           uint64_t expired_ms, uint32_t deliveries_max, size_t limit, file_note_each *each,
+                           void *ctx)
+{
+    (void)t, (void)lock, (void)until_ms, (void)expired_ms, (void)deliveries_max, (void)limit;
+    return each(ctx, &(struct file_note_row){ .seq = 1,
+                                              .device = SPAN("d1"),
+                                              .blob = SPAN("d1/f"),
+                                              .uri = SPAN("https://h/uploads/d1/f"),
+                                              .length = 3,
+                                              .modified_ms = now_ms,
+                                              .enqueued_ms = now_ms });
+}
+enum err tx_file_note_settle(struct store_tx *t, struct span lock, uint64_t now_ms, bool done)
+{
+    (void)t, (void)lock, (void)now_ms;
+    return done ? ERR_OK : ERR_NOTFOUND;
+}
 enum err tx_outbox_push(struct store_tx *t, struct span record) /* no events here: nobody wants them */
 {
     (void)t;
@@ -232,6 +267,18 @@ void bus_detach(struct bus *b, struct span identity, struct bus_addr addr)
     (void)b, (void)identity;
     if (fake.attached.slot == addr.slot && fake.attached.generation == addr.generation)
         fake.is_attached = false;
+}
+void bus_wait_start(struct bus *b, struct bus_wait *w, struct span identity)
+{
+    (void)b, (void)identity;
+    w->waiting = true;
+}
+void bus_wait_end(struct bus *b, struct bus_wait *w, enum err err)
+{
+    (void)b;
+    if (w->waiting)
+        op_complete(&w->op, err);
+    w->waiting = false;
 }
 void bus_announce(struct bus *b, struct span identity)
 {

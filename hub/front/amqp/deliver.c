@@ -3,6 +3,7 @@
  * message under way only its reference is kept. */
 #include "base/log.h"
 #include "base/text.h"
+#include "hub/domain/c2d_lock.h"
 #include "hub/domain/c2d_settle.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
@@ -239,6 +240,11 @@ static void pump(struct peer_link *l)
     if (!s || !l->link || !l->grant || conn_is_closing(l->conn))
         return;
     s->again = true;
+    if (c2d_is_locked(peer_hub(l->conn), grant_name(l->grant))) { /* over HTTPS: the end of it wakes */
+        if (l->link->drain && !l->first && !s->listing)
+            amqp_drained(l->link, peer_out(l->conn));
+        return;
+    }
     credit = credit > l->outbox_nr ? credit - (unsigned)l->outbox_nr : 0;
     if (s->listing || !credit || live >= FLIGHT_MAX || conn_unsent(l->conn) > PEER_UNSENT_MAX)
         return;

@@ -1,6 +1,7 @@
 /* hub/front/amqp/link.c - links: who may attach to what, how one is refused, what waits to be sent on it, and
  * how it ends. */
 #include "base/log.h"
+#include "hub/domain/twin.h"
 #include "hub/front/amqp/peer.h"
 
 #include <stdio.h>
@@ -205,7 +206,7 @@ static struct verdict decide(struct conn *c, const struct amqp_attach *a, struct
     case ADDRESS_FEEDBACK:
         return of_service(c, to, &feedback_kind, !we_receive);
     case ADDRESS_FILE_NOTIFICATIONS:
-        return of_service(c, to, &silent_kind, !we_receive);
+        return of_service(c, to, &file_notes_kind, !we_receive);
     case ADDRESS_EVENTS: {
         struct verdict v = of_service(c, to, &silent_kind, !we_receive);
         v.redirect = v.kind != NULL;
@@ -256,6 +257,76 @@ static bool keep_texts(struct peer_link *l, const struct amqp_attach *a)
     return true;
 }
 
+struct model_task {        /* owned by itself */
+    struct store_op store; /* first */
+    struct hub *hub;
+    bool differs;
+    uint16_t id_len, model_len;
+    uint8_t text[];
+};
+
+static struct span model_id_of(const struct model_task *t)
+{
+    return span_of(t->text, t->id_len);
+}
+static struct span model_of(const struct model_task *t)
+{
+    return span_of(t->text + t->id_len, t->model_len);
+}
+
+static enum err model_write(struct store_tx *tx, struct store_op *self)
+{
+    struct model_task *t = (struct model_task *)(void *)self;
+    return twin_set_model(tx, model_id_of(t), model_of(t));
+}
+
+static void model_written(struct op *op)
+{
+    if (op->err && op->err != ERR_NOTFOUND && op->err != ERR_STOPPED) /* the next attach says it again */
+        log_warn("amqp.model", "err=%s", err_name(op->err));
+    free(op);
+}
+
+static enum err model_look(struct store_tx *tx, struct store_op *self)
+{
+    struct model_task *t = (struct model_task *)(void *)self;
+    struct twin_row r;
+    enum err e = tx_twin_get(tx, model_id_of(t), &r);
+    t->differs = !e && !span_eq(r.model_id, model_of(t));
+    return e;
+}
+
+static void model_looked(struct op *op)
+{
+    struct model_task *t = (struct model_task *)(void *)op;
+    if (op->err || !t->differs) {
+        model_written(op);
+        return;
+    }
+    t->store.run = model_write;
+    t->store.op.done = model_written;
+    store_write(t->hub->store, &t->store);
+}
+
+/* The model a device announces goes to its twin. Devices rarely change theirs: most of the time that is
+ * looked up and costs the writer nothing. */
+static void note_model(struct peer_link *l)
+{
+    struct span id = grant_name(l->grant);
+    struct model_task *t = l->model_len ? malloc(sizeof *t + id.n + l->model_len) : NULL;
+    if (!t)
+        return;
+    *t = (struct model_task){ .hub = peer_hub(l->conn),
+                              .id_len = (uint16_t)id.n,
+                              .model_len = l->model_len,
+                              .store.run = model_look,
+                              .store.op.home = worker_mailbox(conn_worker(l->conn)),
+                              .store.op.done = model_looked };
+    memcpy(t->text, id.p, id.n);
+    memcpy(t->text + id.n, l->model, l->model_len);
+    store_read(t->hub->store, &t->store);
+}
+
 void link_attach(struct conn *c, const struct amqp_event *ev)
 {
     struct peer_link *l = link_new(c, ev->link);
@@ -304,6 +375,8 @@ void link_decide(struct peer_link *l, const struct amqp_attach *a, bool may_ask)
         peer_refuse(c, CONN_CLOSE_LIMIT, "attach-too-long");
         return;
     }
+    if (v.kind->of_device)
+        note_model(l);
     if (v.redirect)
         events_redirect(l, to.rest);
     else if (v.kind->credit)

@@ -9,7 +9,7 @@
  *   device.c    telemetry in
  *   deliver.c   cloud-to-device messages out
  *   service.c   cloud-to-device messages in, from services
- *   feedback.c  what became of them, out
+ *   notices.c   what became of them, and files of devices, out
  *   method.c    direct methods: calls out, answers in
  *   twin.c      the twin of a device: requests in, answers and news out
  *   events.c    $management: what a reader of telemetry asks first
@@ -251,7 +251,7 @@ void link_note_activity(struct conn *c, const struct grant *g);
 /* map.c: see map.h. device.c, deliver.c, service.c, events.c, consumer.c */
 extern const struct peer_kind telemetry_kind, c2d_kind, silent_kind, send_kind, management_in_kind,
     management_out_kind, method_in_kind, method_out_kind, twin_in_kind, twin_out_kind, feedback_kind,
-    consumer_kind;
+    file_notes_kind, consumer_kind;
 /* Looks at what a consumer asks for. NULL: good, *state is made; else the condition, and *text (not owned).
  */
 const char *consumer_make(struct conn *c, const struct address *a, const struct amqp_attach *attach,
