@@ -135,13 +135,10 @@ enum err telemetry_prepare(struct hub *h, struct telemetry_put *p, const struct 
     return ERR_OK;
 }
 
-void telemetry_start_all(struct telemetry_put *first, struct telemetry_put *rest, size_t rest_nr)
+void telemetry_start_all(struct telemetry_put *first)
 {
-    struct stream_append *last = &first->append;
-    for (size_t i = 0; i < rest_nr; i++) {
-        last->rest = &rest[i].append;
-        last = last->rest;
-        first->body_len += rest[i].body_len;
+    for (const struct stream_append *a = first->append.rest; a; a = a->rest) {
+        first->body_len += ((const struct telemetry_put *)(const void *)a)->body_len;
         first->messages++;
     }
     first->done = first->append.op.done;
@@ -159,6 +156,6 @@ enum err telemetry_start(struct hub *h, struct telemetry_put *p, const struct te
 {
     enum err e = telemetry_prepare(h, p, in, mem, room);
     if (!e)
-        telemetry_start_all(p, NULL, 0);
+        telemetry_start_all(p);
     return e;
 }

@@ -39,8 +39,13 @@ MUST_USE enum err telemetry_start(struct hub *h, struct telemetry_put *p, const 
                                   uint8_t *mem, size_t room);
 
 /* Several of one device: all are durable when `first` is done, or none is taken. Each has been prepared with
- * telemetry_prepare; first->append.op is the only one that comes home. */
-void telemetry_start_all(struct telemetry_put *first, struct telemetry_put *rest, size_t rest_nr);
+ * telemetry_prepare, and those behind the first one joined, in their order; first->append.op is the only one
+ * that comes home. */
+static inline void telemetry_join(struct telemetry_put *before, struct telemetry_put *after)
+{
+    before->append.rest = &after->append;
+}
+void telemetry_start_all(struct telemetry_put *first);
 /* The first half of telemetry_start: encodes, hands over nothing. ERR_LIMIT. */
 MUST_USE enum err telemetry_prepare(struct hub *h, struct telemetry_put *p, const struct telemetry_in *in,
                                     uint8_t *mem, size_t room);

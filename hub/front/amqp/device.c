@@ -1,5 +1,5 @@
 /* hub/front/amqp/device.c - telemetry in: one message a delivery, or a batch of whole messages in the Data
- * sections of one. Accepted when it is durable. */
+ * sections of one, which are stored together or not at all. Accepted when it is durable. */
 #include "hub/domain/telemetry.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
@@ -14,19 +14,17 @@ struct d2c {             /* a delivery on its way; owned by itself */
     struct bus_addr addr;
     uint32_t id;
     bool settled;
-    unsigned left; /* messages the stream still has */
-    enum err err;
+    size_t len;            /* bytes of its messages */
+    struct d2c_put *first; /* owned, with those that follow */
 };
 struct d2c_put {
     struct telemetry_put put; /* first */
     struct d2c *of;
-    struct d2c_put *next; /* while a batch is made */
-    struct telemetry_in in;
-    size_t room, len;
+    struct d2c_put *next;
     uint8_t mem[]; /* the record; behind it the bag, and a body that came in pieces */
 };
 
-static void d2c_finish(struct d2c *d)
+static void d2c_finish(struct d2c *d, enum err e)
 {
     struct conn *c = conn_find(d->aw->w, d->addr);
     if (c && !conn_is_closing(c)) {
@@ -34,19 +32,23 @@ static void d2c_finish(struct d2c *d)
         if (d->l->link) {
             if (!d->settled)
                 link_settle(d->l, d->id,
-                            !d->err               ? NULL
-                            : d->err == ERR_FULL  ? "amqp:resource-limit-exceeded"
-                            : d->err == ERR_LIMIT ? "amqp:link:message-size-exceeded"
-                            : d->err == ERR_PROTO ? "amqp:decode-error"
-                                                  : "amqp:internal-error",
-                            d->err == ERR_FULL    ? "the hub has no room for telemetry at the moment"
-                            : d->err == ERR_LIMIT ? "a telemetry message may have 262144 bytes, properties "
-                                                    "included"
-                            : d->err == ERR_PROTO ? "the message cannot be read, or its body is no bytes"
-                                                  : "the message could not be stored");
+                            !e               ? NULL
+                            : e == ERR_FULL  ? "amqp:resource-limit-exceeded"
+                            : e == ERR_LIMIT ? "amqp:link:message-size-exceeded"
+                            : e == ERR_PROTO ? "amqp:decode-error"
+                                             : "amqp:internal-error",
+                            e == ERR_FULL    ? "the hub has no room for telemetry at the moment"
+                            : e == ERR_LIMIT ? "a telemetry message may have 262144 bytes, properties "
+                                               "included"
+                            : e == ERR_PROTO ? "the message cannot be read, or its body is no bytes"
+                                             : "the message could not be stored");
             link_credit(d->l);
         }
         peer_go_on(c);
+    }
+    for (struct d2c_put *t = d->first, *next; t; t = next) {
+        next = t->next;
+        free(t);
     }
     link_unref(d->l);
     free(d);
@@ -54,23 +56,17 @@ static void d2c_finish(struct d2c *d)
 
 static void put_done(struct op *op)
 {
-    struct d2c_put *t = (struct d2c_put *)(void *)op;
-    struct d2c *d = t->of;
-    d->aw->pending -= t->len;
-    if (op->err)
-        d->err = op->err;
-    free(t);
-    if (--d->left)
-        return;
+    struct d2c *d = ((struct d2c_put *)(void *)op)->of;
     struct amqp_worker *aw = d->aw;
     struct bus_addr addr = d->addr;
-    d2c_finish(d);
+    aw->pending -= d->len;
+    d2c_finish(d, op->err);
     struct conn *c = conn_find(aw->w, addr);
     if (c)
         peer_flush(c);
 }
 
-/* One message of a delivery, ready to be handed over. */
+/* One message of a delivery, ready to be handed over; *out also when it was refused. */
 static enum err put_make(struct d2c *d, struct span payload, struct d2c_put **out)
 {
     const struct peer_link *l = d->l;
@@ -97,7 +93,9 @@ static enum err put_make(struct d2c *d, struct span payload, struct d2c_put **ou
     struct d2c_put *t = malloc(len);
     if (!t)
         return ERR_NOMEM;
-    *t = (struct d2c_put){ .of = d, .room = room, .len = len };
+    *t = (struct d2c_put){ .of = d };
+    *out = t;
+    d->len += len;
     struct wr w = { t->mem + room, bag.len, 0 };
     map_to_bag(&w, &m);
     in.bag = wr_span(&w);
@@ -107,31 +105,26 @@ static enum err put_make(struct d2c *d, struct span payload, struct d2c_put **ou
         map_body_put(&w, &m);
         in.body = wr_span(&w);
     }
-    t->in = in;
     t->put.append.op.home = worker_mailbox(d->aw->w);
     t->put.append.op.done = put_done;
-    *out = t;
-    return ERR_OK;
+    return telemetry_prepare(d->aw->front->hub, &t->put, &in, t->mem, room);
 }
 
-/* All of a batch is looked at before the first is handed over. */
-static enum err batch_make(struct d2c *d, struct span payload, struct d2c_put **first)
+/* All of a batch are taken, or none is. */
+static enum err batch_make(struct d2c *d, struct span payload)
 {
-    const struct hub *h = d->aw->front->hub;
     struct amqp_message m;
     struct span at, inner;
-    struct d2c_put **last = first;
+    struct d2c_put **last = &d->first, *before = NULL;
     if (amqp_message_decode(payload, &m) || m.body != AMQP_DATA)
         return ERR_PROTO;
-    for (at = m.sections; amqp_data_next(&at, &inner); last = &(*last)->next) {
+    for (at = m.sections; amqp_data_next(&at, &inner); last = &before->next) {
         enum err e = put_make(d, inner, last);
-        if (!e && (*last)->in.body.n + (*last)->in.bag.n > h->settings.message_max) {
-            free(*last);
-            *last = NULL;
-            e = ERR_LIMIT;
-        }
         if (e)
             return e;
+        if (before)
+            telemetry_join(&before->put, &(*last)->put);
+        before = *last;
     }
     return ERR_OK;
 }
@@ -139,9 +132,8 @@ static enum err batch_make(struct d2c *d, struct span payload, struct d2c_put **
 static void on_telemetry(struct peer_link *l, const struct amqp_event *ev)
 {
     struct conn *c = l->conn;
-    struct d2c *d = NULL;
-    struct d2c_put *first = NULL, *next;
-    if (!peer_throttle(c, THROTTLE_D2C_SENDS)) {
+    struct d2c *d;
+    if (!peer_throttle(c, THROTTLE_D2C_SENDS, NULL)) {
         if (!ev->delivery.settled)
             link_settle(l, ev->delivery.id, "com.microsoft:device-container-throttled",
                         "telemetry comes faster than this hub is set to take it");
@@ -161,24 +153,17 @@ static void on_telemetry(struct peer_link *l, const struct amqp_event *ev)
                        .aw = peer_worker(c),
                        .addr = conn_addr(c),
                        .id = ev->delivery.id,
-                       .settled = ev->delivery.settled,
-                       .left = 1 }; /* ours, until all are handed over */
+                       .settled = ev->delivery.settled };
     link_ref(l);
     peer_of(c)->under_way++;
-    d->err = ev->delivery.format == FORMAT_BATCH ? batch_make(d, ev->delivery.payload, &first)
-                                                 : put_make(d, ev->delivery.payload, &first);
-    for (; first; first = next) {
-        next = first->next;
-        if (!d->err &&
-            !(d->err = telemetry_start(peer_hub(c), &first->put, &first->in, first->mem, first->room))) {
-            d->left++;
-            d->aw->pending += first->len;
-        } else {
-            free(first);
-        }
+    enum err e = ev->delivery.format == FORMAT_BATCH ? batch_make(d, ev->delivery.payload)
+                                                     : put_make(d, ev->delivery.payload, &d->first);
+    if (e) {
+        d2c_finish(d, e);
+        return;
     }
-    if (!--d->left)
-        d2c_finish(d);
+    d->aw->pending += d->len;
+    telemetry_start_all(&d->first->put);
 }
 
 const struct peer_kind telemetry_kind = {

@@ -226,7 +226,7 @@ static struct span link_properties(struct conn *c)
     return peer_front(c)->cfg.properties;
 }
 
-static void refuse(struct peer_link *l, const char *condition, const char *text)
+void link_refuse(struct peer_link *l, const char *condition, const char *text)
 {
     amqp_refuse(l->link, link_properties(l->conn), peer_out(l->conn));
     link_detach_later(l, condition, text);
@@ -352,7 +352,7 @@ void link_decide(struct peer_link *l, const struct amqp_attach *a, bool may_ask)
         }
     }
     if (!v.kind) {
-        refuse(l, v.condition, v.text);
+        link_refuse(l, v.condition, v.text);
         return;
     }
     l->kind = v.kind;
@@ -363,7 +363,7 @@ void link_decide(struct peer_link *l, const struct amqp_attach *a, bool may_ask)
             l->kind->free_state(l->state);
         l->state = NULL;
         l->kind = NULL;
-        refuse(l, "amqp:internal-error", "the hub is short of memory: try again");
+        link_refuse(l, "amqp:internal-error", "the hub is short of memory: try again");
         return;
     }
     l->grant = v.grant;

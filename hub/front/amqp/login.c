@@ -82,6 +82,15 @@ static uint8_t auth_of(const struct grant *g, const struct access_check *k)
     return k->granted ? MESSAGE_AUTH_HUB_SAS : module ? MESSAGE_AUTH_MODULE_SAS : MESSAGE_AUTH_DEVICE_SAS;
 }
 
+bool grant_may_connect(struct conn *c, const struct access_check *k)
+{
+    struct span policy = k->granted ? sas_policy(&k->parsed) : SPAN_NONE;
+    return grant_find(peer_of(c), false, span_of(k->identity, k->identity_len), SPAN_NONE) ||
+           throttle_take(peer_hub(c)->throttle, THROTTLE_CONNECTIONS, policy, 1,
+                         worker_now_ms(conn_worker(c)), 0)
+               .allowed;
+}
+
 bool grant_put(struct conn *c, bool policy, struct span name, struct span tail, const struct access_check *k)
 {
     struct peer *p = peer_of(c);
@@ -295,21 +304,23 @@ static void login_start(struct conn *c, struct login *l)
     access_start(&l->check);
 }
 
-/* The check is over. Empty: it was good; else what the peer is told. */
-static const char *login_take(struct conn *c, const struct login *l)
+/* The check has found it good: 200, or why it is not taken all the same, as a status of $cbs. */
+static int32_t login_take(struct conn *c, const struct login *l)
 {
     const struct access_check *k = &l->check;
     struct span policy = sas_policy(&k->parsed);
+    if (!k->policy_only && !grant_may_connect(c, k))
+        return 429;
     bool good = k->policy_only ? grant_put(c, true, policy, l->path, k)
                                : grant_put(c, false, span_of(k->identity, k->identity_len),
                                            span_of(k->generation, k->generation_len), k);
     if (!good)
-        return "too many tokens on this connection";
+        return 403;
     METRIC_ADD(peer_hub(c), amqp_logins_total, 1);
     peer_of(c)->close_at = 0;
     peer_proven(c);
     peer_arm(c);
-    return "";
+    return 200;
 }
 
 static const char *why_text(const struct access_check *k)
@@ -323,6 +334,22 @@ static const char *why_text(const struct access_check *k)
     default: /* no word of what there is */
         return "The specified SAS token has an invalid signature. It does not match either the primary or "
                "secondary key.";
+    }
+}
+
+static const char *status_text(int32_t code, const struct access_check *k)
+{
+    switch (code) {
+    case 200:
+        return "OK";
+    case 401:
+        return why_text(k);
+    case 403:
+        return "too many tokens on this connection";
+    case 429:
+        return "devices connect faster than this hub is set to take them: come again later";
+    default:
+        return "the hub could not look the identity up: try again";
     }
 }
 
@@ -365,10 +392,10 @@ static void sasl_checked(struct op *op)
     struct conn *c = conn_find(l->aw->w, l->addr);
     if (c && !conn_is_closing(c)) {
         peer_of(c)->busy = false;
-        bool good = !op->err && !*login_take(c, l);
-        if (!good)
+        bool good = !op->err && login_take(c, l) == 200;
+        if (op->err)
             login_note_refused(c, &l->check);
-        sasl_answer(c, good ? 0 : op->err && op->err != ERR_DENIED ? 4 : 1);
+        sasl_answer(c, good ? 0 : op->err == ERR_DENIED ? 1 : 4); /* 4: later it may be good */
         peer_go_on(c);
         peer_flush(c);
     }
@@ -514,15 +541,12 @@ static void cbs_checked(struct op *op)
     if (c && !conn_is_closing(c)) {
         peer_of(c)->busy = false;
         if (l->on->link) { /* the disposition first: some take an answer before it for a failure */
-            const char *text = op->err ? why_text(&l->check) : login_take(c, l);
-            int32_t code = op->err == ERR_DENIED ? 401 : op->err ? 500 : *text ? 403 : 200;
+            int32_t code = op->err == ERR_DENIED ? 401 : op->err ? 500 : login_take(c, l);
             if (op->err)
                 login_note_refused(c, &l->check);
-            if (op->err && op->err != ERR_DENIED)
-                text = "the hub could not look the identity up: try again";
             if (!l->settled)
                 link_settle(l->on, l->delivery, NULL, NULL);
-            answer(l->on, &l->message_id, l->reply_to, code, *text ? text : "OK");
+            answer(l->on, &l->message_id, l->reply_to, code, status_text(code, &l->check));
             link_credit(l->on);
         }
         peer_go_on(c);

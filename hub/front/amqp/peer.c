@@ -174,13 +174,14 @@ void peer_go_on(struct conn *c)
     }
 }
 
-bool peer_throttle(struct conn *c, enum throttle_class what)
+bool peer_throttle(struct conn *c, enum throttle_class what, const struct grant *g)
 {
     struct throttle *t = peer_hub(c)->throttle;
     uint64_t now = worker_now_ms(conn_worker(c));
     if (!t)
         return true;
-    struct throttle_verdict v = throttle_take(t, what, SPAN_NONE, 1, now, throttle_patience_ms(t));
+    struct throttle_verdict v =
+        throttle_take(t, what, g && g->policy ? grant_name(g) : SPAN_NONE, 1, now, throttle_patience_ms(t));
     if (v.allowed && v.wait_ms) {
         peer_of(c)->hold_until = now + v.wait_ms;
         peer_arm(c);

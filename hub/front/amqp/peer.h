@@ -199,8 +199,9 @@ void peer_go_on(struct conn *c); /* reads on, when nothing holds it back any mor
 void peer_end(struct conn *c, enum conn_close why);
 void peer_refuse(struct conn *c, enum conn_close why, const char *what);
 void peer_proven(struct conn *c);
-/* Takes one operation of its rate. False: too many; else it may be served, and what comes next may wait. */
-bool peer_throttle(struct conn *c, enum throttle_class what);
+/* Takes one operation of its rate, of the hub and of the policy that g is (NULL: of none). False: too many;
+ * else it may be served, and what comes next may wait. */
+bool peer_throttle(struct conn *c, enum throttle_class what, const struct grant *g);
 void peer_close(struct conn *c, const char *condition, const char *text);
 bool peer_log_allowed(struct amqp_worker *aw);
 /* An error with an info map that carries a tracking id; valid until the next call on this worker. */
@@ -215,6 +216,8 @@ struct grant *grant_of_identity(struct peer *p, struct span device, struct span 
 struct grant *grant_of_policy(struct conn *c, uint32_t right, const struct address *to);
 void grant_drop(struct conn *c, struct grant *g, const char *condition, const char *text);
 void grant_check(struct conn *c, struct grant *g); /* asks whether its identity is still good */
+/* The identity that k has proven: may it connect? True also when this connection has it already. */
+bool grant_may_connect(struct conn *c, const struct access_check *k);
 /* False: as many as may be, or no memory. */
 bool grant_put(struct conn *c, bool policy, struct span name, struct span tail, const struct access_check *k);
 void grant_free(struct grant *g);
@@ -233,6 +236,7 @@ bool proof_start(struct peer_link *l, const struct amqp_attach *a, const struct 
 void link_attach(struct conn *c, const struct amqp_event *ev);
 /* Accepts or refuses it. may_ask: first looks up an identity that no token named, and comes back. */
 void link_decide(struct peer_link *l, const struct amqp_attach *a, bool may_ask);
+void link_refuse(struct peer_link *l, const char *condition, const char *text);
 void link_gone(struct amqp_link *link);
 void link_detach_later(struct peer_link *l, const char *condition, const char *text);
 void link_detach(struct peer_link *l, const char *condition, const char *text);

@@ -46,15 +46,20 @@ static void proven(struct op *op)
     struct conn *c = conn_find(p->aw->w, p->addr);
     if (c && !conn_is_closing(c)) {
         peer_of(c)->busy = false;
-        if (!op->err && grant_put(c, false, span_of(k->identity, k->identity_len),
-                                  span_of(k->generation, k->generation_len), k)) {
+        bool may = op->err || grant_may_connect(c, k);
+        if (!op->err && may &&
+            grant_put(c, false, span_of(k->identity, k->identity_len),
+                      span_of(k->generation, k->generation_len), k)) {
             METRIC_ADD(peer_hub(c), amqp_logins_total, 1);
             peer_proven(c);
         } else if (op->err == ERR_DENIED) {
             login_note_refused(c, k);
         }
-        if (p->l->link)
+        if (p->l->link && may)
             link_decide(p->l, &p->attach, false);
+        else if (p->l->link)
+            link_refuse(p->l, "com.microsoft:device-container-throttled",
+                        "devices connect faster than this hub is set to take them");
         peer_go_on(c);
         peer_arm(c);
         peer_flush(c);

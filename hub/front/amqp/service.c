@@ -158,7 +158,7 @@ static void on_send(struct peer_link *l, const struct amqp_event *ev)
     struct span payload = ev->delivery.payload;
     struct amqp_message m;
     size_t text = 4 * payload.n + 128, nr = payload.n / 2 + 1; /* more properties there cannot be */
-    bool takes = payload.n <= 2 * C2D_SIZE_MAX && peer_throttle(c, THROTTLE_C2D_SENDS);
+    bool takes = payload.n <= 2 * C2D_SIZE_MAX && peer_throttle(c, THROTTLE_C2D_SENDS, l->grant);
     if (!takes) {
         bool large = payload.n > 2 * C2D_SIZE_MAX;
         if (!ev->delivery.settled)

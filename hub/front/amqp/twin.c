@@ -299,7 +299,8 @@ static void on_request(struct peer_link *l, const struct amqp_event *ev)
     bool desired = span_ieq(resource, SPAN("/notifications/twin/properties/desired"));
     METRIC_ADD(peer_hub(l->conn), twin_device_requests_total, 1);
     bool reads = span_ieq(operation, SPAN("GET")), writes = span_ieq(operation, SPAN("PATCH"));
-    if ((reads || writes) && !peer_throttle(l->conn, reads ? THROTTLE_TWIN_READS : THROTTLE_TWIN_UPDATES)) {
+    if ((reads || writes) &&
+        !peer_throttle(l->conn, reads ? THROTTLE_TWIN_READS : THROTTLE_TWIN_UPDATES, NULL)) {
         at_once(l, ev, out, id, 429001, "twins are asked for faster than this hub is set to answer");
         return;
     }

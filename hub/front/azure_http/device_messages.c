@@ -64,8 +64,10 @@ static void post(struct job *j, const struct device_event *events, size_t nr)
     struct telemetry_put *rest = arena_alloc(&j->a, nr * sizeof *rest);
     enum err e = p && rest ? prepare(j, &p->first, &events[0]) : ERR_NOMEM;
     size_t bytes = 0;
-    for (size_t i = 1; !e && i < nr; i++)
+    for (size_t i = 1; !e && i < nr; i++) {
         e = prepare(j, &rest[i - 1], &events[i]);
+        telemetry_join(i == 1 ? &p->first : &rest[i - 2], &rest[i - 1]);
+    }
     for (size_t i = 0; !e && i < nr; i++)
         bytes += events[i].body.n + events[i].bag.n;
     if (e == ERR_LIMIT || (nr > 1 && bytes > j->h->settings.message_max)) {
@@ -79,7 +81,7 @@ static void post(struct job *j, const struct device_event *events, size_t nr)
     p->j = j;
     p->first.append.op.home = worker_mailbox(j->r->worker);
     p->first.append.op.done = posted;
-    telemetry_start_all(&p->first, rest, nr - 1);
+    telemetry_start_all(&p->first);
 }
 
 static void start_batch(struct job *j)
