@@ -168,6 +168,7 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
             SSL_CTX_set_tlsext_ticket_keys(ssl, keys, sizeof keys);
         OPENSSL_cleanse(keys, sizeof keys);
     }
+    tls_kernel_probe(cfg->layer == TLS_LAYER_KERNEL);
     *out = c;
     return ERR_OK;
 fail:

@@ -32,6 +32,9 @@ MUST_USE enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg
                               const struct tls_ctx *before);
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *c); /* any thread */
 void tls_ctx_unref(struct tls_ctx *c);
+/* The context made last asks for the kernel's TLS, and this kernel offers none: the hub seals what goes out
+ * itself. Any thread. */
+bool tls_kernel_is_missed(void);
 
 /* What the connections of one worker share: buffers, ciphers, derived keys, and the connections themselves.
  * ERR_NOMEM, ERR_IO. Outlives its connections; free accepts NULL. */

@@ -108,6 +108,8 @@ bool tls_compact_peer_chain(struct tls *t, struct span *ders);
 unsigned tls_compact_max_fragment(const struct tls *t);
 
 /* tls_kernel.c */
+/* For a new context: asks the kernel whether it has TLS, and says in the log when it is wanted in vain. */
+void tls_kernel_probe(bool wanted);
 extern const struct tls_ops tls_kernel_ops;
 /* Gives our sending key to the kernel. False: it does not want it, and nothing has changed. */
 bool tls_kernel_take(struct tls_compact *c);

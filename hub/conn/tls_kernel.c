@@ -4,6 +4,8 @@
  * way, so a peer that asks for a KeyUpdate, and a key that is used up, end the connection. */
 #include "hub/conn/tls_impl.h"
 
+#include "base/log.h"
+
 #include <errno.h>
 #include <linux/tls.h>
 #include <netinet/in.h>
@@ -11,10 +13,12 @@
 #include <stdatomic.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 enum { ALERT = 21, WARNING = 1, FATAL = 2, FILE_SLICE = 1 << 20 };
 
 static atomic_bool refused; /* the kernel has said that it has no such thing: it is not asked again */
+static atomic_bool missed;
 
 static bool is_kernel(const struct tls_compact *c)
 {
@@ -27,6 +31,31 @@ union crypto_info { /* <linux/tls.h> */
     struct tls12_crypto_info_aes_gcm_256 gcm_256;
     struct tls12_crypto_info_chacha20_poly1305 chacha;
 };
+
+/* A socket without a connection is told ENOTCONN by a kernel that has TLS. */
+void tls_kernel_probe(bool wanted)
+{
+    if (!wanted) {
+        atomic_store(&missed, false);
+        return;
+    }
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool there =
+        fd >= 0 && (setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", sizeof "tls") == 0 || errno == ENOTCONN);
+    if (!there)
+        log_warn("tls.kernel", "offered=false errno=%d instead=compact hint=\"modprobe tls\"", errno);
+    if (fd >= 0)
+        close(fd);
+    atomic_store(&refused, !there);
+    atomic_store(&missed, !there);
+}
+
+bool tls_kernel_is_missed(void)
+{
+    return atomic_load(&missed);
+}
 
 /* The kernel's form of a key. Returns its length. */
 static socklen_t fill(union crypto_info *u, struct tls_compact *c)

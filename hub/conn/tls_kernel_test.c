@@ -14,7 +14,7 @@
 #include <sys/syscall.h>
 
 enum { FDS = 1024 };
-static enum { KERNEL_NONE, KERNEL_NO_CIPHER, KERNEL_THERE } kernel;
+static enum fake_kernel { KERNEL_NONE, KERNEL_NO_CIPHER, KERNEL_THERE } kernel;
 static struct fake {
     bool on;
     bool v13;
@@ -204,6 +204,7 @@ static int make_files(void **state)
     assert_int_equal(pki_server_new(PKI_EC, names, 1, ca, ca_key, chain, key), ERR_OK);
     assert_int_equal(tls_crypto_new(&crypto), ERR_OK);
     struct tls_config c = { .chain_files = { chain }, .key_files = { key }, .layer = TLS_LAYER_KERNEL };
+    kernel = KERNEL_THERE;
     assert_int_equal(tls_ctx_new(&server, &c, NULL), ERR_OK);
     net_start(&f, NULL, server, &echo, NULL);
     return 0;
@@ -351,12 +352,41 @@ static void without_it_the_hub_does_it(void **state)
     hang_up();
 }
 
+/* Once for each context: at the start, and when the configuration is read again. */
+static void a_new_context_asks_again(void **state)
+{
+    static const struct {
+        enum fake_kernel kernel;
+        enum tls_layer layer;
+        bool missed;
+    } all[] = { { KERNEL_NONE, TLS_LAYER_KERNEL, true },
+                { KERNEL_NONE, TLS_LAYER_AUTO, false },
+                { KERNEL_NONE, TLS_LAYER_KERNEL, true },
+                { KERNEL_THERE, TLS_LAYER_KERNEL, false } };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        struct tls_config c = { .chain_files = { chain }, .key_files = { key }, .layer = all[i].layer };
+        struct tls_ctx *t;
+        kernel = all[i].kernel;
+        assert_int_equal(tls_ctx_new(&t, &c, NULL), ERR_OK);
+        assert_int_equal(tls_kernel_is_missed(), all[i].missed);
+        tls_ctx_unref(t);
+    }
+    dial(TLS1_3_VERSION, suites[0].suite, 0);
+    assert_int_equal(net_stats(&f).tls_open[TLS_LAYER_KERNEL], 1);
+    closed_nr = 0;
+    conn_close(last, CONN_CLOSE_DONE); /* while somebody still listens to its last word */
+    NET_UNTIL(&f, closed_nr == 1);
+    hang_up();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_kernel_seals_what_the_client_understands),
         cmocka_unit_test(a_key_update_it_cannot_answer_ends_the_connection),
         cmocka_unit_test(without_it_the_hub_does_it),
+        cmocka_unit_test(a_new_context_asks_again),
     };
     return cmocka_run_group_tests(tests, make_files, remove_files);
 }

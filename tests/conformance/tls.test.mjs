@@ -376,3 +376,22 @@ test('the hub itself protected all of them but one', async () => {
   const { stdout } = await hub.roost('status');
   assert.match(stdout, /^tls +\d+ compact, 0 openssl, 0 kernel$/m);
 });
+
+test('record_layer kernel: the kernel seals what goes out, or the hub says that there is no such kernel', async () => {
+  const k = await openHub({ settings: { tls: { record_layer: 'kernel' } } });
+  try {
+    const there = / tls( |$)/m.test(` ${readFileSync('/proc/sys/net/ipv4/tcp_available_ulp', 'utf8')}`);
+    const s = tls.connect({ host: k.address, port: k.https, servername: NAME, ca: k.ca });
+    await once(s, 'secureConnect');
+    s.write(`GET /roost/v1/status HTTP/1.1\r\nHost: ${NAME}\r\nAuthorization: ${sasToken(NAME, ...['SharedAccessKey', 'SharedAccessKeyName'].map((n) => parseConnectionString(k.connectionString)[n]))}\r\n\r\n`);
+    const [answer] = await once(s, 'data');
+    const { tlsConnections, warnings } = JSON.parse(answer.toString().split('\r\n\r\n')[1]);
+    assert.deepEqual(tlsConnections, { openssl: 0, compact: there ? 0 : 1, kernel: there ? 1 : 0 });
+    assert.equal(warnings.some((w) => /^tls\.record_layer is kernel, but this kernel offers no TLS/.test(w)), !there);
+    assert.equal(/tls\.kernel offered=false .*instead=compact/.test(k.process.out), !there);
+    assert.equal(/this kernel offers no TLS/.test((await k.roost('status')).stdout), !there);
+    s.destroy();
+  } finally {
+    await closeHub(k);
+  }
+});

@@ -1,5 +1,6 @@
 /* hub/front/roost_http/status.c - what the hub is and what it has to complain about; the audit log. */
 #include "hub/conn/listener.h"
+#include "hub/conn/tls.h"
 #include "hub/domain/trust.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
@@ -85,6 +86,10 @@ static enum err status(struct job *j, struct store_tx *tx)
     json_put(o, "bootstrapOpen", json_boolean(h->settings.bootstrap_open));
     put_stream(h, o);
     e = put_trust(j, tx, o, warnings);
+    if (tls_kernel_is_missed())
+        (void)json_array_append_new(
+            warnings, json_string("tls.record_layer is kernel, but this kernel offers no TLS: the hub "
+                                  "protects records itself; `modprobe tls`, then SIGHUP"));
     json_put(o, "warnings", warnings);
     return e;
 }
