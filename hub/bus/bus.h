@@ -20,7 +20,9 @@ struct bus_addr {          /* a session; never a pointer, so that a stale one is
 enum bus_wake {
     BUS_WAKE_C2D = 1,
     BUS_WAKE_TAKEOVER = 2,
-    BUS_WAKE_IDENTITY = 4 /* disabled, deleted, keys changed */
+    BUS_WAKE_IDENTITY = 4,  /* disabled, deleted, keys changed */
+    BUS_WAKE_TWIN = 8,      /* a BUS_TWIN message found no room: read the desired properties */
+    BUS_WAKE_AUTHORITY = 16 /* a certificate authority was removed; by bus_wake_all alone */
 };
 
 /* Runs on the worker's own thread for every wake-up to one of its sessions. */

@@ -38,10 +38,28 @@ static void note_after(struct tx_after *self, bool committed)
 {
     struct note *n = (struct note *)(void *)self;
     struct span id = span_of(n->text, n->id_len), bytes = span_of(n->text + n->id_len, n->len);
-    /* Nobody there is the usual case: a device that comes later reads its twin first. */
-    if (committed)
-        (void)!bus_post(n->bus, id, BUS_TWIN, bytes);
+    enum err e = committed ? bus_post(n->bus, id, BUS_TWIN, bytes) : ERR_OK;
+    /* Nobody there is the usual case: a device that comes later reads its twin first. Where there was no room
+     * for the message the session is woken, which needs none, and reads what is newest then. */
+    if (e && e != ERR_NOTFOUND && e != ERR_STOPPED)
+        (void)bus_wake(n->bus, id, BUS_WAKE_TWIN);
     free(n);
+}
+
+enum err twin_note_get(struct store_tx *tx, struct arena *a, struct span id, struct twin_note *out)
+{
+    struct twin t;
+    struct wr w = { 0 };
+    enum err e = twin_get(tx, a, id, &t);
+    if (e)
+        return e;
+    twin_section_write(&w, TWIN_DESIRED, t.desired, t.row.desired_version, false);
+    w = (struct wr){ arena_alloc(a, w.len), w.len, 0 };
+    if (!w.p)
+        return ERR_NOMEM;
+    twin_section_write(&w, TWIN_DESIRED, t.desired, t.row.desired_version, false);
+    *out = (struct twin_note){ t.row.desired_version, wr_span(&w) };
+    return ERR_OK;
 }
 
 static enum err tell_device(struct hub *h, struct store_tx *tx, const struct twin_change *c)

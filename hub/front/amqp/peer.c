@@ -394,13 +394,14 @@ static void peer_on_wake(struct conn *c, uint32_t what)
         else if (what & BUS_WAKE_IDENTITY)
             grant_check(c, g);
     }
-    if (what & BUS_WAKE_C2D)
-        for (struct list *n = p->links.next, *next; n != &p->links; n = next) {
-            struct peer_link *l = (struct peer_link *)n;
-            next = n->next;
-            if (l->kind == &c2d_kind)
-                l->kind->pump(l);
-        }
+    for (struct list *n = p->links.next, *next; n != &p->links && !conn_is_closing(c); n = next) {
+        struct peer_link *l = (struct peer_link *)n;
+        next = n->next;
+        if ((what & BUS_WAKE_C2D) && l->kind == &c2d_kind)
+            l->kind->pump(l);
+        if ((what & BUS_WAKE_TWIN) && l->kind == &twin_out_kind)
+            twin_missed(l);
+    }
     peer_flush(c);
     peer_arm(c);
 }

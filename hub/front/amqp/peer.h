@@ -263,6 +263,8 @@ const char *consumer_make(struct conn *c, const struct address *a, const struct 
 /* A message of the bus for the identity of such a link. False: it takes none. */
 bool method_call(struct peer_link *l, const struct bus_message *m);
 bool twin_note(struct peer_link *l, const struct bus_message *m);
+/* Such messages were lost on their way: the device is told all of its desired properties. */
+void twin_missed(struct peer_link *l);
 /* Where the telemetry endpoint is, for a link that came to the hub's own address. */
 void events_redirect(struct peer_link *l, struct span rest);
 bool events_entity_is_ours(const struct amqp_front *f, struct span entity);

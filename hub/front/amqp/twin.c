@@ -14,6 +14,8 @@
 
 struct twin_out { /* state of the link that answers leave on */
     bool subscribed;
+    bool reading;  /* the store is being asked for what was not told */
+    bool again;    /* more of that since it was asked */
     uint64_t seen; /* newest version of the desired properties that was told */
 };
 
@@ -324,6 +326,17 @@ static void on_request(struct peer_link *l, const struct amqp_event *ev)
     }
 }
 
+/* ---- desired properties ----------------------------------------------------------------------------- */
+
+static void tell_desired(struct peer_link *l, const struct twin_note *n)
+{
+    ((struct twin_out *)l->state)->seen = n->version;
+    METRIC_ADD(peer_hub(l->conn), twin_notes_total, 1);
+    say(l,
+        &(struct answer){
+            .resource = "/properties/desired", .has_version = true, .version = n->version, .body = n->body });
+}
+
 bool twin_note(struct peer_link *l, const struct bus_message *m)
 {
     struct twin_out *s = l->state;
@@ -332,12 +345,83 @@ bool twin_note(struct peer_link *l, const struct bus_message *m)
         return false;
     if (s->seen && n.version <= s->seen)
         return true; /* an answer had it already */
-    s->seen = n.version;
-    METRIC_ADD(peer_hub(l->conn), twin_notes_total, 1);
-    say(l,
-        &(struct answer){
-            .resource = "/properties/desired", .has_version = true, .version = n.version, .body = n.body });
+    tell_desired(l, &n);
     return true;
+}
+
+/* ---- what was not told ------------------------------------------------------------------------------ */
+
+struct missed_task {       /* owned by itself */
+    struct store_op store; /* first */
+    struct peer_link *l;   /* referenced */
+    struct amqp_worker *aw;
+    struct bus_addr addr;
+    struct hub *hub;
+    struct arena a; /* of run(): until it has been told */
+    struct twin_note note;
+    size_t identity_len;
+    uint8_t identity[];
+};
+
+static enum err missed_run(struct store_tx *tx, struct store_op *self)
+{
+    struct missed_task *t = (struct missed_task *)(void *)self;
+    arena_fini(&t->a);
+    arena_init(&t->a, TWIN_ARENA_MAX);
+    return twin_note_get(tx, &t->a, span_of(t->identity, t->identity_len), &t->note);
+}
+
+static void missed_done(struct op *op)
+{
+    struct missed_task *t = (struct missed_task *)(void *)op;
+    struct conn *c = conn_find(t->aw->w, t->addr);
+    struct twin_out *s = c && !conn_is_closing(c) && t->l->link && t->l->grant ? t->l->state : NULL;
+    if (s && (s->again || (!op->err && s->seen > t->note.version))) {
+        s->again = false; /* through the writer: behind the change that was told already */
+        store_write(t->hub->store, &t->store);
+        return;
+    }
+    if (s) {
+        s->reading = false;
+        if (op->err && op->err != ERR_NOTFOUND) /* it comes again, and reads its twin */
+            peer_close(c, "amqp:internal-error", "desired properties could not be read: connect again");
+        else if (!op->err && s->subscribed)
+            tell_desired(t->l, &t->note);
+        peer_flush(c);
+    }
+    arena_fini(&t->a);
+    link_unref(t->l);
+    free(t);
+}
+
+void twin_missed(struct peer_link *l)
+{
+    struct twin_out *s = l->state;
+    if (!s || !s->subscribed || !l->link || !l->grant)
+        return;
+    if (s->reading) {
+        s->again = true;
+        return;
+    }
+    struct span id = grant_name(l->grant);
+    struct missed_task *t = malloc(sizeof *t + id.n);
+    if (!t) {
+        peer_refuse(l->conn, CONN_CLOSE_INTERNAL, "memory");
+        return;
+    }
+    memset(t, 0, sizeof *t);
+    t->l = l;
+    link_ref(l);
+    t->aw = peer_worker(l->conn);
+    t->addr = conn_addr(l->conn);
+    t->hub = peer_hub(l->conn);
+    t->identity_len = id.n;
+    memcpy(t->identity, id.p, id.n);
+    t->store.run = missed_run;
+    t->store.op.home = worker_mailbox(conn_worker(l->conn));
+    t->store.op.done = missed_done;
+    s->reading = true;
+    store_read(t->hub->store, &t->store);
 }
 
 const struct peer_kind twin_in_kind = {

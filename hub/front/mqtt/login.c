@@ -144,7 +144,7 @@ static void login_finish(struct conn *c, struct login *l)
     connack(c, l->found && !l->connect.clean, MQTT_CONNACK_OK);
     METRIC_ADD(h, mqtt_connects_total, 1);
     session_note_presence(c);
-    s->active = (uint8_t)(session_minute(c) - 1); /* what it does first is noted */
+    s->active = (session_minute(c) - 1) & 0x3f; /* what it does first is noted */
     if (access_is_stale(&l->check)) /* disabled or deleted while it logged in: the wake-up found nobody */
         session_check_identity(c);
     login_free(l);

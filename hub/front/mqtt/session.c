@@ -294,7 +294,9 @@ static void session_on_wake(struct conn *c, uint32_t what)
     }
     if (what & BUS_WAKE_IDENTITY)
         session_check_identity(c);
-    if (what & BUS_WAKE_C2D)
+    if (what & BUS_WAKE_TWIN)
+        session_twin_missed(c);
+    if ((what & BUS_WAKE_C2D) && !conn_is_closing(c))
         session_deliver(c);
 }
 
@@ -355,11 +357,11 @@ void session_note_presence(struct conn *c)
 }
 
 /* A minute of its own begins at another moment for each connection, or the whole fleet would be written at
- * once. Twice the same eight bits after more than four hours of silence costs one minute. */
+ * once. Twice the same six bits after an hour of silence costs one minute. */
 uint8_t session_minute(struct conn *c)
 {
     uint64_t shift = conn_addr(c).slot * 7919ull % ACTIVITY_EVERY_MS;
-    return (uint8_t)((worker_wall_ms(session_worker(c)->w) + shift) / ACTIVITY_EVERY_MS);
+    return (worker_wall_ms(session_worker(c)->w) + shift) / ACTIVITY_EVERY_MS & 0x3f;
 }
 
 void session_note_activity(struct conn *c)

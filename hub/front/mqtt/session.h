@@ -110,13 +110,15 @@ struct session {               /* state of a connection; a million of these: not
     uint32_t channels;           /* core/topic/topic.h */
     uint32_t desired_seen;       /* newest version of desired properties sent, its low bits; 0: none */
     uint16_t keep_alive_s, packet_id;
-    uint8_t flags;           /* enum session_flag */
-    uint8_t replies_nr : 7;  /* up to MQTT_WINDOW, and MQTT_NOTES_WAITING_MAX notifications */
-    uint8_t held : 1;        /* over a rate: nothing is read until its struct hold comes (throttled.c) */
-    uint8_t phase : 2;       /* enum session_phase */
-    uint8_t subs_nr : 5;     /* SUBSCRIBEs not yet answered: no message may overtake their SUBACK */
-    uint8_t methods_new : 1; /* one of them is the first for methods: no call may overtake it either */
-    uint8_t active;          /* when its activity was last noted: low bits of a count of minutes */
+    uint8_t flags;            /* enum session_flag */
+    uint8_t replies_nr : 7;   /* up to MQTT_WINDOW, and MQTT_NOTES_WAITING_MAX notifications */
+    uint8_t held : 1;         /* over a rate: nothing is read until its struct hold comes (throttled.c) */
+    uint8_t phase : 2;        /* enum session_phase */
+    uint8_t subs_nr : 5;      /* SUBSCRIBEs not yet answered: no message may overtake their SUBACK */
+    uint8_t methods_new : 1;  /* one of them is the first for methods: no call may overtake it either */
+    uint8_t active : 6;       /* when its activity was last noted: low bits of a count of minutes */
+    uint8_t twin_reading : 1; /* the store is being asked for what it was not told of desired properties */
+    uint8_t twin_again : 1;   /* more of that since it was asked */
 };
 static_assert(sizeof(struct session) <= 96, "read docs/mqtt.md, \"Memory\", before a session grows");
 
@@ -234,6 +236,8 @@ void session_holds_free(struct mqtt_worker *mw);
 /* twin.c */
 void session_twin(struct conn *c, const struct mqtt_publish *m, const struct topic *t); /* GET or PATCH */
 bool session_twin_note(struct conn *c, const struct bus_message *m); /* false: no subscription for it */
+/* Notifications were lost on their way: the device is told all of its desired properties. */
+void session_twin_missed(struct conn *c);
 /* An error as twin and credential requests have it, on one of their channels. code: 400004 is status 400. */
 void session_answer_error(struct conn *c, const struct topic *t, enum channel channel, unsigned code,
                           const char *message);

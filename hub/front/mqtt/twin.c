@@ -4,7 +4,8 @@
  * A read is answered from a snapshot, a notification leaves after its commit; so a read may be older than a
  * notification that has already been sent. The session knows the newest version it told: an answer with an
  * older one is read again, behind all writes, and a notification that an answer had already in it is left
- * out. What the device sees of its desired properties never goes backwards. */
+ * out. What the device sees of its desired properties never goes backwards. Where notifications found no room
+ * on the bus, one with all desired properties stands for them. */
 #include "hub/domain/twin.h"
 
 #include "base/text.h"
@@ -234,38 +235,112 @@ void session_twin(struct conn *c, const struct mqtt_publish *m, const struct top
 
 /* ---- desired properties ----------------------------------------------------------------------------- */
 
-bool session_twin_note(struct conn *c, const struct bus_message *msg)
+/* Sends it, or puts it behind a SUBACK that is due, maybe of this very subscription. */
+static void tell_desired(struct conn *c, const struct twin_note *n)
 {
     struct session *s = session_of(c);
-    struct twin_note n;
     uint8_t topic[96], head[sizeof topic + 16];
     struct wr tw = { topic, sizeof topic, 0 }, hw = { head, sizeof head, 0 };
-    if (channels_qos(s->channels, CHANNEL_DESIRED) < 0 || twin_note_decode(msg->bytes, &n))
-        return false;
-    if (s->desired_seen && !is_newer(n.version, s->desired_seen))
-        return true; /* an answer had it already */
-    s->desired_seen = (uint32_t)n.version;
-    topic_desired_encode(&tw, n.version);
-    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = n.body };
+    s->desired_seen = (uint32_t)n->version;
+    topic_desired_encode(&tw, n->version);
+    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = n->body };
     mqtt_publish_head_encode(&hw, &m);
     METRIC_ADD(session_hub(c), twin_notes_total, 1);
     if (!s->subs_nr) {
         session_send(c, &hw);
-        conn_send(c, n.body);
-        return true;
+        conn_send(c, n->body);
+        return;
     }
-    /* A SUBACK is due, maybe of this very subscription: it goes first. */
     struct reply *r =
-        s->replies_nr < MQTT_NOTES_WAITING_MAX ? reply_new(c, sizeof *r + hw.len + n.body.n) : NULL;
+        s->replies_nr < MQTT_NOTES_WAITING_MAX ? reply_new(c, sizeof *r + hw.len + n->body.n) : NULL;
     if (!r) {
         conn_close(c, CONN_CLOSE_LIMIT);
-        return true;
+        return;
     }
-    struct wr w = { (uint8_t *)(r + 1), hw.len + n.body.n, 0 };
+    struct wr w = { (uint8_t *)(r + 1), hw.len + n->body.n, 0 };
     wr_put(&w, wr_span(&hw));
-    wr_put(&w, n.body);
+    wr_put(&w, n->body);
     r->type = MQTT_PUBLISH;
     reply_push(c, r);
     reply_finish(r, ERR_OK);
+}
+
+bool session_twin_note(struct conn *c, const struct bus_message *msg)
+{
+    const struct session *s = session_of(c);
+    struct twin_note n;
+    if (channels_qos(s->channels, CHANNEL_DESIRED) < 0 || twin_note_decode(msg->bytes, &n))
+        return false;
+    if (!s->desired_seen || is_newer(n.version, s->desired_seen)) /* else an answer had it already */
+        tell_desired(c, &n);
     return true;
+}
+
+/* ---- what was not told ------------------------------------------------------------------------------ */
+
+struct missed_task {       /* owned by itself */
+    struct store_op store; /* first */
+    struct mqtt_worker *mw;
+    struct bus_addr addr;
+    struct arena a; /* of run(): until it has been told */
+    struct twin_note note;
+    uint16_t identity_len;
+    uint8_t identity[];
+};
+
+static enum err missed_run(struct store_tx *tx, struct store_op *self)
+{
+    struct missed_task *t = (struct missed_task *)(void *)self;
+    arena_fini(&t->a);
+    arena_init(&t->a, TWIN_ARENA_MAX);
+    return twin_note_get(tx, &t->a, span_of(t->identity, t->identity_len), &t->note);
+}
+
+static void missed_done(struct op *op)
+{
+    struct missed_task *t = (struct missed_task *)(void *)op;
+    struct conn *c = session_find(t->mw, t->addr);
+    struct session *s = c ? session_of(c) : NULL;
+    bool old = s && !op->err && s->desired_seen && is_newer(s->desired_seen, (uint32_t)t->note.version);
+    if (s && (old || s->twin_again)) { /* through the writer: behind the change that was told already */
+        s->twin_again = false;
+        store_write(session_hub(c)->store, &t->store);
+        return;
+    }
+    if (s) {
+        s->twin_reading = false;
+        if (op->err && op->err != ERR_NOTFOUND)
+            conn_close(c, CONN_CLOSE_INTERNAL); /* it comes again, and reads its twin */
+        else if (!op->err && channels_qos(s->channels, CHANNEL_DESIRED) >= 0)
+            tell_desired(c, &t->note);
+    }
+    arena_fini(&t->a);
+    free(t);
+}
+
+void session_twin_missed(struct conn *c)
+{
+    struct session *s = session_of(c);
+    struct span id = session_identity(s);
+    if (channels_qos(s->channels, CHANNEL_DESIRED) < 0)
+        return;
+    if (s->twin_reading) {
+        s->twin_again = true;
+        return;
+    }
+    struct missed_task *t = malloc(sizeof *t + id.n);
+    if (!t) {
+        conn_close(c, CONN_CLOSE_INTERNAL);
+        return;
+    }
+    memset(t, 0, sizeof *t);
+    t->mw = session_worker(c);
+    t->addr = conn_addr(c);
+    t->identity_len = (uint16_t)id.n;
+    memcpy(t->identity, id.p, id.n);
+    t->store.run = missed_run;
+    t->store.op.home = worker_mailbox(conn_worker(c));
+    t->store.op.done = missed_done;
+    s->twin_reading = true;
+    store_read(session_hub(c)->store, &t->store);
 }

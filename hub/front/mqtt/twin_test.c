@@ -247,6 +247,93 @@ static void test_notifications_do_not_pile_up(void **state)
     expect_closed(c, CONN_CLOSE_LIMIT);
 }
 
+/* ---- notifications that found no room --------------------------------------------------------------- */
+
+/* What is on its way to the worker is as much as may be. */
+static void fill_bus(void)
+{
+    enum err e;
+    while (!(e = bus_post(fx.hub.bus, SPAN("d2"), BUS_TWIN, SPAN("x"))))
+        ;
+    assert_int_equal(e, ERR_FULL);
+}
+
+/* All of it has been delivered: what is posted last comes last. */
+static void empty_bus(struct conn *d)
+{
+    subscribe(d, FILTER_DESIRED, 0, 0);
+    change("d2", "{\"properties\":{\"desired\":{\"a\":1}}}");
+    (void)expect(d, MQTT_PUBLISH);
+}
+
+/* They are not lost until the device comes again: it is told all that is there. */
+static void test_what_found_no_room_is_told(void **state)
+{
+    (void)state;
+    struct conn *c = online("d1"), *d = online("d2");
+    subscribe(c, FILTER_DESIRED, 0, 0);
+    change("d1", "{\"properties\":{\"desired\":{\"a\":1,\"b\":1}}}");
+    expect_publish(c, "$iothub/twin/PATCH/properties/desired/?$version=2",
+                   "{\"a\":1,\"b\":1,\"$version\":2}");
+    fill_bus();
+    change("d1", "{\"properties\":{\"desired\":{\"a\":2}}}");
+    change("d1", "{\"properties\":{\"desired\":{\"c\":3}}}");
+    expect_publish(c, "$iothub/twin/PATCH/properties/desired/?$version=4",
+                   "{\"a\":2,\"b\":1,\"c\":3,\"$version\":4}");
+    empty_bus(d);
+    settle();
+    assert_int_equal(c->out_len, 0); /* once for both */
+    change("d1", "{\"properties\":{\"desired\":{\"a\":4}}}");
+    expect_publish(c, "$iothub/twin/PATCH/properties/desired/?$version=5", "{\"a\":4,\"$version\":5}");
+}
+
+/* A later notification that did find room does not hide the ones before it. */
+static void test_what_found_no_room_comes_with_what_did(void **state)
+{
+    (void)state;
+    for (unsigned i = 0; i < 20; i++) {
+        struct conn *c = online("d1"), *d = online("d2");
+        uint64_t told = 0, first = 2ull * i + 2;
+        bool whole = false;
+        char body[100];
+        subscribe(c, FILTER_DESIRED, 0, 0);
+        fill_bus();
+        snprintf(body, sizeof body, "{\"properties\":{\"desired\":{\"lost\":%u}}}", i);
+        change("d1", body);
+        while (bus_post(fx.hub.bus, SPAN("d2"), BUS_TWIN, SPAN("x")) == ERR_FULL)
+            worker_turn(worker, 0); /* some are delivered: there is room, before the store has answered */
+        snprintf(body, sizeof body, "{\"properties\":{\"desired\":{\"n\":%u}}}", i);
+        change("d1", body);
+        snprintf(body, sizeof body, "\"lost\":%u", i);
+        while (told < first + 1 || !whole) {
+            struct mqtt_packet p = expect(c, MQTT_PUBLISH);
+            struct mqtt_publish m;
+            struct topic t;
+            struct topic_identity who = { SPAN("d1"), SPAN_NONE };
+            char text[200];
+            assert_int_equal(mqtt_publish_decode(&p, &m), ERR_OK);
+            assert_int_equal(topic_server_parse(m.topic, &who, &t), ERR_OK);
+            assert_true(t.version >= told);
+            told = t.version;
+            snprintf(text, sizeof text, "%.*s", (int)m.payload.n, (const char *)m.payload.p);
+            whole |= strstr(text, body) != NULL;
+        }
+        empty_bus(d);
+        fake_drop(c);
+        fake_drop(d);
+    }
+}
+
+static void test_without_a_subscription_nothing_is_read(void **state)
+{
+    (void)state;
+    struct conn *c = online("d1"), *d = online("d2");
+    fill_bus();
+    change("d1", "{\"properties\":{\"desired\":{\"a\":1}}}");
+    empty_bus(d);
+    assert_int_equal(c->out_len, 0);
+}
+
 /* ---- the order of reads and notifications ----------------------------------------------------------- */
 
 /* A read that took its snapshot before a change, and comes home after its notification, is read again. */
@@ -329,6 +416,9 @@ int main(void)
         T(test_being_told),
         T(test_the_suback_goes_first),
         T(test_notifications_do_not_pile_up),
+        T(test_what_found_no_room_is_told),
+        T(test_what_found_no_room_comes_with_what_did),
+        T(test_without_a_subscription_nothing_is_read),
         T(test_a_read_is_never_older_than_what_was_told),
         T(test_a_model_is_remembered),
     };
