@@ -77,10 +77,11 @@ struct access {
 
 const char *access_why_name(enum access_why why)
 {
-    static const char *const names[] = { "ok",          "no-token",         "bad-token",   "expired",
-                                         "audience",    "unknown",          "disabled",    "no-key",
-                                         "signature",   "rights",           "unavailable", "proof",
-                                         "certificate", "certificate-dates" };
+    static const char *const names[] = {
+        "ok",          "no-token", "bad-token",   "expired",           "audience",
+        "unknown",     "disabled", "no-key",      "signature",         "rights",
+        "unavailable", "proof",    "certificate", "certificate-dates", "certificate-weak"
+    };
     return names[why];
 }
 
@@ -252,12 +253,20 @@ static enum err root_add(void *ctx, const struct ca_row *r)
     return e;
 }
 
-/* On a reader thread. The caller's reference. */
-static enum err roots_get(struct access *a, struct store_tx *tx, struct certificate_roots **out)
+static uint64_t roots_epoch(struct access *a)
+{
+    pthread_mutex_lock(&a->roots_lock);
+    uint64_t epoch = a->roots_epoch;
+    pthread_mutex_unlock(&a->roots_lock);
+    return epoch;
+}
+
+/* On a reader thread. The caller's reference. epoch: from before this read began. */
+static enum err roots_get(struct access *a, struct store_tx *tx, uint64_t epoch,
+                          struct certificate_roots **out)
 {
     pthread_mutex_lock(&a->roots_lock);
     struct certificate_roots *r = a->roots ? certificate_roots_ref(a->roots) : NULL;
-    uint64_t epoch = a->roots_epoch;
     pthread_mutex_unlock(&a->roots_lock);
     *out = r;
     if (r)
@@ -330,7 +339,15 @@ static struct span identity_of(const struct access_check *c)
     return span_of(c->identity, c->identity_len);
 }
 
-static bool signed_by(const struct access_check *c, const struct cred *k)
+/* What a session remembers of the credential that proved it. */
+static uint64_t proof_of(const struct access *a, struct span credential)
+{
+    uint64_t h = map_siphash(a->key, credential);
+    return h ? h : 1;
+}
+
+/* *proof: of the key that did. */
+static bool signed_by(const struct access_check *c, const struct cred *k, uint64_t *proof)
 {
     /* Both are always computed, so that the time tells nothing about which one it was. */
     bool first = sas_verify(&c->parsed, c->hub->crypto, cred_field(k, KEY1));
@@ -344,6 +361,7 @@ static bool signed_by(const struct access_check *c, const struct cred *k)
             first = first || good;
             explicit_bzero(text, sizeof text);
         }
+    *proof = proof_of(c->hub->access, cred_field(k, first ? KEY1 : KEY2));
     return first || second;
 }
 
@@ -375,13 +393,14 @@ static enum access_why judge_token(struct access_check *c, const struct known *k
         return ACCESS_PROOF;
     if (!signer->head.len[KEY1] && !signer->head.len[KEY2])
         return ACCESS_NO_KEY;
-    if (!signed_by(c, signer))
+    if (!signed_by(c, signer, &c->proof))
         return ACCESS_SIGNATURE;
     if (signer != who) {
         uint32_t need = c->policy_only ? c->rights : (uint32_t)ACCESS_DEVICE_CONNECT;
         if ((signer->head.rights & need) != need)
             return ACCESS_RIGHTS;
         c->granted = signer->head.rights;
+        c->proof = 0;
     }
     return ACCESS_OK;
 }
@@ -396,6 +415,7 @@ static enum access_why judge_certificate(struct access_check *c, const struct kn
         bool first = certificate_has_thumbprint(c->leaf, cred_field(who, THUMB1));
         bool second = certificate_has_thumbprint(c->leaf, cred_field(who, THUMB2));
         c->expires_ms = UINT64_MAX;
+        c->proof = proof_of(c->hub->access, cred_field(who, first ? THUMB1 : THUMB2));
         return first || second ? ACCESS_OK : ACCESS_CERTIFICATE;
     }
     if (who->head.auth != AUTH_CA)
@@ -403,10 +423,14 @@ static enum access_why judge_certificate(struct access_check *c, const struct kn
     *again = !roots;
     if (*again)
         return ACCESS_UNAVAILABLE;
-    switch (certificate_check(roots, c->leaf, c->chain, identity_of(c), c->hub->wall_ms() / 1000,
-                              &c->expires_ms)) {
+    struct certificate_proof p;
+    switch (certificate_check(roots, c->leaf, c->chain, identity_of(c), c->hub->wall_ms() / 1000, &p)) {
     case CERTIFICATE_OK:
+        c->expires_ms = p.not_after_ms;
+        c->proof = proof_of(c->hub->access, span_of(p.authority, sizeof p.authority));
         return ACCESS_OK;
+    case CERTIFICATE_WEAK:
+        return ACCESS_CERTIFICATE_WEAK;
     case CERTIFICATE_DATES:
         return ACCESS_CERTIFICATE_DATES;
     default:
@@ -458,10 +482,10 @@ static enum err device_read(struct store_tx *tx, struct span id, struct cred *ou
                : ERR_LIMIT;
 }
 
-static enum err module_read(struct store_tx *tx, const struct access_check *c, struct cred *out)
+static enum err module_read(struct store_tx *tx, struct span device, struct span id, struct cred *out)
 {
     struct module_row r;
-    enum err e = tx_module_get(tx, c->device, c->module, &r);
+    enum err e = tx_module_get(tx, device, id, &r);
     if (e)
         return e;
     *out = (struct cred){ .head = { .status = DEVICE_ENABLED, .auth = r.auth } };
@@ -486,7 +510,8 @@ static enum err subject_read(struct store_tx *tx, const struct access_check *c, 
 {
     if (s == POLICY)
         return policy_read(tx, sas_policy(&c->parsed), out);
-    return s == IDENTITY && c->module.n ? module_read(tx, c, out) : device_read(tx, c->device, out);
+    return s == IDENTITY && c->module.n ? module_read(tx, c->device, c->module, out)
+                                        : device_read(tx, c->device, out);
 }
 
 /* On a reader thread: what the cache did not have. */
@@ -511,7 +536,7 @@ static enum err check_run(struct store_tx *tx, struct store_op *self)
     if (e == ERR_NOTFOUND)
         c->why = ACCESS_UNKNOWN;
     else if (!e && !c->token.n && k.creds[IDENTITY].head.auth == AUTH_CA)
-        e = roots_get(a, tx, &roots);
+        e = roots_get(a, tx, c->roots_epoch, &roots);
     if (e)
         e = e == ERR_NOTFOUND ? ERR_DENIED : e;
     else
@@ -603,7 +628,9 @@ void access_start(struct access_check *c)
     struct known k;
     uint8_t buf[KEY_CAP];
     c->granted = 0;
+    c->proof = 0;
     c->certificate = false;
+    c->roots_epoch = roots_epoch(a);
     c->identity_len = c->generation_len = 0;
     c->why = token_check(c);
     enum err e = ERR_DENIED;
@@ -628,12 +655,13 @@ void access_start(struct access_check *c)
 
 bool access_is_stale(const struct access_check *c)
 {
+    struct access *a = c->hub->access;
     uint8_t buf[KEY_CAP];
-    bool stale = false;
+    bool stale = c->certificate && roots_epoch(a) != c->roots_epoch;
     for (enum subject which = IDENTITY; which < SUBJECTS; which++) {
         if (!needs(c, which))
             continue;
-        struct shard *s = shard_of(c->hub->access, subject_name(c, which, buf));
+        struct shard *s = shard_of(a, subject_name(c, which, buf));
         pthread_mutex_lock(&s->lock);
         stale |= s->epoch != c->epochs[which];
         pthread_mutex_unlock(&s->lock);
@@ -641,20 +669,57 @@ bool access_is_stale(const struct access_check *c)
     return stale;
 }
 
+struct authority_match {
+    const struct access *access;
+    uint64_t proof;
+};
+
+static enum err authority_match(void *ctx, const struct ca_row *r)
+{
+    const struct authority_match *m = ctx;
+    uint8_t hash[32];
+    if (!certificate_hash(r->der, hash))
+        return ERR_NOMEM;
+    return proof_of(m->access, span_of(hash, sizeof hash)) == m->proof ? ERR_EXISTS : ERR_OK;
+}
+
+static enum err proof_stands(struct store_tx *tx, const struct access *a, const struct cred *who,
+                             uint64_t proof)
+{
+    struct authority_match m = { a, proof };
+    enum cred_field first = who->head.auth == AUTH_SAS ? KEY1 : THUMB1;
+    enum err e;
+    if (!proof) /* a policy's, which stands in for keys alone */
+        return who->head.auth == AUTH_SAS ? ERR_OK : ERR_DENIED;
+    if (who->head.auth == AUTH_SAS || who->head.auth == AUTH_SELF_SIGNED)
+        return proof_of(a, cred_field(who, first)) == proof ||
+                       proof_of(a, cred_field(who, first + 1)) == proof
+                   ? ERR_OK
+                   : ERR_DENIED;
+    if (who->head.auth != AUTH_CA)
+        return ERR_DENIED;
+    e = tx_ca_list(tx, authority_match, &m);
+    return e == ERR_EXISTS ? ERR_OK : e ? e : ERR_DENIED;
+}
+
 static enum err status_run(struct store_tx *tx, struct store_op *self)
 {
     struct access_status *s = (struct access_status *)(void *)self;
     const uint8_t *mark = s->identity.n ? memchr(s->identity.p, '/', s->identity.n) : NULL;
     struct span device = mark ? span_of(s->identity.p, (size_t)(mark - s->identity.p)) : s->identity;
-    struct device_row r;
-    struct module_row m;
-    enum err e = tx_device_get(tx, device, &r);
+    struct cred who;
+    enum err e = device_read(tx, device, &who);
+    bool enabled = !e && who.head.status == DEVICE_ENABLED;
     if (!e && mark)
-        e = tx_module_get(tx, device, span_skip(s->identity, device.n + 1), &m);
+        e = module_read(tx, device, span_skip(s->identity, device.n + 1), &who);
     if (e)
         return e == ERR_NOTFOUND ? ERR_DENIED : e;
-    struct span generation = mark ? m.generation : r.generation;
-    return r.status == DEVICE_ENABLED && span_eq(generation, s->generation) ? ERR_OK : ERR_DENIED;
+    if (!enabled || !span_eq(cred_field(&who, GENERATION), s->generation))
+        e = ERR_DENIED;
+    else
+        e = proof_stands(tx, s->hub->access, &who, s->proof);
+    explicit_bzero(&who, sizeof who);
+    return e;
 }
 
 void access_status_start(struct access_status *s)

@@ -37,7 +37,8 @@ enum access_why { /* for logs and messages; peers learn no more than "refused" *
                   ACCESS_PROOF,       /* the identity proves itself another way: a token for a certificate */
                   ACCESS_CERTIFICATE, /* not the one, for someone else, or nobody registered stands behind it
                                        */
-                  ACCESS_CERTIFICATE_DATES /* not valid yet, or no more */
+                  ACCESS_CERTIFICATE_DATES, /* not valid yet, or no more */
+                  ACCESS_CERTIFICATE_WEAK   /* a key or signature that can be forged */
 };
 const char *access_why_name(enum access_why why);
 
@@ -65,13 +66,14 @@ struct access_check {
     uint32_t granted;    /* rights of the policy that signed; 0: the device's own key */
     bool certificate;    /* proven by one */
     uint64_t expires_ms; /* wall: the end of the token, or of a signed certificate, without any grace */
+    uint64_t proof;      /* stands for the key, thumbprint or authority behind it; 0: a policy's */
     uint16_t identity_len;
     uint8_t generation_len;
     char identity[2 * DEVICE_ID_MAX + 2]; /* "device" or "device/module" that is now proven */
     char generation[ACCESS_GENERATION_MAX];
     /* the check's own */
     struct sas_token parsed;
-    uint64_t epochs[3];
+    uint64_t epochs[3], roots_epoch;
 };
 /* Any thread. done() runs in this call when the cache knows the answer, else when the store has been read;
  * in both cases on the thread that op.home belongs to (so the caller must be on it, or have no home). */
@@ -88,12 +90,14 @@ void access_forget_authorities(struct access *a); /* a certificate authority was
  * May also say yes for a neighbour's sake. */
 bool access_is_stale(const struct access_check *c);
 
-/* Is the identity still there and enabled, with this generation? For sessions that are told to look again.
- * Same life as access_check. err: ERR_OK, ERR_DENIED, or the store's. */
+/* Is the identity still there and enabled, with this generation, and would what proved it (proof, of the
+ * check) prove it again? For sessions that are told to look again. Same life as access_check. err: ERR_OK,
+ * ERR_DENIED, or the store's. */
 struct access_status {
     struct store_op store; /* first */
     struct hub *hub;
     struct span identity, generation; /* borrowed until done */
+    uint64_t proof;
 };
 void access_status_start(struct access_status *s);
 

@@ -85,4 +85,5 @@ enum err authority_delete(struct store_tx *tx, struct span name)
 void authority_announce(struct hub *h)
 {
     access_forget_authorities(h->access);
+    bus_wake_all(h->bus, BUS_WAKE_AUTHORITY);
 }

@@ -13,6 +13,13 @@
 #include <stdlib.h>
 #include <time.h>
 
+#define AUTH_LEVEL 2 /* of OpenSSL: 112 bits */
+
+bool certificate_hash(struct span der, uint8_t out[32])
+{
+    return EVP_Digest(der.p, der.n, out, NULL, EVP_sha256(), NULL) == 1;
+}
+
 bool certificate_has_thumbprint(struct span der, struct span thumb)
 {
     uint8_t hash[EVP_MAX_MD_SIZE];
@@ -150,8 +157,24 @@ static bool speaks_for(const X509 *x, struct span name)
     return same;
 }
 
+static enum certificate_verdict verdict_of(int why)
+{
+    switch (why) {
+    case X509_V_ERR_CERT_HAS_EXPIRED:
+    case X509_V_ERR_CERT_NOT_YET_VALID:
+        return CERTIFICATE_DATES;
+    case X509_V_ERR_EE_KEY_TOO_SMALL:
+    case X509_V_ERR_CA_KEY_TOO_SMALL:
+    case X509_V_ERR_CA_MD_TOO_WEAK:
+        return CERTIFICATE_WEAK;
+    default:
+        return CERTIFICATE_UNTRUSTED;
+    }
+}
+
+/* authority: the hash of the registered one that the chain ends in. */
 static enum certificate_verdict verify(struct certificate_roots *roots, X509 *leaf, STACK_OF(X509) * chain,
-                                       uint64_t now_s)
+                                       uint64_t now_s, uint8_t authority[32])
 {
     enum certificate_verdict v = CERTIFICATE_BAD;
     X509_STORE_CTX *ctx = X509_STORE_CTX_new();
@@ -161,13 +184,14 @@ static enum certificate_verdict verify(struct certificate_roots *roots, X509 *le
         X509_VERIFY_PARAM_set_flags(p, X509_V_FLAG_PARTIAL_CHAIN);
         X509_VERIFY_PARAM_set_purpose(p, X509_PURPOSE_SSL_CLIENT);
         X509_VERIFY_PARAM_set_depth(p, CERTIFICATE_DEPTH_MAX);
+        X509_VERIFY_PARAM_set_auth_level(p, AUTH_LEVEL);
         X509_VERIFY_PARAM_set_time(p, (time_t)now_s);
         if (X509_verify_cert(ctx) == 1) {
-            v = CERTIFICATE_OK;
+            STACK_OF(X509) *way = X509_STORE_CTX_get0_chain(ctx);
+            const X509 *end = sk_X509_value(way, sk_X509_num(way) - 1);
+            v = X509_digest(end, EVP_sha256(), authority, NULL) == 1 ? CERTIFICATE_OK : CERTIFICATE_BAD;
         } else {
-            int why = X509_STORE_CTX_get_error(ctx);
-            bool dates = why == X509_V_ERR_CERT_HAS_EXPIRED || why == X509_V_ERR_CERT_NOT_YET_VALID;
-            v = dates ? CERTIFICATE_DATES : CERTIFICATE_UNTRUSTED;
+            v = verdict_of(X509_STORE_CTX_get_error(ctx));
         }
     }
     X509_STORE_CTX_free(ctx);
@@ -177,8 +201,9 @@ static enum certificate_verdict verify(struct certificate_roots *roots, X509 *le
 
 enum certificate_verdict certificate_check(struct certificate_roots *roots, struct span leaf,
                                            struct span chain, struct span name, uint64_t now_s,
-                                           uint64_t *not_after_ms)
+                                           struct certificate_proof *out)
 {
+    struct certificate_proof proof;
     enum certificate_verdict v = CERTIFICATE_BAD;
     STACK_OF(X509) *rest = sk_X509_new_null();
     X509 *x = parse(leaf), *more;
@@ -191,9 +216,11 @@ enum certificate_verdict certificate_check(struct certificate_roots *roots, stru
             goto out;
         }
     }
-    v = speaks_for(x, name) ? verify(roots, x, rest, now_s) : CERTIFICATE_NAME;
-    if (v == CERTIFICATE_OK)
-        *not_after_ms = wall_of(X509_get0_notAfter(x));
+    v = speaks_for(x, name) ? verify(roots, x, rest, now_s, proof.authority) : CERTIFICATE_NAME;
+    if (v == CERTIFICATE_OK) {
+        proof.not_after_ms = wall_of(X509_get0_notAfter(x));
+        *out = proof;
+    }
 out:
     X509_free(x);
     sk_X509_pop_free(rest, X509_free);

@@ -42,13 +42,20 @@ enum certificate_verdict {
     CERTIFICATE_BAD,       /* cannot be parsed */
     CERTIFICATE_NAME,      /* speaks for another one */
     CERTIFICATE_UNTRUSTED, /* no registered authority behind it */
-    CERTIFICATE_DATES      /* it, or one above it, is not valid yet or no more */
+    CERTIFICATE_DATES,     /* it, or one above it, is not valid yet or no more */
+    CERTIFICATE_WEAK       /* a key or a signature of the chain has less than 112 bits of strength */
+};
+struct certificate_proof {
+    uint64_t not_after_ms; /* wall: the end of the leaf */
+    uint8_t authority[32]; /* certificate_hash of the one that was found registered */
 };
 /* Does `leaf` speak for `name` (its only common name, byte for byte), and lead over `chain` (DER after DER,
- * what the peer sent behind it) to one of the roots, all valid at now_s? *not_after_ms: the end of the leaf.
- */
+ * what the peer sent behind it) to one of the roots, all valid at now_s? Strength as OpenSSL's level 2: RSA
+ * from 2048 bits, curves from 224, no signatures over SHA-1 or MD5. *out is written on CERTIFICATE_OK. */
 enum certificate_verdict certificate_check(struct certificate_roots *roots, struct span leaf,
                                            struct span chain, struct span name, uint64_t now_s,
-                                           uint64_t *not_after_ms);
+                                           struct certificate_proof *out);
+/* SHA-256 over all of it. False: no memory. */
+MUST_USE bool certificate_hash(struct span der, uint8_t out[32]);
 
 #endif

@@ -43,13 +43,18 @@ static enum certificate_verdict verdict(const struct made *trusted, struct span 
                                         const char *name)
 {
     struct certificate_roots *roots;
-    uint64_t end = 0;
+    struct certificate_proof proof = { 0 };
     assert_int_equal(certificate_roots_new(&roots), ERR_OK);
     if (trusted)
         assert_int_equal(certificate_roots_add(roots, der(trusted)), ERR_OK);
     enum certificate_verdict v =
-        certificate_check(roots, cert, chain, span_str(name), fixture_wall_ms() / 1000, &end);
-    assert_int_equal(end > 0, v == CERTIFICATE_OK);
+        certificate_check(roots, cert, chain, span_str(name), fixture_wall_ms() / 1000, &proof);
+    assert_int_equal(proof.not_after_ms > 0, v == CERTIFICATE_OK);
+    if (v == CERTIFICATE_OK) {
+        uint8_t hash[32];
+        assert_true(certificate_hash(der(trusted), hash));
+        assert_memory_equal(proof.authority, hash, sizeof hash);
+    }
     certificate_roots_unref(roots);
     return v;
 }
@@ -90,6 +95,39 @@ static void test_chains(void **state)
     while (far.len <= CERTIFICATE_CHAIN_MAX)
         wr_put(&far, der(&middle));
     assert_int_equal(verdict(&root, der(&deep), wr_span(&far), "c1"), CERTIFICATE_BAD);
+}
+
+/* A key or a signature that can be forged proves nothing, wherever in the chain it is. */
+static void test_weak_chains(void **state)
+{
+    static const struct weak {
+        int rsa_bits; /* 0: P-256 */
+        const char *digest;
+        enum certificate_verdict as_leaf, as_middle, as_root;
+    } rows[] = {
+        { 0, "SHA256", CERTIFICATE_OK, CERTIFICATE_OK, CERTIFICATE_OK },
+        { 2048, "SHA256", CERTIFICATE_OK, CERTIFICATE_OK, CERTIFICATE_OK },
+        { 1024, "SHA256", CERTIFICATE_WEAK, CERTIFICATE_WEAK, CERTIFICATE_WEAK },
+        { 0, "SHA1", CERTIFICATE_WEAK, CERTIFICATE_WEAK, CERTIFICATE_OK }, /* nobody checks a root's own */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct made w, over, under;
+        struct made_how how = { .rsa_bits = rows[i].rsa_bits, .digest = rows[i].digest };
+        make_how(&w, "w1", &root, false, &how);
+        assert_int_equal(verdict(&root, der(&w), SPAN_NONE, "w1"), rows[i].as_leaf);
+        made_free(&w);
+        make_how(&over, "line", &root, true, &how);
+        make(&under, "w1", &over, false);
+        assert_int_equal(verdict(&root, der(&under), der(&over), "w1"), rows[i].as_middle);
+        made_free(&under);
+        made_free(&over);
+        make_how(&over, "weak root", NULL, true, &how);
+        make(&under, "w1", &over, false);
+        assert_int_equal(verdict(&over, der(&under), SPAN_NONE, "w1"), rows[i].as_root);
+        made_free(&under);
+        made_free(&over);
+    }
 }
 
 static void test_every_cut_is_refused(void **state)
@@ -312,7 +350,8 @@ static enum err status_of(const char *identity, const char *generation)
 {
     struct access_status s = { .hub = &fx.hub,
                                .identity = span_str(identity),
-                               .generation = span_str(generation) };
+                               .generation = span_str(generation),
+                               .proof = check.proof };
     fixture_prepare(&fx, &s.store.op);
     access_status_start(&s);
     return fixture_wait(&fx, &s.store.op);
@@ -334,11 +373,64 @@ static void test_a_module_follows_its_device(void **state)
     assert_int_equal(sign_in("d1", "m", own, SPAN_NONE, SPAN_NONE), ACCESS_DISABLED);
 }
 
+/* What proved it has to prove it still. */
+static void test_a_proof_that_is_taken_away(void **state)
+{
+    static const uint8_t fresh[32] = "another-key-another-key-another-";
+    static const char gen[] = "637000000000000001";
+    char t[SAS_TOKEN_MAX], sha256[65];
+    (void)state;
+    struct device_row r = fixture_row("d1");
+    struct span second = fixture_token(t, "hub.example.net/devices/d1", fixture_key2, 60, "");
+    assert_int_equal(sign_in("d1", "", second, SPAN_NONE, SPAN_NONE), ACCESS_OK);
+    r.key1 = FIXTURE_KEY(fresh); /* the other one */
+    assert_int_equal(fixture_tx(&fx, fixture_put_device, &r), ERR_OK);
+    assert_int_equal(status_of("d1", gen), ERR_OK);
+    r.key1 = FIXTURE_KEY(fixture_key2); /* they changed places */
+    r.key2 = FIXTURE_KEY(fresh);
+    assert_int_equal(fixture_tx(&fx, fixture_put_device, &r), ERR_OK);
+    assert_int_equal(status_of("d1", gen), ERR_OK);
+    r.key1 = FIXTURE_KEY(fixture_key1);
+    assert_int_equal(fixture_tx(&fx, fixture_put_device, &r), ERR_OK);
+    assert_int_equal(status_of("d1", gen), ERR_DENIED);
+    struct span policy = fixture_token(t, "hub.example.net", fixture_key1, 60, "device");
+    assert_int_equal(sign_in("d1", "", policy, SPAN_NONE, SPAN_NONE), ACCESS_OK);
+    assert_int_equal(status_of("d1", gen), ERR_OK); /* it used none of the device's keys */
+    thumb(&other, EVP_sha256(), false, sha256);
+    r.auth = AUTH_SELF_SIGNED;
+    r.key1 = r.key2 = SPAN_NONE;
+    r.thumb1 = span_str(sha256);
+    assert_int_equal(fixture_tx(&fx, fixture_put_device, &r), ERR_OK);
+    assert_int_equal(status_of("d1", gen), ERR_DENIED);
+
+    struct device_row s1 = fixture_row("s1");
+    assert_int_equal(by_cert("s1", &self), ACCESS_OK);
+    assert_int_equal(status_of("s1", gen), ERR_OK);
+    s1.auth = AUTH_SELF_SIGNED;
+    s1.key1 = s1.key2 = SPAN_NONE;
+    s1.thumb1 = span_str(sha256);
+    assert_int_equal(fixture_tx(&fx, fixture_put_device, &s1), ERR_OK);
+    assert_int_equal(status_of("s1", gen), ERR_DENIED);
+
+    assert_int_equal(fixture_tx(&fx, put_authority, &root), ERR_OK);
+    access_forget_authorities(fx.hub.access);
+    assert_int_equal(by_cert("c1", &leaf), ACCESS_OK);
+    assert_false(access_is_stale(&check));
+    assert_int_equal(status_of("c1", gen), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, put_authority, &other), ERR_OK); /* another one under its name */
+    access_forget_authorities(fx.hub.access);
+    assert_true(access_is_stale(&check));
+    assert_int_equal(status_of("c1", gen), ERR_DENIED);
+    assert_int_equal(fixture_tx(&fx, drop_authority, NULL), ERR_OK);
+    assert_int_equal(status_of("c1", gen), ERR_DENIED);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_chains),
+        cmocka_unit_test(test_weak_chains),
         cmocka_unit_test(test_every_cut_is_refused),
         cmocka_unit_test(test_facts_and_pem),
         T(test_thumbprints),
@@ -346,6 +438,7 @@ int main(void)
         T(test_a_token_is_no_certificate),
         T(test_modules),
         T(test_a_module_follows_its_device),
+        T(test_a_proof_that_is_taken_away),
     };
     return cmocka_run_group_tests(tests, make_all, free_all);
 }

@@ -70,7 +70,8 @@ struct twin_note {
     struct span body;
 };
 MUST_USE enum err twin_note_decode(struct span bytes, struct twin_note *out); /* ERR_PROTO */
-/* For a session that missed messages (BUS_WAKE_TWIN): all desired properties as they are now, in the arena. */
+/* For a session that missed messages (BUS_WAKE_TWIN): all desired properties as they are now, in the arena.
+ */
 MUST_USE enum err twin_note_get(struct store_tx *tx, struct arena *a, struct span id, struct twin_note *out);
 
 /* Remembers the model a device announced when it connected. Writes only when it differs; no version moves. */

@@ -383,6 +383,57 @@ test('[amqp 80] a deleted device loses its links', async () => {
   assert.equal((await ended).condition, 'amqp:unauthorized-access');
 });
 
+const regenerate = async (policyKey, d) => {
+  const r = await hub.request('POST', '/devices/keys/regenerate?api-version=2024-03-31', { body: { policyKey, devices: [{ id: d.id }] } });
+  assert.equal(r.status, 200, r.body.toString());
+};
+const lost = (link) => new Promise((done) => link.once('sender_error', () => done(link.error.condition)));
+
+test('[amqp 80] a new key takes the links along that the old one opened, and no others', async () => {
+  const a = await newDevice(hub), b = await newDevice(hub), c = await dial();
+  const k = await cbs(c);
+  const { primaryKey: _, ...row } = await hub.api('GET', `/roost/v1/devices/${b.id}`);
+  assert.equal((await k.put('a', deviceToken(a))).code, 200);
+  assert.equal((await k.put('b', deviceToken(b, row.secondaryKey))).code, 200);
+  const sa = await attachSender(c, `/devices/${a.id}/messages/events`), sb = await attachSender(c, `/devices/${b.id}/messages/events`);
+  const ended = lost(sa);
+  await regenerate('primaryKey', b); // it used the other one
+  await regenerate('primaryKey', a);
+  assert.equal(await ended, 'amqp:unauthorized-access');
+  assert.equal((await send(sb, { body: rhea.message.data_section(Buffer.from('x')) })).how, 'accepted');
+  const gone = lost(sb);
+  await regenerate('secondaryKey', b);
+  assert.equal(await gone, 'amqp:unauthorized-access');
+  c.close();
+});
+
+test('[amqp 80] a token that was good opens no link any more once its device is disabled or has other keys', async () => {
+  for (const change of [(d) => hub.api('PUT', `/roost/v1/devices/${d.id}`, { status: 'disabled' }), (d) => regenerate('both', d)]) {
+    const d = await newDevice(hub), c = await online(d); // a token, and no link yet
+    await change(d);
+    assert.equal(await lost(c.open_sender({ target: `/devices/${d.id}/messages/events` })), 'amqp:unauthorized-access');
+    c.close();
+  }
+});
+
+test('[amqp 13] an authority that is removed takes the links along of whom it vouched for', async () => {
+  const dir = tempDir(), at = (n) => join(dir.dir, n);
+  const ec = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
+  await run('openssl', ['req', '-x509', ...ec, '-keyout', at('ca.key'), '-out', at('ca.crt'), '-days', '2', '-subj', '/CN=amqp plant']);
+  await run('openssl', ['req', ...ec, '-keyout', at('key'), '-out', at('csr'), '-subj', '/CN=by-plant']);
+  await run('openssl', ['x509', '-req', '-in', at('csr'), '-CA', at('ca.crt'), '-CAkey', at('ca.key'), '-CAcreateserial', '-out', at('crt'), '-days', '2']);
+  assert.equal((await hub.request('PUT', '/roost/v1/ca/amqp', { body: readFileSync(at('ca.crt'), 'utf8') })).status, 201);
+  await hub.api('PUT', '/roost/v1/devices/by-plant', { authentication: 'certificateAuthority' });
+  const c = await dial({ key: readFileSync(at('key')), cert: readFileSync(at('crt')) });
+  const s = await attachSender(c, '/devices/by-plant/messages/events');
+  assert.equal((await send(s, { body: rhea.message.data_section(Buffer.from('x')) })).how, 'accepted');
+  const ended = lost(s);
+  await hub.api('DELETE', '/roost/v1/ca/amqp');
+  assert.equal(await ended, 'amqp:unauthorized-access');
+  c.close();
+  dir.remove();
+});
+
 test('[amqp 66] [amqp 67] [amqp 69] [amqp 71] twin links: types, settlement, invalid JSON, pairs', async () => {
   const a = await newDevice(hub), b = await newDevice(hub);
   const c = await online(a);

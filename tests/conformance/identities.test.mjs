@@ -120,13 +120,13 @@ test('a device has 50 modules and no more', async () => {
 const openssl = (...args) => run('openssl', args);
 let made = 0;
 // by: { key, crt } of who signs, or nothing: it signs itself. Answers what tls.connect takes, and the thumbprints.
-async function certificate(cn, { by, ca = false, days = 30 } = {}) {
+async function certificate(cn, { by, ca = false, days = 30, digest = 'sha256' } = {}) {
   const base = join(files.dir, `c${++made}`);
   const f = { key: `${base}.key`, crt: `${base}.crt` };
   await openssl('ecparam', '-name', 'prime256v1', '-genkey', '-noout', '-out', f.key);
   writeFileSync(`${base}.ext`, `basicConstraints=critical,CA:${ca ? 'TRUE' : 'FALSE'}\n`);
   await openssl('req', '-new', '-key', f.key, '-subj', `/CN=${cn}`, '-out', `${base}.csr`);
-  await openssl('x509', '-req', '-in', `${base}.csr`, '-days', `${days}`, '-extfile', `${base}.ext`, '-out', f.crt,
+  await openssl('x509', '-req', '-in', `${base}.csr`, '-days', `${days}`, `-${digest}`, '-extfile', `${base}.ext`, '-out', f.crt,
     ...(by ? ['-CA', by.crt, '-CAkey', by.key, '-set_serial', `${made}`] : ['-signkey', f.key]));
   const print = async (hash) => (await openssl('x509', '-in', f.crt, '-noout', '-fingerprint', `-${hash}`)).stdout.split('=')[1].trim().replaceAll(':', '');
   return { ...f, sha1: await print('sha1'), sha256: await print('sha256'), pem: readFileSync(f.crt, 'utf8'),
@@ -190,6 +190,47 @@ test('[mqtt 49] a certificate by its authority', async () => {
   assert.deepEqual(authorities.map((a) => [a.name, a.subject, a.sha256]), [['plant', '/CN=the plant', root.sha256.toLowerCase()]]);
   await hub.api('DELETE', '/roost/v1/ca/plant');
   assert.equal(await code({ id: 'signed' }, good), 5);
+});
+
+test('[mqtt 45] [mqtt 49] an authority that is removed takes the connections along of whom it vouched for', async () => {
+  const root = await certificate('leaves', { ca: true }), stays = await certificate('stays', { ca: true });
+  await hub.request('PUT', '/roost/v1/ca/leaves', { body: root.pem });
+  await hub.request('PUT', '/roost/v1/ca/stays', { body: stays.pem });
+  for (const id of ['of-leaves', 'of-stays']) await register(id, { authentication: 'certificateAuthority' });
+  const { c: gone } = await signIn({ id: 'of-leaves' }, await certificate('of-leaves', { by: root }));
+  const { c: kept } = await signIn({ id: 'of-stays' }, await certificate('of-stays', { by: stays }));
+  await hub.api('DELETE', '/roost/v1/ca/leaves');
+  await gone.expectClose();
+  await kept.publish('devices/of-stays/messages/events/', 'x');
+  await kept.disconnect();
+});
+
+test('[mqtt 45] new keys end the connections of the old ones, in WebSockets as well', async () => {
+  const device = await newDevice(hub), m = await newModule(device, 'keys');
+  const c = await connected(hub, device), cm = await connected(hub, m, hello(m, { password: moduleToken(m, m.key2) }));
+  const regenerate = (policyKey, ...devices) =>
+    hub.request('POST', '/devices/keys/regenerate?api-version=2024-03-31', { body: { policyKey, devices } });
+  assert.equal((await regenerate('secondaryKey', { id: device.id })).status, 200); // not the one it used
+  assert.equal((await regenerate('primaryKey', { id: device.id, moduleId: 'keys' })).status, 200);
+  await c.publish(`devices/${device.id}/messages/events/`, 'x');
+  await cm.publish(`devices/${device.id}/modules/keys/messages/events/`, 'x');
+  assert.equal((await regenerate('both', { id: device.id, moduleId: 'keys' })).status, 200);
+  await cm.expectClose();
+  await c.publish(`devices/${device.id}/messages/events/`, 'x');
+  await c.disconnect();
+  const w = await Raw.ws(hub);
+  assert.equal((await w.hello(device)).returnCode, 0);
+  assert.equal((await regenerate('primaryKey', { id: device.id })).status, 200);
+  await w.expectClose();
+  await refused(hub, device);
+});
+
+test('a chain with a key or a signature that can be forged proves nothing', async () => {
+  const root = await certificate('weak', { ca: true });
+  await hub.request('PUT', '/roost/v1/ca/weak', { body: root.pem });
+  await register('weak-1', { authentication: 'certificateAuthority' });
+  assert.equal(await code({ id: 'weak-1' }, await certificate('weak-1', { by: root })), 0);
+  assert.notEqual(await code({ id: 'weak-1' }, await certificate('weak-1', { by: root, digest: 'sha1' })).catch(() => 'no TLS'), 0);
 });
 
 test('[mqtt 50] a device with a certificate does not come in by a token', async () => {

@@ -22,13 +22,21 @@ struct made {
 
 #define DAY 86400L
 
-/* by: NULL signs itself. from and to: seconds from now. cn2: a second common name, or NULL. */
-static inline void make_named(struct made *m, const char *cn, const char *cn2, const struct made *by, bool ca,
-                              long from, long to)
+struct made_how {
+    const char *cn2;    /* a second common name, or NULL */
+    long from, to;      /* seconds from now; 0 and 0: for a year */
+    int rsa_bits;       /* 0: a key on P-256 */
+    const char *digest; /* of the signature; NULL: SHA-256 */
+};
+/* by: NULL signs itself. */
+static inline void make_how(struct made *m, const char *cn, const struct made *by, bool ca,
+                            const struct made_how *how)
 {
     static long serial = 1;
     X509 *x = X509_new();
-    EVP_PKEY *key = EVP_EC_gen("P-256");
+    EVP_PKEY *key = how->rsa_bits ? EVP_RSA_gen((unsigned)how->rsa_bits) : EVP_EC_gen("P-256");
+    const char *cn2 = how->cn2;
+    long from = how->from || how->to ? how->from : -DAY, to = how->from || how->to ? how->to : 365 * DAY;
     X509_NAME *name = X509_get_subject_name(x);
     X509_set_version(x, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(x), serial++);
@@ -45,16 +53,21 @@ static inline void make_named(struct made *m, const char *cn, const char *cn2, c
         X509_add_ext(x, e, -1);
         X509_EXTENSION_free(e);
     }
-    if (X509_sign(x, by ? by->key : key, EVP_sha256()) <= 0)
+    if (X509_sign(x, by ? by->key : key, EVP_get_digestbyname(how->digest ? how->digest : "SHA256")) <= 0)
         abort();
     uint8_t *p = m->der;
     m->x = x;
     m->key = key;
     m->len = (size_t)i2d_X509(x, &p);
 }
+static inline void make_named(struct made *m, const char *cn, const char *cn2, const struct made *by, bool ca,
+                              long from, long to)
+{
+    make_how(m, cn, by, ca, &(struct made_how){ .cn2 = cn2, .from = from, .to = to });
+}
 static inline void make(struct made *m, const char *cn, const struct made *by, bool ca)
 {
-    make_named(m, cn, NULL, by, ca, -DAY, 365 * DAY);
+    make_how(m, cn, by, ca, &(struct made_how){ 0 });
 }
 static inline struct span der(const struct made *m)
 {

@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct certificate_facts f;
     struct span in = span_of(data, size);
     size_t n = 0, cut = size ? data[0] * 4u : 0;
-    uint64_t end = 0;
+    struct certificate_proof proof;
     if (!certificate_facts(in, &f) && f.not_after_ms &&
         !certificate_has_thumbprint(in, span_of(f.sha256, 32)))
         abort();
@@ -23,8 +23,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (cut > size)
         cut = size;
     struct span leaf = span_of(data, cut), chain = span_of(data + cut, size - cut);
-    if (certificate_check(roots, leaf, chain, SPAN("d"), 1700000000, &end) == CERTIFICATE_OK ||
-        certificate_check(roots, in, SPAN_NONE, SPAN("d"), 1700000000, &end) == CERTIFICATE_OK)
+    if (certificate_check(roots, leaf, chain, SPAN("d"), 1700000000, &proof) == CERTIFICATE_OK ||
+        certificate_check(roots, in, SPAN_NONE, SPAN("d"), 1700000000, &proof) == CERTIFICATE_OK)
         abort();
     (void)certificate_roots_add(roots, in);
     certificate_roots_unref(roots);

@@ -80,6 +80,7 @@ static bool device_came(struct conn *c, struct grant *g)
         return false;
     }
     link_note_presence(c, g);
+    grant_check(c, g); /* what was announced before it was attached woke nobody */
     return true;
 }
 

@@ -110,6 +110,7 @@ bool grant_put(struct conn *c, bool policy, struct span name, struct span tail, 
         p->grants_nr++;
     }
     g->expires_ms = k->expires_ms;
+    g->proof = k->proof;
     g->rights = k->granted;
     g->auth = auth_of(g, k);
     if (policy && (k->granted & ACCESS_DEVICE_CONNECT))
@@ -178,8 +179,9 @@ static void status_done(struct op *op)
     struct conn *c = conn_find(t->aw->w, t->addr);
     if (c && !conn_is_closing(c) && op->err == ERR_DENIED) {
         struct grant *g = grant_find(peer_of(c), false, t->status.identity, SPAN_NONE);
-        if (g && span_eq(grant_tail(g), t->status.generation)) {
-            grant_drop(c, g, "amqp:unauthorized-access", "the identity was disabled, deleted or made anew");
+        if (g && span_eq(grant_tail(g), t->status.generation) && g->proof == t->status.proof) {
+            grant_drop(c, g, "amqp:unauthorized-access",
+                       "the identity was disabled, deleted or made anew, or has other credentials now");
             peer_arm(c);
             peer_flush(c);
         }
@@ -198,6 +200,7 @@ void grant_check(struct conn *c, struct grant *g)
     t->status.hub = peer_hub(c);
     t->status.identity = span_of(t->text, g->name_len);
     t->status.generation = span_of(t->text + g->name_len, g->tail_len);
+    t->status.proof = g->proof;
     t->status.store.op.home = worker_mailbox(conn_worker(c));
     t->status.store.op.done = status_done;
     access_status_start(&t->status);

@@ -391,7 +391,7 @@ static void peer_on_wake(struct conn *c, uint32_t what)
             continue;
         if ((what & BUS_WAKE_TAKEOVER) && !bus_is_at(bus, grant_name(g), conn_addr(c)))
             on_takeover(c, g);
-        else if (what & BUS_WAKE_IDENTITY)
+        else if ((what & BUS_WAKE_IDENTITY) || ((what & BUS_WAKE_AUTHORITY) && grant_is_x509(g)))
             grant_check(c, g);
     }
     for (struct list *n = p->links.next, *next; n != &p->links && !conn_is_closing(c); n = next) {

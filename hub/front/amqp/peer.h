@@ -23,6 +23,7 @@
 #include "core/amqp/amqp_conn.h"
 #include "core/amqp/amqp_message.h"
 #include "hub/domain/access.h"
+#include "hub/domain/message.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/presence.h"
 #include "hub/domain/throttle.h"
@@ -87,6 +88,7 @@ struct amqp_front {
 struct grant {
     struct list node;
     uint64_t expires_ms;         /* wall */
+    uint64_t proof;              /* of an identity: what showed it, hub/domain/access.h */
     uint32_t rights;             /* of a policy; 0: an identity's own */
     unsigned links_nr;           /* of a device or module that rest on it: over 0: attached to the bus */
     uint16_t name_len, tail_len; /* identity and generation; policy and the path of its resource */
@@ -113,6 +115,11 @@ static inline struct span grant_module(const struct grant *g)
 {
     struct span device = grant_device(g);
     return device.n < g->name_len ? span_of(g->text + device.n + 1, g->name_len - device.n - 1u) : SPAN_NONE;
+}
+
+static inline bool grant_is_x509(const struct grant *g)
+{
+    return g->auth == MESSAGE_AUTH_DEVICE_X509 || g->auth == MESSAGE_AUTH_MODULE_X509;
 }
 
 struct outgoing { /* a message that waits on a link */

@@ -1,5 +1,8 @@
 /* hub/front/mqtt/identities_test.c - who else signs in: modules beside their device, and devices with a
  * certificate. */
+#include "hub/domain/authority.h"
+#include "hub/domain/identity.h"
+#include "tests/fake/certificate_fixture.h"
 #include "tests/fake/mqtt_fixture.h"
 
 static enum err put_module(struct store_tx *tx, void *ctx)
@@ -177,6 +180,123 @@ static void test_a_certificate_signs_in(void **state)
     fake_drop(c);
 }
 
+/* ---- what proved it is taken away --------------------------------------------------------------------- */
+
+static void put_device(const struct device_row *r)
+{
+    struct device_row copy = *r;
+    assert_int_equal(fixture_tx(&fx, fixture_put_device, &copy), ERR_OK);
+    identity_announce(&fx.hub, r->id);
+}
+
+static void test_another_key_ends_the_session(void **state)
+{
+    static const uint8_t fresh[32] = "another-key-another-key-another-";
+    (void)state;
+    struct device_row r = fixture_row("d1");
+    struct hello with_second = hello_of("d2");
+    with_second.key = fixture_key2;
+    struct conn *c = online("d1"), *d = dial(&with_second);
+    expect_connack(d, false, 0);
+    r.key2 = FIXTURE_KEY(fresh); /* not the one it used */
+    put_device(&r);
+    r.id = SPAN("d2");
+    put_device(&r);
+    expect_closed(d, CONN_CLOSE_AUTH);
+    publish(c, "devices/d1/messages/events/", SPAN("x"), 1, 1);
+    expect_id(c, MQTT_PUBACK, 1);
+    r.id = SPAN("d1");
+    r.key1 = FIXTURE_KEY(fresh);
+    put_device(&r);
+    expect_closed(c, CONN_CLOSE_AUTH);
+    fake_drop(c);
+    fake_drop(d);
+    c = online("d2"); /* with the key that stayed */
+    fake_drop(c);
+}
+
+static void test_another_thumbprint_ends_the_session(void **state)
+{
+    (void)state;
+    put_self_signed("x1", "first");
+    fake_peer_leaf = SPAN("first");
+    struct hello h = hello_of("x1");
+    h.no_password = true;
+    struct conn *c = dial(&h);
+    expect_connack(c, false, 0);
+    put_self_signed("x1", "second");
+    identity_announce(&fx.hub, SPAN("x1"));
+    expect_closed(c, CONN_CLOSE_AUTH);
+    fake_drop(c);
+    fake_peer_leaf = SPAN_NONE;
+}
+
+struct authority_step {
+    const char *name;
+    const struct made *made; /* NULL: removed */
+};
+static enum err authority_run(struct store_tx *tx, void *ctx)
+{
+    const struct authority_step *s = ctx;
+    struct ca_row r = { .name = span_str(s->name) };
+    if (!s->made)
+        return tx_ca_delete(tx, r.name);
+    r.der = der(s->made);
+    return tx_ca_put(tx, &r, 0, NULL);
+}
+static void authority(const char *name, const struct made *made)
+{
+    struct authority_step s = { name, made };
+    assert_int_equal(fixture_tx(&fx, authority_run, &s), ERR_OK);
+    authority_announce(&fx.hub);
+}
+
+static void test_an_authority_that_goes_ends_its_sessions(void **state)
+{
+    struct made root, other, leaf, far;
+    (void)state;
+    make(&root, "plant", NULL, true);
+    make(&other, "works", NULL, true);
+    make(&leaf, "c1", &root, false);
+    make(&far, "c2", &other, false);
+    authority("plant", &root);
+    authority("works", &other);
+    struct device_row r = fixture_row("c1");
+    r.auth = AUTH_CA;
+    r.key1 = r.key2 = SPAN_NONE;
+    put_device(&r);
+    r.id = SPAN("c2");
+    put_device(&r);
+    struct hello h1 = hello_of("c1"), h2 = hello_of("c2");
+    h1.no_password = h2.no_password = true;
+    fake_peer_leaf = der(&leaf);
+    struct conn *c = dial(&h1);
+    expect_connack(c, false, 0);
+    fake_peer_leaf = der(&far);
+    struct conn *d = dial(&h2), *e = online("d1");
+    expect_connack(d, false, 0);
+    authority("plant", NULL);
+    expect_closed(c, CONN_CLOSE_AUTH);
+    publish(d, "devices/c2/messages/events/", SPAN("x"), 1, 1);
+    expect_id(d, MQTT_PUBACK, 1);
+    publish(e, "devices/d1/messages/events/", SPAN("x"), 1, 1);
+    expect_id(e, MQTT_PUBACK, 1);
+    authority("works", &root); /* replaced under its name: that of c1 counts again */
+    expect_closed(d, CONN_CLOSE_AUTH);
+    fake_drop(c);
+    fake_drop(d);
+    fake_drop(e);
+    fake_peer_leaf = der(&leaf);
+    c = dial(&h1);
+    expect_connack(c, true, 0);
+    fake_drop(c);
+    fake_peer_leaf = SPAN_NONE;
+    made_free(&root);
+    made_free(&other);
+    made_free(&leaf);
+    made_free(&far);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -186,6 +306,9 @@ int main(void)
         T(test_a_clean_session_of_a_module_drops_its_own),
         T(test_a_module_leaves_with_its_device),
         T(test_a_certificate_signs_in),
+        T(test_another_key_ends_the_session),
+        T(test_another_thumbprint_ends_the_session),
+        T(test_an_authority_that_goes_ends_its_sessions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -103,6 +103,7 @@ static struct session_name *name_new(const struct login *l)
     struct session_name *n = malloc(sizeof *n + l->check.identity_len + l->check.generation_len + model_len);
     if (!n)
         return NULL;
+    n->proof = l->check.proof;
     n->identity_len = l->check.identity_len;
     n->device_len = (uint8_t)l->user.who.device.n;
     n->generation_len = l->check.generation_len;

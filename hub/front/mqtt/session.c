@@ -277,6 +277,7 @@ void session_check_identity(struct conn *c)
     t->status.hub = session_hub(c);
     t->status.identity = span_of(t->text, id.n);
     t->status.generation = span_of(t->text + id.n, generation.n);
+    t->status.proof = s->name->proof;
     t->status.store.op.home = worker_mailbox(conn_worker(c));
     t->status.store.op.done = status_done;
     access_status_start(&t->status);
@@ -292,7 +293,8 @@ static void session_on_wake(struct conn *c, uint32_t what)
         conn_close(c, CONN_CLOSE_TAKEOVER);
         return;
     }
-    if (what & BUS_WAKE_IDENTITY)
+    bool x509 = s->name->auth == MESSAGE_AUTH_DEVICE_X509 || s->name->auth == MESSAGE_AUTH_MODULE_X509;
+    if ((what & BUS_WAKE_IDENTITY) || ((what & BUS_WAKE_AUTHORITY) && x509))
         session_check_identity(c);
     if (what & BUS_WAKE_TWIN)
         session_twin_missed(c);
