@@ -247,8 +247,7 @@ static int list_run(struct cli *c, const struct args *a)
 /* {"targeted":3,"applied":3,"results":{...}} of a configuration, without what does not change. */
 static json_t *metrics_of(const json_t *doc)
 {
-    static const char *const names[] = { "targeted", "applied", "reportedSuccessful", "reportedFailed",
-                                         "results" };
+    static const char *const names[] = { "targeted", "applied", "reported", "results" };
     json_t *o = json_object();
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (json_object_get(doc, names[i]))

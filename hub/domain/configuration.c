@@ -16,6 +16,8 @@ enum err config_copy(struct arena *a, const struct config_row *in, struct config
     out->labels = arena_copy(a, in->labels);
     out->metrics = arena_copy(a, in->metrics);
     out->schema_version = arena_copy(a, in->schema_version);
+    out->results = arena_copy(a, in->results);
+    out->system_results = arena_copy(a, in->system_results);
     return arena_err(a);
 }
 
@@ -85,6 +87,7 @@ enum err config_update(struct hub *h, struct store_tx *tx, struct arena *a, cons
         return e;
     if (if_etag && if_etag != r.etag)
         return ERR_STALE;
+    const bool other_metrics = !span_eq(r.metrics, in->metrics);
     r.condition = in->condition;
     r.labels = in->labels;
     r.metrics = in->metrics;
@@ -94,6 +97,10 @@ enum err config_update(struct hub *h, struct store_tx *tx, struct arena *a, cons
     r.updated_ms = h->wall_ms();
     walk_again(&r);
     e = tx_config_put(tx, &r);
+    if (!e && other_metrics) {
+        r.results = SPAN_NONE;
+        e = tx_config_results_put(tx, r.seq, r.etag, r.results, r.system_results);
+    }
     if (!e)
         e = audit_push(h, tx, in->who, "configuration.update", in->id, "%s", "");
     if (!e)

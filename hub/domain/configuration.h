@@ -62,6 +62,13 @@ struct config_numbers { /* how many twins it is meant for, and has written to */
     uint64_t targeted, applied;
 };
 
+/* Queries that list the twins a configuration is meant for and those that have it; of an edge deployment also
+ * the devices whose agent reported success, or failure (else empty). In the arena. */
+struct config_queries {
+    struct span targeted, applied, successful, failed;
+};
+MUST_USE enum err config_queries(struct arena *a, const struct config_row *r, struct config_queries *out);
+
 /* Writes the content of {"modulesContent":{}} to the modules of an edge device, which are made where they are
  * missing; `whole` sections replace what was there. In run() of a write.
  *   ERR_NOTFOUND  no such device      ERR_DENIED  not an edge device      ERR_PROTO  the fault says why */

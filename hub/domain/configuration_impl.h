@@ -22,4 +22,13 @@ struct config_ready {
 MUST_USE enum err config_bring(struct hub *h, struct store_tx *tx, const struct config_ready *list, size_t nr,
                                uint64_t seq, struct span identity);
 
+/* configuration_metrics.c: counts what the metrics of all configurations find, again and again. All of it on
+ * the thread of home but config_metrics_changed. */
+struct config_metrics;
+MUST_USE enum err config_metrics_new(struct config_metrics **out, struct hub *h, struct mailbox *home);
+void config_metrics_look(struct config_metrics *m);    /* begins when it is time; every second or so */
+void config_metrics_changed(struct config_metrics *m); /* any thread */
+bool config_metrics_idle(const struct config_metrics *m);
+void config_metrics_free(struct config_metrics *m);
+
 #endif

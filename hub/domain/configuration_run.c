@@ -42,6 +42,7 @@ struct configurations {
     uint64_t page_seq;
     bool page_ready, page_last;
     uint64_t wake_at_ms;
+    struct config_metrics *metrics;
 };
 
 /* ---- a turn ---------------------------------------------------------------------------------------------
@@ -93,6 +94,7 @@ static enum err mark_new(struct store_tx *tx, struct configurations *c)
     if (e || !nr)
         return e;
     c->more = true;
+    config_metrics_changed(c->metrics);
     return config_cursor_put(tx, cursor);
 }
 
@@ -296,6 +298,7 @@ static void on_turn(struct op *op)
     c->page_ready = false;
     if (!came_home(c))
         return;
+    config_metrics_look(c->metrics);
     const struct config_ready *k = to_walk(c);
     if (c->again || (c->more && !k))
         go(c);
@@ -329,6 +332,7 @@ static enum err on_twin_changed(struct hub *h, struct store_tx *tx, const struct
 {
     if (!h->configurations || !atomic_load(&h->configurations->any))
         return ERR_OK;
+    config_metrics_changed(h->configurations->metrics);
     if (!ch->patch->tags.patch && !ch->patch->reported.patch)
         return ERR_OK;
     config_poke(h); /* runs behind this transaction's op, for there is one writer */
@@ -339,6 +343,7 @@ static void on_poke(struct op *op)
 {
     struct configurations *c = CONTAINER_OF(op, struct configurations, poke);
     atomic_store(&c->poked, false);
+    config_metrics_changed(c->metrics);
     go(c);
 }
 
@@ -352,8 +357,10 @@ void config_poke(struct hub *h)
 enum err configurations_new(struct configurations **out, struct hub *h, const struct configurations_env *env)
 {
     struct configurations *c = calloc(1, sizeof *c);
-    if (!c)
+    if (!c || config_metrics_new(&c->metrics, h, env->home)) {
+        free(c);
         return ERR_NOMEM;
+    }
     c->h = h;
     c->env = *env;
     c->any = true; /* until it is known that there is none */
@@ -372,7 +379,7 @@ void configurations_tick(struct configurations *c)
 
 bool configurations_idle(const struct configurations *c)
 {
-    return !c->busy && !atomic_load(&c->poked) && !c->again;
+    return !c->busy && !atomic_load(&c->poked) && !c->again && config_metrics_idle(c->metrics);
 }
 
 void configurations_free(struct configurations *c)
@@ -380,6 +387,7 @@ void configurations_free(struct configurations *c)
     if (!c)
         return;
     c->h->on_twin_changed = NULL;
+    config_metrics_free(c->metrics);
     arena_fini(&c->a);
     arena_fini(&c->page_a);
     arena_fini(&c->walk_a);

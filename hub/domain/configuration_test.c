@@ -243,11 +243,141 @@ static void test_limit_and_what_is_refused(void **state)
     settle();
 }
 
+/* ---- metrics --------------------------------------------------------------------------------------------
+ */
+
+struct metrics {
+    const char *id, *queries, *content, *condition;
+    char results[512], system[512];
+};
+static enum err make_metrics(struct store_tx *tx, void *ctx)
+{
+    struct metrics *m = ctx;
+    struct config_row r;
+    struct config_fault f;
+    struct arena a;
+    uint8_t kind;
+    struct config_new n = { .id = span_str(m->id),
+                            .content = span_str(m->content),
+                            .condition = span_str(m->condition),
+                            .metrics = span_str(m->queries),
+                            .who = SPAN("test") };
+    arena_init(&a, 4u << 20);
+    enum err e = config_check(&a, &n, &kind, &f);
+    if (!e)
+        e = config_create(&fx.hub, tx, &a, &n, kind, &r);
+    if (e == ERR_EXISTS)
+        e = config_update(&fx.hub, tx, &a, &n, 0, &r);
+    arena_fini(&a);
+    return e;
+}
+static enum err read_results(struct store_tx *tx, void *ctx)
+{
+    struct metrics *m = ctx;
+    struct config_row r;
+    enum err e = tx_config_get(tx, span_str(m->id), &r);
+    if (!e) {
+        snprintf(m->results, sizeof m->results, "%.*s", (int)r.results.n, (const char *)r.results.p);
+        snprintf(m->system, sizeof m->system, "%.*s", (int)r.system_results.n,
+                 (const char *)r.system_results.p);
+    }
+    return e;
+}
+static void write_metrics(struct metrics *m)
+{
+    assert_int_equal(fixture_tx(&fx, make_metrics, m), ERR_OK);
+    config_poke(&fx.hub);
+}
+#define REST_IS_OVER 250000 /* and the time after which everything is counted again is not */
+#define MUCH_LATER   400000
+static void expect_results(struct metrics *m, int64_t after_ms, const char *results)
+{
+    settle(); /* the clock jumps between rounds only */
+    fixture_clock_offset_ms += after_ms;
+    settle();
+    assert_int_equal(fixture_tx(&fx, read_results, m), ERR_OK);
+    assert_string_equal(m->results, results);
+}
+static enum err tag_one(struct store_tx *tx, void *ctx)
+{
+    static const struct twin_if any = { 0 };
+    struct arena a;
+    struct twin t;
+    struct twin_fault tf = { .wrong = TWIN_FINE };
+    struct twin_patch p = { .service = true };
+    arena_init(&a, 4u << 20);
+    enum err e = twin_service_patch(&a, SPAN("{\"tags\":{\"site\":\"x\"}}"), false, &p, &tf);
+    if (!e)
+        e = twin_update(&fx.hub, tx, &a, span_str(ctx), &p, &any, &t, &tf);
+    arena_fini(&a);
+    return e;
+}
+
+static void test_metrics_are_counted_again_when_twins_change(void **state)
+{
+    (void)state;
+    struct metrics m = { .id = "m",
+                         .content = ONE,
+                         .condition = "",
+                         .queries = "{\"all\":\"SELECT deviceId FROM devices\","
+                                    "\"tagged\":\"SELECT deviceId FROM devices WHERE tags.site = 'x'\","
+                                    "\"top\":\"SELECT TOP 3 deviceId FROM devices\","
+                                    "\"sites\":\"SELECT tags.site, COUNT() FROM devices GROUP BY tags.site\","
+                                    "\"one\":\"SELECT COUNT() AS n FROM devices\"}" };
+    devices(0, 2500);
+    write_metrics(&m);
+    expect_results(&m, REST_IS_OVER, "{\"all\":2500,\"tagged\":0,\"top\":3,\"sites\":1,\"one\":1}");
+    assert_int_equal(fixture_tx(&fx, tag_one, "d7"), ERR_OK);
+    expect_results(&m, REST_IS_OVER, "{\"all\":2500,\"tagged\":1,\"top\":3,\"sites\":2,\"one\":1}");
+    devices(2500, 2501);
+    expect_results(&m, REST_IS_OVER, "{\"all\":2501,\"tagged\":1,\"top\":3,\"sites\":2,\"one\":1}");
+    /* Other metrics: what was counted of the old ones is gone at once. */
+    m.queries = "{\"jobs\":\"SELECT * FROM devices.jobs\"}";
+    assert_int_equal(fixture_tx(&fx, make_metrics, &m), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, read_results, &m), ERR_OK);
+    assert_string_equal(m.results, "");
+    config_poke(&fx.hub);
+    expect_results(&m, REST_IS_OVER, "{\"jobs\":0}");
+    /* What changes beside twins is seen after a while. */
+    m.queries = "{\"all\":\"SELECT deviceId FROM devices\"}";
+    write_metrics(&m);
+    expect_results(&m, REST_IS_OVER, "{\"all\":2501}");
+    assert_int_equal(fixture_tx(&fx, drop_devices, NULL), ERR_OK);
+    expect_results(&m, REST_IS_OVER, "{\"all\":2501}");
+    expect_results(&m, MUCH_LATER, "{\"all\":2499}");
+}
+
+/* Half a minute goes by whenever somebody looks at the clock. */
+static uint64_t hurried_ms(void)
+{
+    fixture_clock_offset_ms += 30000;
+    return fixture_wall_ms();
+}
+static void test_a_metric_that_takes_too_long_has_no_result(void **state)
+{
+    (void)state;
+    struct metrics m = { .id = "m",
+                         .content = ONE,
+                         .condition = "",
+                         .queries = "{\"slow\":\"SELECT deviceId FROM devices\","
+                                    "\"quick\":\"SELECT deviceId FROM devices WHERE deviceId = 'd9'\"}" };
+    devices(0, 2500);
+    write_metrics(&m);
+    fx.hub.wall_ms = hurried_ms;
+    expect_results(&m, REST_IS_OVER, "{\"quick\":1}");
+    fx.hub.wall_ms = fixture_wall_ms;
+    expect_results(&m, MUCH_LATER, "{\"slow\":2500,\"quick\":1}");
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
-    const struct CMUnitTest tests[] = { T(test_every_twin_once), T(test_goes_on), T(test_numbers_and_the_end),
-                                        T(test_limit_and_what_is_refused) };
+    const struct CMUnitTest tests[] = { T(test_every_twin_once),
+                                        T(test_goes_on),
+                                        T(test_numbers_and_the_end),
+                                        T(test_limit_and_what_is_refused),
+                                        T(test_metrics_are_counted_again_when_twins_change),
+                                        T(test_a_metric_that_takes_too_long_has_no_result) };
 #undef T
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -141,15 +141,45 @@ static enum err write_edge(struct bring *b)
 /* ---- what is remembered ---------------------------------------------------------------------------------
  */
 
-static void write_member(struct wr *w, const struct bring *b)
+/* Whose entries a twin's member has: a device's own; those of its deployments on its agent, beside the
+ * agent's own as a module. The others are kept as they are. */
+enum shows { SHOWS_OWN, SHOWS_DEPLOYMENTS };
+
+static bool shows(const struct bring *b, size_t i, enum shows what)
+{
+    return b->target[i].now && (what == SHOWS_OWN || b->list[i].row.kind == CONFIG_EDGE);
+}
+
+/* An entry that the agent's other side has written. */
+static bool is_kept(const struct bring *b, const struct jnode *entry, enum shows what)
+{
+    for (size_t i = 0; i < b->nr; i++) {
+        const struct config_row *r = &b->list[i].row;
+        if (!r->gone && span_eq(r->id, entry->key))
+            return what == SHOWS_DEPLOYMENTS ? r->kind == CONFIG_MODULE
+                                             : b->twin.row.module.n && r->kind == CONFIG_EDGE;
+    }
+    return false;
+}
+
+static void write_member(struct wr *w, const struct bring *b, const struct jnode *before, enum shows what)
 {
     bool any = false;
     for (size_t i = 0; i < b->nr; i++) {
-        if (!b->target[i].now)
+        if (!shows(b, i, what))
             continue;
         wr_u8(w, any ? ',' : '{');
         member_string(w, b->list[i].row.id);
         wr_str(w, b->target[i].apply ? ":{\"status\":\"Applied\"}" : ":{\"status\":\"Targeted\"}");
+        any = true;
+    }
+    for (const struct jnode *m = before ? before->first : NULL; m; m = m->next) {
+        if (!is_kept(b, m, what))
+            continue;
+        wr_u8(w, any ? ',' : '{');
+        member_string(w, m->key);
+        wr_u8(w, ':');
+        jtree_write(w, m);
         any = true;
     }
     if (any)
@@ -157,18 +187,21 @@ static void write_member(struct wr *w, const struct bring *b)
 }
 
 /* The member "configurations" of this twin; of an edge device on its agent as well, where its tools look. */
-static enum err put_member(struct bring *b, struct span id)
+static enum err put_member(struct bring *b, struct span id, enum shows what)
 {
     struct wr w = { 0 };
     struct twin t;
+    struct jnode *before = NULL;
     enum err e = twin_get(b->tx, &b->a, id, &t);
+    if (!e && t.row.configurations.n)
+        e = jtree_parse(&b->a, t.row.configurations, &before, NULL);
     if (e)
         return e == ERR_NOTFOUND ? ERR_OK : e;
-    write_member(&w, b);
+    write_member(&w, b, before, what);
     w = (struct wr){ arena_alloc(&b->a, w.len + 1), w.len, 0 };
     if (!w.p)
         return ERR_NOMEM;
-    write_member(&w, b);
+    write_member(&w, b, before, what);
     if (span_eq(wr_span(&w), t.row.configurations))
         return ERR_OK;
     t.row.configurations = wr_span(&w);
@@ -183,7 +216,7 @@ static enum err put_agent(struct bring *b)
         return ERR_NOMEM;
     wr_put(&w, b->twin.row.device);
     wr_str(&w, "/$edgeAgent");
-    return put_member(b, wr_span(&w));
+    return put_member(b, wr_span(&w), SHOWS_DEPLOYMENTS);
 }
 
 static enum err remember(struct bring *b, uint64_t seq)
@@ -199,7 +232,7 @@ static enum err remember(struct bring *b, uint64_t seq)
     for (size_t i = 0; !e && i < b->strays_nr; i++)
         e = tx_config_target_delete(b->tx, b->strays[i], seq);
     if (!e)
-        e = put_member(b, b->twin.row.id);
+        e = put_member(b, b->twin.row.id, SHOWS_OWN);
     return !e && b->edge ? put_agent(b) : e;
 }
 

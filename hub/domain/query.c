@@ -117,6 +117,9 @@ static enum err put_groups(struct query_run *r)
         probe.len = 0;
         if (!query_groups_put(r, at, &probe))
             break;
+        r->counted++;
+        if (r->count_only)
+            continue;
         if (page_is_full(r))
             return end_page(r, at);
         if (!query_room(r->a, &r->out, probe.len + 2))
@@ -155,6 +158,11 @@ static enum err take(struct query_run *r, struct query_row *row, uint64_t seq, s
 {
     if (is_folded(r))
         return query_groups_add(r, row, &r->state->mem);
+    if (r->count_only && r->left) {
+        r->left--;
+        r->counted++;
+        return ERR_OK;
+    }
     if (!r->left || page_is_full(r)) {
         r->state->end = end_page(r, r->left ? seq - 1 : UINT64_MAX);
         return ERR_STOPPED;

@@ -42,7 +42,9 @@ struct query_run {
     struct arena *a;
     struct query q;
     struct span text;
-    uint32_t max; /* rows of this page */
+    uint32_t max;    /* rows of this page */
+    bool count_only; /* set after query_open: rows of the whole result are counted, none is written */
+    uint64_t counted;
     /* the walk */
     bool planned;
     const struct twin_pick *pick; /* NULL: every row is looked at */

@@ -23,14 +23,20 @@ struct config_row {
     bool gone;                       /* deleted; its targets are still to be told */
     bool walking;                    /* its targets are being found */
     uint64_t old_cursor, new_cursor; /* of that: seq of a twin; UINT64_MAX: this part is done */
+    /* What was counted last: {"name":number} of `metrics`, of those that the hub has itself; empty: nothing
+     * yet. */
+    struct span results, system_results;
 };
 typedef enum err config_each(void *ctx, const struct config_row *r);
 
 /* Of those that are not gone. ERR_EXISTS. */
 MUST_USE enum err tx_config_add(struct store_tx *t, const struct config_row *r);
 MUST_USE enum err tx_config_get(struct store_tx *t, struct span id, struct config_row *out);
-/* By seq: all but id, kind and content. */
+/* By seq: all but id, kind, content and results. */
 MUST_USE enum err tx_config_put(struct store_tx *t, const struct config_row *r);
+/* Nothing happens when the row has another etag by now. */
+MUST_USE enum err tx_config_results_put(struct store_tx *t, uint64_t seq, uint64_t etag, struct span results,
+                                        struct span system_results);
 MUST_USE enum err tx_config_delete(struct store_tx *t, uint64_t seq); /* the row itself */
 /* In order of creation; gone: those too that are. */
 MUST_USE enum err tx_config_list(struct store_tx *t, bool gone, config_each *each, void *ctx);

@@ -181,6 +181,9 @@ static const struct migration {
       "CREATE INDEX config_target_twin ON config_target(twin);"
       "CREATE TABLE config_dirty(twin INTEGER PRIMARY KEY, id TEXT NOT NULL);"
       "INSERT INTO counter VALUES('configuration', 0);" },
+    { "what the metrics of configurations counted",
+      "ALTER TABLE configuration ADD COLUMN results TEXT NOT NULL DEFAULT '';"
+      "ALTER TABLE configuration ADD COLUMN system_results TEXT NOT NULL DEFAULT '';" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -4,6 +4,7 @@
 #define COLS                                                                                                 \
     "seq, id, kind, condition, content, labels, metrics, schema_version, priority, etag, created_ms,"        \
     " updated_ms, gone, walking, old_cursor, new_cursor"
+#define ALL_COLS COLS ", results, system_results"
 
 static void config_row(struct store_tx *t, struct store_rows *r, struct config_row *out)
 {
@@ -24,12 +25,15 @@ static void config_row(struct store_tx *t, struct store_rows *r, struct config_r
         .walking = col_u64(t, r, 13) != 0,
         .old_cursor = col_u64(t, r, 14),
         .new_cursor = col_u64(t, r, 15),
+        .results = col_span(t, r, 16),
+        .system_results = col_span(t, r, 17),
     };
 }
 
 enum err tx_config_get(struct store_tx *t, struct span id, struct config_row *out)
 {
-    static struct store_sql q = STORE_SQL("SELECT " COLS " FROM configuration WHERE id = ?1 AND gone = 0");
+    static struct store_sql q =
+        STORE_SQL("SELECT " ALL_COLS " FROM configuration WHERE id = ?1 AND gone = 0");
     struct store_rows *r;
     enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(id)));
     if (!e)
@@ -75,6 +79,14 @@ enum err tx_config_put(struct store_tx *t, const struct config_row *r)
                         V_INT(r->gone), V_INT(r->walking), V_INT(r->old_cursor), V_INT(r->new_cursor)));
 }
 
+enum err tx_config_results_put(struct store_tx *t, uint64_t seq, uint64_t etag, struct span results,
+                               struct span system_results)
+{
+    static struct store_sql q =
+        STORE_SQL("UPDATE configuration SET results = ?3, system_results = ?4 WHERE seq = ?1 AND etag = ?2");
+    return tx_exec(t, &q, ARGS(V_MS(seq), V_MS(etag), V_TEXT(results), V_TEXT(system_results)));
+}
+
 enum err tx_config_delete(struct store_tx *t, uint64_t seq)
 {
     static struct store_sql q = STORE_SQL("DELETE FROM configuration WHERE seq = ?1");
@@ -83,7 +95,8 @@ enum err tx_config_delete(struct store_tx *t, uint64_t seq)
 
 enum err tx_config_list(struct store_tx *t, bool gone, config_each *each, void *ctx)
 {
-    static struct store_sql q = STORE_SQL("SELECT " COLS " FROM configuration WHERE gone <= ?1 ORDER BY seq");
+    static struct store_sql q =
+        STORE_SQL("SELECT " ALL_COLS " FROM configuration WHERE gone <= ?1 ORDER BY seq");
     struct store_rows *r;
     struct config_row row;
     enum err e = tx_query(t, &r, &q, ARGS(V_INT(gone)));

@@ -6,7 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import iothub from 'azure-iothub';
-import { NAME, closeHub, newDevice, openHub, policyKey, waitFor } from './lib/hub.mjs';
+import { NAME, closeHub, newDevice, openHub, policyKey, sasToken, waitFor } from './lib/hub.mjs';
+import { connected } from './lib/raw.mjs';
 
 const V = 'api-version=2021-04-12';
 let hub, agent, registry;
@@ -176,6 +177,66 @@ test('[http 97] edge: content needs its agent; applied to an edge device; deploy
   await drop('layer');
   await waitFor('the layer goes', async () => !(await module('edge2', '$edgeAgent')).modules.b);
   await drop('base');
+});
+
+const metrics = async (id) => { const c = (await ask('GET', `/configurations/${id}`)).json; return { ...c.systemMetrics.results, ...c.metrics.results }; };
+const counts = (id, want) => waitFor(`${id}: ${JSON.stringify(want)}`, async () => {
+  const got = await metrics(id);
+  return Object.entries(want).every(([k, v]) => got[k] === v) && got;
+});
+
+test('metrics are counted, and again when twins change', async () => {
+  const [a, b] = [await newDevice(hub), await newDevice(hub)];
+  await created({ id: 'counted', metrics: { queries: { hot: "SELECT deviceId FROM devices WHERE tags.hot = true", none: "SELECT deviceId FROM devices WHERE tags.hot = 'x'" } } });
+  await counts('counted', { hot: 0, none: 0, targetedCount: 0 });
+  await tag(a, { hot: true });
+  await tag(b, { hot: true });
+  await counts('counted', { hot: 2, none: 0 });
+  await tag(b, { hot: null });
+  await counts('counted', { hot: 1 });
+  const c = (await ask('GET', '/configurations/counted')).json;
+  assert.equal((await put({ ...c, metrics: { queries: { cold: "SELECT deviceId FROM devices WHERE tags.hot = false" } } }, { 'if-match': '*' })).status, 200);
+  assert.deepEqual(Object.keys((await counts('counted', { cold: 0 }))).sort(), ['appliedCount', 'cold', 'targetedCount']);
+  assert.deepEqual(JSON.parse((await hub.roost('config', 'metrics', 'counted', '--json')).stdout).results, { cold: 0 });
+  await drop('counted');
+});
+
+// A module as itself; one of the system is given keys first, as a runtime does.
+async function reportAs(device, module, reported) {
+  const path = `/devices/${device}/modules/${module}`;
+  const r = await ask('PUT', path, { ...(await ask('GET', path)).json, authentication: { type: 'sas' } }, { 'if-match': '*' });
+  assert.equal(r.status, 200, JSON.stringify(r.json));
+  const who = { id: `${device}/${module}`, key: r.json.authentication.symmetricKey.primaryKey };
+  const c = await connected(hub, who, { password: sasToken(`${NAME}/devices/${device}/modules/${module}`, who.key) });
+  await c.subscribe('$iothub/twin/res/#');
+  c.send({ cmd: 'publish', topic: '$iothub/twin/PATCH/properties/reported/?$rid=1', payload: JSON.stringify(reported), qos: 0 });
+  assert.match((await c.expect('publish')).topic, /res\/204\//);
+  await c.disconnect();
+}
+
+test('an edge deployment counts what agents report', async () => {
+  const content = { modulesContent: { $edgeAgent: { 'properties.desired': { modules: {} } } } };
+  for (const id of ['edge4', 'edge5', 'edge6']) {
+    assert.equal((await ask('PUT', `/devices/${id}`, { deviceId: id, capabilities: { iotEdge: true } })).status, 200);
+    await tag({ id }, { fleet: 'e' });
+  }
+  await created({ id: 'reports', targetCondition: "tags.fleet = 'e' or tags.fleet = 'f'", content });
+  await counts('reports', { targetedCount: 3, appliedCount: 3, reportedSuccessfulCount: 0, reportedFailedCount: 0 });
+  // Agents say what became of the version that they have: one of them well, one badly, one of an older version.
+  const report = async (id, code, back = 0) => {
+    const t = (await ask('GET', `/twins/${id}/modules/$edgeAgent`)).json;
+    await reportAs(id, '$edgeAgent', { lastDesiredVersion: t.properties.desired.$version - back, lastDesiredStatus: { code } });
+  };
+  await report('edge4', 200);
+  await report('edge5', 500);
+  await report('edge6', 200, 1);
+  await counts('reports', { reportedSuccessfulCount: 1, reportedFailedCount: 1 });
+  const { queries } = (await ask('GET', '/configurations/reports')).json.systemMetrics;
+  const rows = async (query) => (await ask('POST', '/devices/query', { query })).json;
+  assert.deepEqual(await rows(queries.reportedSuccessfulCount), [{ deviceId: 'edge4' }]);
+  assert.deepEqual(await rows(queries.reportedFailedCount), [{ deviceId: 'edge5' }]);
+  assert.equal((await rows(queries.targetedCount)).length, 3);
+  await drop('reports');
 });
 
 test('the SDK', async () => {

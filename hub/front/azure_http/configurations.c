@@ -14,43 +14,8 @@
 struct shown {
     struct config_row row;
     struct config_numbers nr;
-    struct span targeted, applied; /* queries */
+    struct config_queries q;
 };
-
-static struct span join(struct arena *a, const struct span *parts, size_t nr)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < nr; i++)
-        n += parts[i].n;
-    struct wr w = { arena_alloc(a, n + 1), n, 0 };
-    for (size_t i = 0; w.p && i < nr; i++)
-        wr_put(&w, parts[i]);
-    return wr_span(&w);
-}
-
-/* The queries that find its targets, and those of them that have it. */
-static void put_queries(struct arena *a, struct shown *s)
-{
-    const struct config_row *r = &s->row;
-    const bool module = r->kind == CONFIG_MODULE;
-    const struct span prefix = SPAN("FROM devices.modules WHERE ");
-    const struct span from = module ? SPAN("select deviceId, moduleId from devices.modules where ")
-                                    : SPAN("select deviceId from devices where ");
-    struct span c = r->condition;
-    if (c.n >= prefix.n && span_ieq(span_of(c.p, prefix.n), prefix))
-        c = span_skip(c, prefix.n);
-    if (!c.n)
-        c = SPAN("false");
-    else if (span_eq(c, SPAN("*")))
-        c = SPAN("is_defined(deviceId)");
-    s->targeted =
-        join(a,
-             (struct span[]){ from, c,
-                              r->kind == CONFIG_EDGE ? SPAN(" and capabilities.iotEdge = true") : SPAN_NONE },
-             3);
-    s->applied =
-        join(a, (struct span[]){ from, SPAN("configurations.[["), r->id, SPAN("]].status = 'Applied'") }, 4);
-}
 
 static void put_json(struct wr *w, const char *name, struct span json)
 {
@@ -83,11 +48,20 @@ static void write_config(struct wr *w, const void *item)
     member_raw(w, "systemMetrics", SPAN("{\"results\":{\"targetedCount\":"));
     member_uint(w, s->nr.targeted);
     member_number(w, "appliedCount", s->nr.applied);
+    if (r->system_results.n > 2) { /* {"a":1,"b":2}: its members */
+        wr_u8(w, ',');
+        wr_put(w, span_of(r->system_results.p + 1, r->system_results.n - 2));
+    }
     wr_str(w, "},\"queries\":{\"targetedCount\":");
-    member_string(w, s->targeted);
-    member_text(w, "appliedCount", s->applied);
+    member_string(w, s->q.targeted);
+    member_text(w, "appliedCount", s->q.applied);
+    if (s->q.successful.n) {
+        member_text(w, "reportedSuccessfulCount", s->q.successful);
+        member_text(w, "reportedFailedCount", s->q.failed);
+    }
     wr_str(w, "}}");
-    member_raw(w, "metrics", SPAN("{\"results\":{}"));
+    member_raw(w, "metrics", SPAN("{\"results\":"));
+    wr_put(w, r->results.n ? r->results : SPAN("{}"));
     member_raw(w, "queries", r->metrics.n ? r->metrics : SPAN("{}"));
     wr_u8(w, '}');
     write_etag(w, r->etag);
@@ -97,9 +71,8 @@ static void write_config(struct wr *w, const void *item)
 static enum err shown_of(struct store_tx *tx, struct arena *a, const struct config_row *r, struct shown *s)
 {
     s->row = *r;
-    put_queries(a, s);
     enum err e = tx_config_target_count(tx, r->seq, &s->nr.targeted, &s->nr.applied);
-    return e ? e : arena_err(a);
+    return e ? e : config_queries(a, r, &s->q);
 }
 
 static enum err answer(struct job *j, struct store_tx *tx, const struct config_row *r)

@@ -34,6 +34,9 @@ static void write_config(struct wr *w, const void *item)
     member_time(w, "updated", r->updated_ms);
     member_number(w, "targeted", s->nr.targeted);
     member_number(w, "applied", s->nr.applied);
+    if (r->kind == CONFIG_EDGE)
+        member_raw(w, "reported", r->system_results.n ? r->system_results : SPAN("{}"));
+    member_raw(w, "results", r->results.n ? r->results : SPAN("{}"));
     wr_u8(w, '}');
 }
 
