@@ -12,6 +12,7 @@
 #define ROOST_CORE_TRUST_ENVELOPE_H
 
 #include "core/crypto/crypto.h"
+#include "core/trust/tlv.h"
 
 #define ENVELOPE_BODY_MAX     4096u
 #define ENVELOPE_BODY_MAX_MCU 1024u
@@ -63,29 +64,6 @@ void key_id_of(const struct crypto_ops *c, const uint8_t pub[ED25519_KEY_LEN], u
 /* How many different keys of `keys` have a valid signature on env. */
 size_t envelope_count_valid(const struct envelope *env, const struct crypto_ops *c,
                             const struct trust_key *keys, size_t keys_nr);
-
-/* TLV lists: used by the three bodies, the device report and whatever needs the same rules. */
-struct tlv {
-    uint8_t tag;
-    struct span val;
-};
-#define TLV_CRITICAL 0x80u /* from here on, a tag that the reader does not know refuses the whole list */
-
-/* Next pair off *in. ERR_AGAIN: the list is empty; ERR_PROTO: cut short, or a length written the long way
- * round. Order is the caller's to check. */
-MUST_USE enum err tlv_next(struct span *in, struct tlv *out);
-/* The same, held to ascending tags. `again` is set when the tag is that of the pair before: only a tag that
- * is documented as a list, or is unknown, may do that. */
-struct tlv_walk {
-    struct span rest;
-    uint8_t last; /* 0 at the start: there is no tag 0 */
-    bool again;
-};
-MUST_USE enum err tlv_walk_next(struct tlv_walk *w, struct tlv *out);
-void tlv_put(struct wr *w, uint8_t tag, struct span val);
-void tlv_put_u8(struct wr *w, uint8_t tag, uint8_t v);
-void tlv_put_u16(struct wr *w, uint8_t tag, uint16_t v);
-void tlv_put_u32(struct wr *w, uint8_t tag, uint32_t v);
 
 /* Texts that travel in bodies and end up in file names, logs and pages: letters, digits, and . _ - + ~ */
 bool trust_text_is_ok(struct span text, size_t max);

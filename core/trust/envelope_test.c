@@ -208,48 +208,6 @@ static void test_another_kind_is_another_object(void **state)
     assert_int_equal(envelope_count_valid(&env, &port_crypto, &key, 1), 0);
 }
 
-static void test_tlv_lengths(void **state)
-{
-    (void)state;
-    uint8_t buf[70000], val[65535] = { 7 };
-    static const size_t lens[] = { 0, 1, 254, 255, 256, 65535 };
-    for (size_t i = 0; i < sizeof lens / sizeof *lens; i++) {
-        struct wr w = { buf, sizeof buf, 0 };
-        struct tlv t;
-        tlv_put(&w, 9, span_of(val, lens[i]));
-        assert_int_equal(w.len, lens[i] + (lens[i] < 255 ? 2 : 4));
-        for (size_t cut = 1; cut < w.len && cut < 300; cut++) {
-            struct span part = span_of(buf, cut);
-            assert_int_equal(tlv_next(&part, &t), ERR_PROTO);
-            assert_int_equal(part.n, cut); /* nothing taken */
-        }
-        struct span in = wr_span(&w);
-        assert_int_equal(tlv_next(&in, &t), ERR_OK);
-        assert_int_equal(t.tag, 9);
-        assert_true(span_eq(t.val, span_of(val, lens[i])));
-        assert_int_equal(tlv_next(&in, &t), ERR_AGAIN);
-    }
-    struct span longer = SPAN("\x01\xff\x01\x00x"); /* a short value in the long form */
-    struct tlv t;
-    assert_int_equal(tlv_next(&longer, &t), ERR_PROTO);
-}
-
-static void test_tlv_order(void **state)
-{
-    (void)state;
-    struct tlv t;
-    struct tlv_walk w = { .rest = SPAN("\x01\x00\x01\x00\x03\x00\x02\x00") };
-    assert_int_equal(tlv_walk_next(&w, &t), ERR_OK);
-    assert_false(w.again);
-    assert_int_equal(tlv_walk_next(&w, &t), ERR_OK);
-    assert_true(w.again);
-    assert_int_equal(tlv_walk_next(&w, &t), ERR_OK);
-    assert_false(w.again);
-    assert_int_equal(tlv_walk_next(&w, &t), ERR_PROTO);
-    w = (struct tlv_walk){ .rest = SPAN("\x00\x00") };
-    assert_int_equal(tlv_walk_next(&w, &t), ERR_PROTO);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -263,8 +221,6 @@ int main(void)
         cmocka_unit_test(test_two_signatures_of_one_key_are_refused),
         cmocka_unit_test(test_unknown_algorithms_are_kept_and_never_count),
         cmocka_unit_test(test_another_kind_is_another_object),
-        cmocka_unit_test(test_tlv_lengths),
-        cmocka_unit_test(test_tlv_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,7 +11,7 @@ enum {
     TAG_COUNTER = 0x05,
     TAG_FLAGS = 0x06,
     TAG_REQUIRES = 0x07,
-    TAG_COMPONENT = 0x10, /* these two are lists */
+    TAG_COMPONENT = 0x10,
     TAG_ENCODING = 0x11,
     TAG_CHUNKS = 0x20,
     TAG_CONFIRM = 0x30,
@@ -19,14 +19,8 @@ enum {
     TAG_PROVENANCE = 0x40,
 };
 #define MANDATORY   0x3007eu /* tags 01 to 06, 10 and 11, as bits */
+#define LISTS       (TLV_BIT(TAG_COMPONENT) | TLV_BIT(TAG_ENCODING))
 #define FLAGS_KNOWN 0x1fu
-
-static void hash_take(struct rd *r, uint8_t out[SHA256_LEN])
-{
-    struct span s = rd_take(r, SHA256_LEN);
-    if (s.n)
-        memcpy(out, s.p, SHA256_LEN);
-}
 
 static enum err component_take(struct rd *r, struct release *o)
 {
@@ -35,7 +29,7 @@ static enum err component_take(struct rd *r, struct release *o)
     k.type = rd_u8(r);
     k.version = rd_take(r, rd_u8(r));
     k.image_len = rd_le32(r);
-    hash_take(r, k.image_sha256);
+    rd_copy(r, k.image_sha256, SHA256_LEN);
     k.target = rd_u8(r);
     k.order = rd_u8(r);
     if (r->bad || k.type == 0 || k.image_len == 0 || !trust_text_is_ok(k.version, RELEASE_TEXT_MAX))
@@ -55,10 +49,10 @@ static enum err encoding_take(struct rd *r, struct release *o)
     k.component = rd_u8(r);
     k.method = rd_u8(r);
     k.payload_len = rd_le32(r);
-    hash_take(r, k.tree_root);
+    rd_copy(r, k.tree_root, SHA256_LEN);
     if (!r->bad && r->n) {
         k.has_base = true;
-        hash_take(r, k.base_sha256);
+        rd_copy(r, k.base_sha256, SHA256_LEN);
     }
     if (r->bad || k.payload_len == 0 || k.has_base != (k.method == ENCODING_PATCH))
         return ERR_PROTO;
@@ -74,82 +68,69 @@ static enum err text_take(struct rd *r, struct span *out)
     return out->n && trust_text_is_ok(*out, RELEASE_TEXT_MAX) ? ERR_OK : ERR_PROTO;
 }
 
-static enum err field_take(struct release *o, const struct tlv *f)
+static enum err field_take(void *ctx, uint8_t tag, struct rd *r)
 {
-    struct rd r = rd_of(f->val);
-    struct span s;
+    struct release *o = ctx;
     enum err e = ERR_OK;
 
-    switch (f->tag) {
+    switch (tag) {
     case TAG_PRODUCT:
-        e = text_take(&r, &o->product);
+        e = text_take(r, &o->product);
         break;
     case TAG_HARDWARE:
-        o->hw_class = rd_le16(&r);
-        o->hw_rev_min = rd_u8(&r);
-        o->hw_rev_max = rd_u8(&r);
+        o->hw_class = rd_le16(r);
+        o->hw_rev_min = rd_u8(r);
+        o->hw_rev_max = rd_u8(r);
         e = o->hw_rev_min > o->hw_rev_max ? ERR_PROTO : ERR_OK;
         break;
     case TAG_VERSION:
-        e = text_take(&r, &o->version);
+        e = text_take(r, &o->version);
         break;
     case TAG_SEQ:
-        o->release_seq = rd_le32(&r);
+        o->release_seq = rd_le32(r);
         break;
     case TAG_COUNTER:
-        o->security_counter = rd_le16(&r);
+        o->security_counter = rd_le16(r);
         break;
     case TAG_FLAGS: /* a flag may change what the bytes mean (encrypted): one we do not know refuses */
-        o->flags = rd_u8(&r);
+        o->flags = rd_u8(r);
         e = o->flags & ~FLAGS_KNOWN ? ERR_PROTO : ERR_OK;
         break;
     case TAG_REQUIRES:
-        o->min_agent = rd_le16(&r);
-        o->min_bootloader = rd_le16(&r);
-        o->min_free_flash_kib = rd_le16(&r);
-        o->min_heap_block_b = rd_le16(&r);
-        o->min_battery_pct = rd_le16(&r);
+        o->min_agent = rd_le16(r);
+        o->min_bootloader = rd_le16(r);
+        o->min_free_flash_kib = rd_le16(r);
+        o->min_heap_block_b = rd_le16(r);
+        o->min_battery_pct = rd_le16(r);
         break;
     case TAG_COMPONENT:
-        e = component_take(&r, o);
+        e = component_take(r, o);
         break;
     case TAG_ENCODING:
-        e = encoding_take(&r, o);
+        e = encoding_take(r, o);
         break;
     case TAG_CHUNKS:
-        o->chunk_code = rd_u8(&r);
-        o->fan_out = rd_u8(&r);
+        o->chunk_code = rd_u8(r);
+        o->fan_out = rd_u8(r);
         break;
     case TAG_CONFIRM:
-        o->probation_s = rd_le16(&r);
-        o->confirm_checks = rd_le16(&r);
+        o->probation_s = rd_le16(r);
+        o->confirm_checks = rd_le16(r);
         break;
     case TAG_DEPENDENCY:
         o->has_dependency = true;
-        o->dependency_component = rd_u8(&r);
-        s = rd_take(&r, sizeof o->dependency_product);
-        if (s.n)
-            memcpy(o->dependency_product, s.p, s.n);
-        o->dependency_seq = rd_le32(&r);
+        o->dependency_component = rd_u8(r);
+        rd_copy(r, o->dependency_product, sizeof o->dependency_product);
+        o->dependency_seq = rd_le32(r);
         break;
     case TAG_PROVENANCE:
         o->has_provenance = true;
-        hash_take(&r, o->provenance);
+        rd_copy(r, o->provenance, SHA256_LEN);
         break;
     default:
-        if (f->tag >= TLV_CRITICAL)
-            return ERR_PROTO;
-        (void)rd_take(&r, r.n);
+        return ERR_NOTFOUND;
     }
-    if (e)
-        return e;
-    return r.bad || r.n ? ERR_PROTO : ERR_OK;
-}
-
-static bool is_known_single(uint8_t tag)
-{
-    return tag <= TAG_REQUIRES || tag == TAG_CHUNKS || tag == TAG_CONFIRM || tag == TAG_DEPENDENCY ||
-           tag == TAG_PROVENANCE;
+    return e;
 }
 
 /* Every component can be had, every encoding leads to a component and can be cut into chunks. */
@@ -174,20 +155,10 @@ static bool set_is_whole(const struct release *o)
 enum err release_decode(struct span body, struct release *out)
 {
     struct release o = { .chunk_code = CHUNK_CODE_DEFAULT, .fan_out = CHUNK_FAN_OUT_DEFAULT };
-    struct tlv_walk w = { .rest = body };
-    struct tlv f;
-    uint32_t have = 0;
+    uint64_t have;
     enum err e;
 
-    while ((e = tlv_walk_next(&w, &f)) == ERR_OK) {
-        if (w.again && is_known_single(f.tag))
-            return ERR_PROTO;
-        if ((e = field_take(&o, &f)) != ERR_OK)
-            return e;
-        if (f.tag < 32)
-            have |= 1u << f.tag;
-    }
-    if (e != ERR_AGAIN)
+    if ((e = tlv_take_all(body, LISTS, field_take, &o, &have)) != ERR_OK)
         return e;
     if ((have & MANDATORY) != MANDATORY || o.release_seq == 0 || !set_is_whole(&o))
         return ERR_PROTO;

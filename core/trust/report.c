@@ -30,142 +30,123 @@ enum {
     TAG_HARDWARE,
     TAG_RELEASE_SEQ,
     TAG_TRIAL_RELEASE,
-    TAGS_END
 };
 /* Without these a report says nothing; everything else has a default that is left out. */
-#define BIT(tag) (1u << (tag))
 #define MANDATORY                                                                                            \
-    (BIT(TAG_STATE) | BIT(TAG_REPORT_SEQ) | BIT(TAG_NONCE) | BIT(TAG_PRODUCT) | BIT(TAG_HARDWARE))
+    (TLV_BIT(TAG_STATE) | TLV_BIT(TAG_REPORT_SEQ) | TLV_BIT(TAG_NONCE) | TLV_BIT(TAG_PRODUCT) |              \
+     TLV_BIT(TAG_HARDWARE))
+#define NO_LISTS        0u
 #define BATTERY_UNKNOWN 255u
 
-static void bytes_take(struct rd *r, uint8_t *out, size_t n)
+static enum err field_take(void *ctx, uint8_t tag, struct rd *r)
 {
-    struct span s = rd_take(r, n);
-    if (s.n)
-        memcpy(out, s.p, n);
-}
+    struct report *o = ctx;
 
-static enum err field_take(struct report *o, const struct tlv *f)
-{
-    struct rd r = rd_of(f->val);
-
-    switch (f->tag) {
+    switch (tag) {
     case TAG_STATE:
-        o->state = rd_u8(&r);
+        o->state = rd_u8(r);
         if (o->state >= DEVICE_STATES)
             return ERR_PROTO;
         break;
     case TAG_REASON:
-        o->reason = rd_le16(&r);
+        o->reason = rd_le16(r);
         break;
     case TAG_REPORT_SEQ:
-        o->report_seq = rd_le32(&r);
+        o->report_seq = rd_le32(r);
         break;
     case TAG_BOOT_ID:
-        o->boot_id = rd_le32(&r);
+        o->boot_id = rd_le32(r);
         break;
     case TAG_UPTIME:
-        o->uptime_s = rd_le32(&r);
+        o->uptime_s = rd_le32(r);
         break;
     case TAG_CAMPAIGN:
-        bytes_take(&r, o->campaign, CAMPAIGN_ID_LEN);
+        rd_copy(r, o->campaign, CAMPAIGN_ID_LEN);
         break;
     case TAG_ATTEMPT:
-        o->attempt = rd_u8(&r);
+        o->attempt = rd_u8(r);
         break;
     case TAG_RUNNING:
-        bytes_take(&r, o->running, OBJECT_ID_LEN);
+        rd_copy(r, o->running, OBJECT_ID_LEN);
         break;
     case TAG_OTHER:
-        bytes_take(&r, o->other, OBJECT_ID_LEN);
+        rd_copy(r, o->other, OBJECT_ID_LEN);
         break;
     case TAG_OTHER_VALID:
-        o->other_valid = rd_u8(&r);
+        o->other_valid = rd_u8(r);
         break;
     case TAG_TRUST_VERSION:
-        o->trust_version = rd_le32(&r);
+        o->trust_version = rd_le32(r);
         break;
     case TAG_COUNTER:
-        o->security_counter = rd_le16(&r);
+        o->security_counter = rd_le16(r);
         break;
     case TAG_TICKET_SEQ:
-        o->ticket_seq = rd_le32(&r);
+        o->ticket_seq = rd_le32(r);
         break;
     case TAG_BYTES_DONE:
-        o->bytes_done = rd_le32(&r);
+        o->bytes_done = rd_le32(r);
         break;
     case TAG_BYTES_TOTAL:
-        o->bytes_total = rd_le32(&r);
+        o->bytes_total = rd_le32(r);
         break;
     case TAG_SOURCE:
-        o->source = rd_u8(&r);
+        o->source = rd_u8(r);
         break;
     case TAG_RESET_CAUSE:
-        o->reset_cause = rd_u8(&r);
+        o->reset_cause = rd_u8(r);
         break;
     case TAG_FREE_HEAP:
-        o->free_heap = rd_le32(&r);
+        o->free_heap = rd_le32(r);
         break;
     case TAG_LARGEST_BLOCK:
-        o->largest_block = rd_le32(&r);
+        o->largest_block = rd_le32(r);
         break;
     case TAG_SLOT_LEN:
-        o->slot_len = rd_le32(&r);
+        o->slot_len = rd_le32(r);
         break;
     case TAG_BATTERY:
-        o->battery_pct = rd_u8(&r);
+        o->battery_pct = rd_u8(r);
         break;
     case TAG_RSSI:
-        o->rssi_dbm = (int8_t)rd_u8(&r);
+        o->rssi_dbm = (int8_t)rd_u8(r);
         break;
     case TAG_AGENT_VERSION:
-        o->agent_version = rd_le16(&r);
+        o->agent_version = rd_le16(r);
         break;
     case TAG_NONCE:
-        bytes_take(&r, o->nonce, sizeof o->nonce);
+        rd_copy(r, o->nonce, sizeof o->nonce);
         break;
     case TAG_PRODUCT:
-        o->product = rd_take(&r, r.n);
+        o->product = rd_take(r, r->n);
         if (o->product.n == 0 || !trust_text_is_ok(o->product, 24))
             return ERR_PROTO;
         break;
     case TAG_HARDWARE:
-        o->hw_class = rd_le16(&r);
-        o->hw_rev = rd_u8(&r);
+        o->hw_class = rd_le16(r);
+        o->hw_rev = rd_u8(r);
         break;
     case TAG_RELEASE_SEQ:
-        o->release_seq = rd_le32(&r);
+        o->release_seq = rd_le32(r);
         break;
     case TAG_TRIAL_RELEASE:
-        o->trial_release = rd_le32(&r);
+        o->trial_release = rd_le32(r);
         break;
     default:
-        if (f->tag >= TLV_CRITICAL)
-            return ERR_PROTO;
-        (void)rd_take(&r, r.n);
+        return ERR_NOTFOUND;
     }
-    return r.bad || r.n ? ERR_PROTO : ERR_OK;
+    return ERR_OK;
 }
 
 enum err report_decode(struct span in, struct report *out)
 {
     struct report o = { .battery_pct = BATTERY_UNKNOWN };
-    struct tlv_walk w = { .rest = in };
-    struct tlv f;
-    uint32_t have = 0;
+    uint64_t have;
     enum err e;
 
     if (in.n > REPORT_MAX)
         return ERR_LIMIT;
-    while ((e = tlv_walk_next(&w, &f)) == ERR_OK) {
-        if (w.again && f.tag < TAGS_END)
-            return ERR_PROTO;
-        if ((e = field_take(&o, &f)) != ERR_OK)
-            return e;
-        if (f.tag < TAGS_END)
-            have |= BIT(f.tag);
-    }
-    if (e != ERR_AGAIN)
+    if ((e = tlv_take_all(in, NO_LISTS, field_take, &o, &have)) != ERR_OK)
         return e;
     if ((have & MANDATORY) != MANDATORY)
         return ERR_PROTO;

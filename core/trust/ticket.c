@@ -14,18 +14,12 @@ enum {
     TAG_NONCE = 0x0a,
     TAG_WINDOW = 0x0b,
     TAG_DEFERRALS = 0x0c,
-    TAG_URL = 0x0d, /* a list */
+    TAG_URL = 0x0d,
     TAG_RATE_CAP = 0x0e,
 };
 #define MANDATORY 0x3f8u /* tags 03 to 09, as bits */
-#define ADDRESSEE 0x6u   /* tags 01 and 02: exactly one */
-
-static void bytes_take(struct rd *r, uint8_t *out, size_t n)
-{
-    struct span s = rd_take(r, n);
-    if (s.n)
-        memcpy(out, s.p, n);
-}
+#define LISTS     TLV_BIT(TAG_URL)
+#define ADDRESSEE 0x6u /* tags 01 and 02: exactly one */
 
 static enum err url_take(struct rd *r, struct ticket *t)
 {
@@ -41,83 +35,69 @@ static enum err url_take(struct rd *r, struct ticket *t)
     return ERR_OK;
 }
 
-static enum err field_take(struct ticket *t, const struct tlv *f)
+static enum err field_take(void *ctx, uint8_t tag, struct rd *r)
 {
-    struct rd r = rd_of(f->val);
+    struct ticket *t = ctx;
     enum err e = ERR_OK;
 
-    switch (f->tag) {
+    switch (tag) {
     case TAG_DEVICE:
     case TAG_COHORT:
-        t->is_cohort = f->tag == TAG_COHORT;
-        bytes_take(&r, t->device_hash, DEVICE_HASH_LEN);
+        t->is_cohort = tag == TAG_COHORT;
+        rd_copy(r, t->device_hash, DEVICE_HASH_LEN);
         break;
     case TAG_CAMPAIGN:
-        bytes_take(&r, t->campaign, CAMPAIGN_ID_LEN);
+        rd_copy(r, t->campaign, CAMPAIGN_ID_LEN);
         break;
     case TAG_ATTEMPT:
-        t->attempt = rd_u8(&r);
+        t->attempt = rd_u8(r);
         break;
     case TAG_SEQ:
-        t->ticket_seq = rd_le32(&r);
+        t->ticket_seq = rd_le32(r);
         break;
     case TAG_RELEASE:
-        bytes_take(&r, t->release_id, OBJECT_ID_LEN);
+        rd_copy(r, t->release_id, OBJECT_ID_LEN);
         break;
     case TAG_ACTION:
-        t->action = rd_u8(&r);
+        t->action = rd_u8(r);
         e = t->action < TICKET_INSTALL || t->action > TICKET_NO_OP ? ERR_PROTO : ERR_OK;
         break;
     case TAG_ISSUED:
-        t->issued_s = rd_le32(&r);
+        t->issued_s = rd_le32(r);
         break;
     case TAG_TTL:
-        t->ttl_s = rd_le32(&r);
+        t->ttl_s = rd_le32(r);
         break;
     case TAG_NONCE:
         t->has_nonce = true;
-        bytes_take(&r, t->nonce, sizeof t->nonce);
+        rd_copy(r, t->nonce, sizeof t->nonce);
         break;
     case TAG_WINDOW:
-        t->window_start_s = rd_le32(&r);
-        t->window_len_s = rd_le32(&r);
+        t->window_start_s = rd_le32(r);
+        t->window_len_s = rd_le32(r);
         break;
     case TAG_DEFERRALS:
-        t->deferrals = rd_u8(&r);
+        t->deferrals = rd_u8(r);
         break;
     case TAG_URL:
-        e = url_take(&r, t);
+        e = url_take(r, t);
         break;
     case TAG_RATE_CAP:
-        t->rate_cap_bps = rd_le32(&r);
+        t->rate_cap_bps = rd_le32(r);
         break;
     default:
-        if (f->tag >= TLV_CRITICAL)
-            return ERR_PROTO;
-        (void)rd_take(&r, r.n);
+        return ERR_NOTFOUND;
     }
-    if (e)
-        return e;
-    return r.bad || r.n ? ERR_PROTO : ERR_OK;
+    return e;
 }
 
 enum err ticket_decode(struct span body, struct ticket *out)
 {
     struct ticket t = { 0 };
-    struct tlv_walk w = { .rest = body };
-    struct tlv f;
-    uint32_t have = 0;
+    uint64_t have;
     enum err e;
 
-    while ((e = tlv_walk_next(&w, &f)) == ERR_OK) {
-        if (w.again && f.tag <= TAG_RATE_CAP && f.tag != TAG_URL)
-            return ERR_PROTO;
-        if ((e = field_take(&t, &f)) != ERR_OK)
-            return e;
-        if (f.tag < 32)
-            have |= 1u << f.tag;
-    }
-    if (e != ERR_AGAIN)
+    if ((e = tlv_take_all(body, LISTS, field_take, &t, &have)) != ERR_OK)
         return e;
     if ((have & MANDATORY) != MANDATORY || (have & ADDRESSEE) == 0 || (have & ADDRESSEE) == ADDRESSEE)
         return ERR_PROTO;

@@ -8,13 +8,16 @@ enum {
     TAG_CREATED = 0x04,
     TAG_THRESHOLDS = 0x05,
     TAG_MIN_AGENT = 0x06,
-    TAG_ROOT = 0x10, /* these five are lists */
+    TAG_ROOT = 0x10,
     TAG_RELEASE = 0x11,
     TAG_DIRECTOR = 0x12,
     TAG_REVOKED = 0x13,
     TAG_HOME = 0x20,
 };
-#define MANDATORY        0x3eu /* tags 1 to 5, as bits */
+#define MANDATORY 0x3eu /* tags 1 to 5, as bits */
+#define LISTS                                                                                                \
+    (TLV_BIT(TAG_ROOT) | TLV_BIT(TAG_RELEASE) | TLV_BIT(TAG_DIRECTOR) | TLV_BIT(TAG_REVOKED) |               \
+     TLV_BIT(TAG_HOME))
 #define HOME_ADDRESS_MAX 255u
 
 /* Appends to one of the three key lists. A key of an algorithm that we do not know is left out: it could
@@ -65,61 +68,58 @@ static enum err home_take(struct rd *r, struct trust_record *t)
     return ERR_OK;
 }
 
-static enum err field_take(struct trust_record *t, const struct crypto_ops *c, const struct tlv *f)
+struct taking {
+    struct trust_record *t;
+    const struct crypto_ops *c;
+};
+
+static enum err field_take(void *ctx, uint8_t tag, struct rd *r)
 {
-    struct rd r = rd_of(f->val);
-    struct span s;
+    const struct taking *k = ctx;
+    struct trust_record *t = k->t;
     enum err e = ERR_OK;
 
-    switch (f->tag) {
+    switch (tag) {
     case TAG_FLEET:
-        s = rd_take(&r, FLEET_ID_LEN);
-        if (s.n)
-            memcpy(t->fleet_id, s.p, FLEET_ID_LEN);
+        rd_copy(r, t->fleet_id, FLEET_ID_LEN);
         break;
     case TAG_VERSION:
-        t->version = rd_le32(&r);
+        t->version = rd_le32(r);
         break;
     case TAG_EPOCH:
-        t->epoch = rd_le16(&r);
+        t->epoch = rd_le16(r);
         break;
     case TAG_CREATED:
-        t->created_s = rd_le32(&r);
+        t->created_s = rd_le32(r);
         break;
     case TAG_THRESHOLDS:
-        t->root_threshold = rd_u8(&r);
-        t->release_threshold = rd_u8(&r);
+        t->root_threshold = rd_u8(r);
+        t->release_threshold = rd_u8(r);
         break;
     case TAG_MIN_AGENT:
-        t->min_agent = rd_le16(&r);
+        t->min_agent = rd_le16(r);
         break;
     case TAG_ROOT:
-        e = key_take(c, &r, false, t->root, &t->root_nr, TRUST_ROOT_MAX);
+        e = key_take(k->c, r, false, t->root, &t->root_nr, TRUST_ROOT_MAX);
         break;
     case TAG_RELEASE:
-        e = key_take(c, &r, true, t->release, &t->release_nr, TRUST_RELEASE_MAX);
+        e = key_take(k->c, r, true, t->release, &t->release_nr, TRUST_RELEASE_MAX);
         break;
     case TAG_DIRECTOR:
-        e = key_take(c, &r, false, t->director, &t->director_nr, TRUST_DIRECTOR_MAX);
+        e = key_take(k->c, r, false, t->director, &t->director_nr, TRUST_DIRECTOR_MAX);
         break;
     case TAG_REVOKED:
-        s = rd_take(&r, KEY_ID_LEN);
-        if (s.n && t->revoked_nr == TRUST_REVOKED_MAX)
+        if (t->revoked_nr == TRUST_REVOKED_MAX)
             return ERR_LIMIT;
-        if (s.n)
-            memcpy(t->revoked[t->revoked_nr++], s.p, KEY_ID_LEN);
+        rd_copy(r, t->revoked[t->revoked_nr++], KEY_ID_LEN);
         break;
     case TAG_HOME:
-        e = home_take(&r, t);
+        e = home_take(r, t);
         break;
     default:
-        if (f->tag >= TLV_CRITICAL)
-            return ERR_PROTO;
-        (void)rd_take(&r, r.n);
+        return ERR_NOTFOUND;
     }
-    if (e)
-        return e;
-    return r.bad || r.n ? ERR_PROTO : ERR_OK;
+    return e;
 }
 
 bool trust_key_revoked(const struct trust_record *t, const uint8_t id[KEY_ID_LEN])
@@ -151,20 +151,10 @@ static bool thresholds_can_be_met(const struct trust_record *t)
 enum err trust_record_decode(struct span body, const struct crypto_ops *c, struct trust_record *out)
 {
     struct trust_record t = { 0 };
-    struct tlv_walk w = { .rest = body };
-    struct tlv f;
-    uint32_t have = 0;
+    uint64_t have;
     enum err e;
 
-    while ((e = tlv_walk_next(&w, &f)) == ERR_OK) {
-        if (w.again && f.tag < TAG_ROOT)
-            return ERR_PROTO;
-        if ((e = field_take(&t, c, &f)) != ERR_OK)
-            return e;
-        if (f.tag < 32)
-            have |= 1u << f.tag;
-    }
-    if (e != ERR_AGAIN)
+    if ((e = tlv_take_all(body, LISTS, field_take, &(struct taking){ &t, c }, &have)) != ERR_OK)
         return e;
     if ((have & MANDATORY) != MANDATORY || t.version == 0 || !thresholds_can_be_met(&t))
         return ERR_PROTO;
