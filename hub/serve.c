@@ -42,7 +42,7 @@ enum {
     WORKERS_MAX = 64,
     CERT_WARN_DAYS = 30,
     KILL_WAIT_MS = 800, /* what is left of the 5 s after stop_s, for connections that are cut off */
-    TRIM_NR = 200,      /* handshakes after which memory is given back */
+    TRIM_NR = 200,      /* beginnings of connections after which memory is given back */
     TURN_MS = 1000      /* how often the main thread looks around when nothing calls it */
 };
 
@@ -72,7 +72,7 @@ struct daemon { /* all parts of a serving hub */
     struct background *background;
     struct http_limits http_limits;
     struct tls_ctx *tls;
-    uint64_t shaken_seen, shaken_trimmed; /* handshakes: at the last look, at the last trim */
+    uint64_t begun_seen, begun_trimmed; /* beginnings of connections: at the last look, at the last trim */
     struct conn_net *net;
     struct conn_listener *https, *mqtts, *amqps, *plain, *ops;
 };
@@ -558,18 +558,18 @@ static void stop(struct daemon *d)
         nanosleep(&pause, NULL);
 }
 
-/* Handshakes are large and short: when a wave of them has passed, the pages it leaves go back to the system.
- */
+/* Handshakes and logins are large and short: when a wave of them has passed, the pages it leaves go back to
+ * the system. */
 static void trim(struct daemon *d)
 {
     struct conn_stats s;
     conn_net_get_stats(d->net, &s);
-    uint64_t nr = s.handshakes + s.handshake_failed;
-    if (nr == d->shaken_seen && nr - d->shaken_trimmed >= TRIM_NR) {
+    uint64_t nr = s.accepted + s.handshakes + s.handshake_failed;
+    if (nr == d->begun_seen && nr - d->begun_trimmed >= TRIM_NR) {
         malloc_trim(0);
-        d->shaken_trimmed = nr;
+        d->begun_trimmed = nr;
     }
-    d->shaken_seen = nr;
+    d->begun_seen = nr;
 }
 
 static enum exit_code serve_until_stopped(struct daemon *d, const sigset_t *signals)

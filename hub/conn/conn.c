@@ -38,6 +38,11 @@ struct worker *conn_worker(struct conn *c)
     return c->cw->w;
 }
 
+struct slab *conn_slab(struct conn *c)
+{
+    return &c->cw->slab;
+}
+
 struct bus_addr conn_addr(struct conn *c)
 {
     return (struct bus_addr){ c->cw->net->node, (uint16_t)worker_index(c->cw->w), c->slot, c->generation };
@@ -272,7 +277,7 @@ static void open_proto(struct conn *c)
 {
     c->phase = CONN_PHASE_OPEN;
     c->deadline_ms = conn_now(c) + c->cw->net->limits.first_packet_ms;
-    if (c->proto->state_len && !(c->state = calloc(1, c->proto->state_len))) {
+    if (c->proto->state_len && !(c->state = slab_get(&c->cw->slab, c->proto->state_len))) {
         conn_close(c, CONN_CLOSE_INTERNAL);
         return;
     }
@@ -350,7 +355,7 @@ static void end_proto(struct conn *c)
     conn_count(&c->cw->nr.closed[why], 1);
     if (c->flags & CONN_F_OPENED && c->proto->on_close)
         c->proto->on_close(c, why);
-    free(c->state);
+    slab_put(&c->cw->slab, c->state, c->proto->state_len);
     c->state = NULL;
     conn_drop_rest(c);
     if (c->ws && !ws_is_closed(c->ws) && why != CONN_CLOSE_PEER) {
@@ -507,15 +512,20 @@ fail:
 }
 
 struct old_state { /* the protocol before may still be on the stack */
-    struct deferred deferred;
+    struct list node;
     void *state;
+    size_t len;
 };
 
-static void free_old_state(struct deferred *d)
+void conn_forget_worker(struct deferred *d)
 {
-    struct old_state *o = CONTAINER_OF(d, struct old_state, deferred);
-    free(o->state);
-    free(o);
+    struct conn_worker *cw = CONTAINER_OF(d, struct conn_worker, forget);
+    struct list *n;
+    while ((n = list_pop(&cw->old))) {
+        struct old_state *o = CONTAINER_OF(n, struct old_state, node);
+        slab_put(&cw->slab, o->state, o->len);
+        free(o);
+    }
 }
 
 void conn_switch(struct conn *c, const struct conn_proto *proto, void *listener_ctx, bool websocket)
@@ -527,8 +537,10 @@ void conn_switch(struct conn *c, const struct conn_proto *proto, void *listener_
         c->flags &= (uint16_t)~CONN_F_OPENED; /* the old protocol has said goodbye, the new one never came */
         return;
     }
-    *old = (struct old_state){ .deferred.run = free_old_state, .state = c->state };
-    worker_defer(c->cw->w, &old->deferred);
+    *old = (struct old_state){ .state = c->state, .len = c->proto->state_len };
+    if (list_is_empty(&c->cw->old))
+        worker_defer(c->cw->w, &c->cw->forget);
+    list_push(&c->cw->old, &old->node);
     c->state = NULL;
     c->proto = proto;
     c->ctx = listener_ctx;

@@ -4,6 +4,7 @@
 #ifndef ROOST_HUB_CONN_CONN_H
 #define ROOST_HUB_CONN_CONN_H
 
+#include "base/slab.h"
 #include "base/span.h"
 #include "hub/bus/bus.h"
 #include "hub/loop/worker.h"
@@ -49,6 +50,8 @@ struct conn_proto {
 void *conn_state(struct conn *c);
 const struct conn_proto *conn_get_proto(const struct conn *c);
 struct worker *conn_worker(struct conn *c);
+/* Of its worker: for what a protocol keeps as long as the connection lives. Give it back in on_close. */
+struct slab *conn_slab(struct conn *c);
 struct bus_addr conn_addr(struct conn *c);
 struct conn *conn_find(struct worker *w, struct bus_addr a); /* NULL: gone */
 void *conn_listener_ctx(struct conn *c); /* what the listener was opened with: the front's own context */

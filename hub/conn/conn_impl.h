@@ -99,9 +99,12 @@ struct conn_worker { /* the net's part on one worker */
     struct worker *w;
     struct conn **slabs; /* CONN_SLAB connections each; never moved */
     uint32_t slab_nr;
+    struct slab slab; /* what connections keep */
     struct list free, dirty;
     struct deferred flush; /* queued while dirty is not empty */
     bool flush_queued;
+    struct list old;        /* states of protocols that have passed their connection on */
+    struct deferred forget; /* queued while there are any */
     bool draining, killing; /* of the thread that stops the hub */
     struct op drain_op, kill_op;
     uint8_t *in;            /* CONN_KEEP_SMALL + CONN_READ_MAX: every connection reads here */
@@ -149,6 +152,7 @@ void conn_make_dirty(struct conn *c);
 void conn_rearm(struct conn *c);
 void conn_want(struct conn *c); /* tells epoll what we wait for now */
 void conn_flush_worker(struct deferred *d);
+void conn_forget_worker(struct deferred *d);
 void conn_stop_worker(struct conn_worker *cw, bool kill);
 
 /* conn_in.c */

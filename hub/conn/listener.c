@@ -352,6 +352,9 @@ enum err conn_net_new(struct conn_net **out, const struct conn_limits *limits, s
         cw->flush.run = conn_flush_worker;
         cw->drain_op.done = on_drain;
         cw->kill_op.done = on_kill;
+        cw->forget.run = conn_forget_worker;
+        slab_init(&cw->slab);
+        list_init(&cw->old);
         list_init(&cw->free);
         list_init(&cw->dirty);
         if (!(cw->in = malloc(CONN_KEEP_SMALL + CONN_READ_MAX)))
@@ -380,12 +383,17 @@ void conn_net_free(struct conn_net *n)
             list_del(&cw->flush.node);
             conn_flush_worker(&cw->flush);
         }
+        if (!list_is_empty(&cw->old)) {
+            list_del(&cw->forget.node);
+            conn_forget_worker(&cw->forget);
+        }
         for (uint32_t k = 0; k < cw->slab_nr; k++)
             free(cw->slabs[k]);
         free(cw->slabs);
         free(cw->in);
         free(cw->raw);
         tls_worker_free(cw->tls);
+        slab_fini(&cw->slab);
         worker_set_local(cw->w, WORKER_LOCAL_CONN, NULL);
     }
     source_table_free(n->sources);

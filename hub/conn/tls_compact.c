@@ -20,7 +20,10 @@ static_assert(sizeof(struct tls_rec) <= 128, "a million of these");
 enum err tls_worker_new(struct tls_worker **out)
 {
     struct tls_worker *w = calloc(1, sizeof *w);
-    enum err e = w ? tls_crypto_new(&w->work.crypto) : ERR_NOMEM;
+    if (!w)
+        return ERR_NOMEM;
+    slab_init(&w->slab);
+    enum err e = tls_crypto_new(&w->work.crypto);
     if (!e && (!(w->work.slots = calloc(TLS_KEY_SLOTS, sizeof *w->work.slots)) ||
                !(w->in = malloc(TLS_RAW_LEN + TLS_RECORD_MAX)) || !(w->out = malloc(TLS_SEAL_LEN))))
         e = ERR_NOMEM;
@@ -37,9 +40,7 @@ void tls_worker_free(struct tls_worker *w)
 {
     if (!w)
         return;
-    for (size_t i = 0; i < w->slabs_nr; i++)
-        free(w->slabs[i]);
-    free(w->slabs);
+    slab_fini(&w->slab);
     tls_crypto_free(w->work.crypto);
     if (w->work.slots)
         tls_wipe(w->work.slots, TLS_KEY_SLOTS * sizeof *w->work.slots);
@@ -47,43 +48,6 @@ void tls_worker_free(struct tls_worker *w)
     free(w->in);
     free(w->out);
     free(w);
-}
-
-static bool grow(struct tls_worker *w)
-{
-    void **slabs = realloc(w->slabs, (w->slabs_nr + 1) * sizeof(void *));
-    if (!slabs)
-        return false;
-    w->slabs = slabs;
-    struct tls_compact *slab = malloc(TLS_SLAB * sizeof *slab);
-    if (!slab)
-        return false;
-    w->slabs[w->slabs_nr++] = slab;
-    for (size_t i = TLS_SLAB; i-- > 0;) {
-        struct tls_slab_item *item = (struct tls_slab_item *)(void *)&slab[i];
-        item->next = w->free;
-        w->free = item;
-    }
-    return true;
-}
-
-static struct tls_compact *get(struct tls_worker *w)
-{
-    if (!w->free && !grow(w))
-        return NULL;
-    struct tls_slab_item *item = w->free;
-    w->free = item->next;
-    struct tls_compact *c = (struct tls_compact *)(void *)item;
-    memset(c, 0, sizeof *c);
-    return c;
-}
-
-static void put(struct tls_compact *c)
-{
-    struct tls_slab_item *item = (struct tls_slab_item *)(void *)c;
-    struct tls_worker *w = c->w;
-    item->next = w->free;
-    w->free = item;
 }
 
 /* ---- what is held --------------------------------------------------------------------------------- */
@@ -312,7 +276,7 @@ void tls_compact_free(struct tls *t)
     while (c->held)
         drop(c, c->held);
     tls_rec_fini(&c->rec, &c->w->work);
-    put(c);
+    slab_put(&c->w->slab, c, sizeof *c);
 }
 
 bool tls_compact_peer_certificate(struct tls *t, struct span *der)
@@ -426,7 +390,7 @@ enum err tls_compact_take(struct tls_ossl *o, struct tls **out)
     enum tls_aead a;
     if (!cipher || !aead_of(cipher, &a) || SSL_has_pending(o->ssl))
         return ERR_NOTFOUND;
-    struct tls_compact *c = get(o->w);
+    struct tls_compact *c = slab_get(&o->w->slab, sizeof *c);
     if (!c)
         return ERR_NOMEM;
     c->tls.ops = &compact_ops;

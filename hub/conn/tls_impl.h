@@ -3,6 +3,7 @@
 #ifndef ROOST_HUB_CONN_TLS_IMPL_H
 #define ROOST_HUB_CONN_TLS_IMPL_H
 
+#include "base/slab.h"
 #include "core/tls/tls_record.h"
 #include "hub/conn/tls.h"
 
@@ -14,19 +15,13 @@ enum {
     TLS_SEAL_PLAIN = 65536, /* sealed at once */
     TLS_SEAL_LEN = 73728,   /* and as it goes out, in the smallest fragments too */
     TLS_KEY_SLOTS = 4096,   /* derived keys kept: two a busy connection */
-    TLS_SLAB = 64,          /* connections allocated together */
     TLS_FILE_RECORDS = 4    /* records of a file sealed at once */
 };
 
-struct tls_slab_item { /* a free place of a connection */
-    struct tls_slab_item *next;
-};
 struct tls_worker {
     struct tls_work work;
     uint8_t *in, *out; /* TLS_RAW_LEN and a record; TLS_SEAL_LEN */
-    struct tls_slab_item *free;
-    void **slabs;
-    size_t slabs_nr;
+    struct slab slab;
 };
 
 /* Records as they pass by on the wire: their number, and the nonce of the last, which nobody else tells. */

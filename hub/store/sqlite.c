@@ -23,7 +23,7 @@
 #define WAL_REST_PAGES   1024 /* and finishes it when no more than this is left */
 /* The kernel caches the file once for all connections; what each keeps besides is for the upper pages. With
  * more, every reader would come to hold a copy of the whole table of devices. */
-#define WRITER_CACHE_KIB 4096
+#define WRITER_CACHE_KIB 1024
 #define READER_CACHE_KIB 256
 #define BUSY_MS          10000 /* only a foreign program (a backup) ever holds a lock */
 

@@ -42,6 +42,14 @@ struct worker *conn_worker(struct conn *c)
 {
     return c->w;
 }
+struct slab *conn_slab(struct conn *c)
+{
+    static struct slab all;
+    (void)c;
+    if (!all.full.next)
+        slab_init(&all);
+    return &all;
+}
 struct bus_addr conn_addr(struct conn *c)
 {
     return (struct bus_addr){ 0, (uint16_t)worker_index(c->w), c->slot, c->generation };

@@ -96,11 +96,12 @@ static struct span login_model(const struct login *l, uint8_t mem[MQTT_MODEL_MAX
     return wr_span(&m);
 }
 
-static struct session_name *name_new(const struct login *l)
+static struct session_name *name_new(struct conn *c, const struct login *l)
 {
     uint8_t model[MQTT_MODEL_MAX];
     size_t model_len = login_model(l, model).n;
-    struct session_name *n = malloc(sizeof *n + l->check.identity_len + l->check.generation_len + model_len);
+    struct session_name *n =
+        slab_get(conn_slab(c), sizeof *n + l->check.identity_len + l->check.generation_len + model_len);
     if (!n)
         return NULL;
     n->proof = l->check.proof;
@@ -124,7 +125,7 @@ static void login_finish(struct conn *c, struct login *l)
     struct session *s = session_of(c);
     struct hub *h = session_hub(c);
     uint64_t grace = 1000ull * h->settings.sas_grace_s;
-    s->name = name_new(l);
+    s->name = name_new(c, l);
     if (!s->name) {
         unavailable(c, l, ERR_NOMEM);
         return;

@@ -390,7 +390,9 @@ static void session_on_close(struct conn *c, enum conn_close why)
     }
     s->phase = SESSION_CLOSED;
     replies_drop(s);
-    free(s->name);
+    if (s->name)
+        slab_put(conn_slab(c), s->name,
+                 sizeof *s->name + s->name->identity_len + s->name->generation_len + s->name->model_len);
     free(s->flight);
     free(s->will);
     s->name = NULL;

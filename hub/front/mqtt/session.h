@@ -69,7 +69,7 @@ struct mqtt_front {
     struct mqtt_worker workers[];
 };
 
-struct session_name { /* who it is; allocated by length. text: identity, generation, model id */
+struct session_name { /* who it is; in conn_slab. text: identity, generation, model id */
     uint64_t proof;   /* what showed it, hub/domain/access.h */
     uint16_t identity_len;
     uint8_t device_len, generation_len, model_len;
