@@ -338,23 +338,46 @@ static size_t utf8_len(struct span s)
     return n;
 }
 
+/* Bytes at the front of s that are written as they are, without a look at UTF-8. */
+static size_t plain_len(struct span s)
+{
+    size_t n = 0;
+    while (n < s.n && s.p[n] >= 0x20 && s.p[n] < 0x80 && s.p[n] != '"' && s.p[n] != '\\')
+        n++;
+    return n;
+}
+
+/* Of '"', '\\' and what is below 0x20; in the spelling that jansson has too. */
+static void put_escaped(struct wr *w, uint8_t c)
+{
+    static const char from[] = "\"\\\b\f\n\r\t", to[] = "\"\\bfnrt";
+    const char *at = c ? strchr(from, c) : NULL;
+    wr_u8(w, '\\');
+    if (at) {
+        wr_u8(w, (uint8_t)to[at - from]);
+        return;
+    }
+    wr_str(w, "u00");
+    wr_u8(w, (uint8_t)('0' + (c >> 4)));
+    wr_u8(w, (uint8_t) "0123456789ABCDEF"[c & 15]);
+}
+
 void json_put_string(struct wr *w, struct span s)
 {
     wr_u8(w, '"');
-    while (s.n) {
-        uint8_t c = s.p[0];
-        size_t n = utf8_len(s);
-        if (c == '"' || c == '\\') {
-            wr_u8(w, '\\');
-            wr_u8(w, c);
-        } else if (c < 0x20 || c == 0x7f) {
-            wr_str(w, "\\u00");
-            hex_encode(w, span_of(&c, 1));
-        } else if (n) {
-            wr_put(w, span_of(s.p, n));
-        } else {
-            wr_str(w, "\xef\xbf\xbd");
+    for (;;) {
+        size_t n = plain_len(s);
+        wr_put(w, span_of(s.p, n));
+        s = span_skip(s, n);
+        if (!s.n)
+            break;
+        if (s.p[0] < 0x80) {
+            put_escaped(w, s.p[0]);
+            s = span_skip(s, 1);
+            continue;
         }
+        n = utf8_len(s);
+        wr_put(w, n ? span_of(s.p, n) : SPAN("\xef\xbf\xbd"));
         s = span_skip(s, n ? n : 1);
     }
     wr_u8(w, '"');

@@ -55,8 +55,8 @@ static void test_what_is_read_is_written_again(void **state)
     for (size_t i = 0; i < sizeof same / sizeof same[0]; i++)
         reads(*state, same[i], same[i]);
     reads(*state, " {\r\n\t\"a\" : [ 1 , 2 ] } ", "{\"a\":[1,2]}");
-    reads(*state, "\"\\u0041\\/\\n\\u00e4\\ud83d\\ude00\"", "\"A/\\u000a\xc3\xa4\xf0\x9f\x98\x80\"");
-    reads(*state, "\"\\u0000\\b\\f\\r\\t\"", "\"\\u0000\\u0008\\u000c\\u000d\\u0009\"");
+    reads(*state, "\"\\u0041\\/\\n\\u00e4\\ud83d\\ude00\"", "\"A/\\n\xc3\xa4\xf0\x9f\x98\x80\"");
+    reads(*state, "\"\\u0000\\b\\f\\r\\t\"", "\"\\u0000\\b\\f\\r\\t\"");
     reads(*state, "{\"\\u0061\":1,\"b\":2,\"a\":3}", "{\"b\":2,\"a\":3}"); /* the last one counts */
 }
 

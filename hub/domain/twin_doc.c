@@ -49,7 +49,6 @@ enum err twin_facts_get(struct store_tx *tx, struct arena *a, const struct twin_
                         struct twin_facts *out)
 {
     struct twin_facts f;
-    struct report_row report;
     enum err e = r->module.n ? of_module(tx, r, &f) : of_device(tx, r->device, &f);
     if (e)
         return e;
@@ -58,15 +57,7 @@ enum err twin_facts_get(struct store_tx *tx, struct arena *a, const struct twin_
     f.thumb2 = arena_copy(a, f.thumb2);
     f.scope = arena_copy(a, f.scope);
     f.parent_scope = arena_copy(a, f.parent_scope);
-    e = tx_report_get(tx, r->id, &report);
-    if (!e) {
-        f.connected = report.connected;
-        f.activity_ms = report.activity_ms;
-    }
-    if (!e || e == ERR_NOTFOUND)
-        e = tx_c2d_count(tx, r->id, &f.waiting);
-    if (e == ERR_NOTFOUND)
-        e = ERR_OK;
+    e = tx_identity_seen(tx, r->id, &f.seen);
     if (!e)
         e = arena_err(a);
     if (!e)
@@ -142,9 +133,9 @@ void twin_doc_write(struct wr *w, const struct twin *t, const struct twin_facts 
     if (f->status_reason.n)
         put_text(w, "statusReason", f->status_reason);
     put_time(w, "statusUpdateTime", f->status_ms);
-    put_text(w, "connectionState", f->connected ? SPAN("Connected") : SPAN("Disconnected"));
-    put_time(w, "lastActivityTime", f->activity_ms);
-    put_number(w, "cloudToDeviceMessageCount", f->waiting);
+    put_text(w, "connectionState", f->seen.connected ? SPAN("Connected") : SPAN("Disconnected"));
+    put_time(w, "lastActivityTime", f->seen.activity_ms);
+    put_number(w, "cloudToDeviceMessageCount", f->seen.waiting);
     put_text(w, "authenticationType", span_str(auth_name(f->auth)));
     name(w, "x509Thumbprint");
     wr_str(w, "{\"primaryThumbprint\":");

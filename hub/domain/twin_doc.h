@@ -7,11 +7,11 @@
 
 struct twin_facts { /* spans in the arena */
     uint64_t identity_etag;
-    bool enabled, connected, edge;
-    uint8_t auth;                  /* enum identity_auth */
-    struct span status_reason;     /* empty: none */
-    uint64_t status_ms;            /* wall; 0: never changed */
-    uint64_t activity_ms, waiting; /* waiting: messages to the device */
+    bool enabled, edge;
+    uint8_t auth;              /* enum identity_auth */
+    struct span status_reason; /* empty: none */
+    uint64_t status_ms;        /* wall; 0: never changed */
+    struct identity_seen seen;
     struct span thumb1, thumb2;
     struct span scope, parent_scope;
 };

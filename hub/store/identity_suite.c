@@ -115,12 +115,48 @@ struct listing {
     const char *want;
 };
 
+/* As the single looks say it. */
+static void seen_as_said(struct store_tx *t, struct span id, const struct identity_seen *seen)
+{
+    struct report_row r;
+    uint64_t nr = 0;
+    enum err e = tx_report_get(t, id, &r);
+    assert_true(!e || e == ERR_NOTFOUND);
+    assert_int_equal(seen->connected, !e && r.connected);
+    assert_int_equal(seen->activity_ms, e ? 0 : r.activity_ms);
+    assert_int_equal(seen->connected_changed_ms, e ? 0 : r.connected_changed_ms);
+    e = tx_c2d_count(t, id, &nr);
+    assert_true(!e || e == ERR_NOTFOUND);
+    assert_int_equal(seen->waiting, nr);
+}
+
+static enum err is_seen(struct store_tx *t, const char *id)
+{
+    struct identity_seen seen;
+    enum err e = tx_identity_seen(t, span_str(id), &seen);
+    if (!e)
+        seen_as_said(t, span_str(id), &seen);
+    return e;
+}
+
+struct seen_list {
+    struct store_tx *t;
+    struct text ids;
+};
+
+static enum err each_seen(void *ctx, const struct device_row *r, const struct identity_seen *seen)
+{
+    struct seen_list *l = ctx;
+    seen_as_said(l->t, r->id, seen);
+    return each_device(&l->ids, r);
+}
+
 static enum err check_by_seq(struct store_tx *t, void *ctx)
 {
     struct listing *l = ctx;
-    struct text x = { .n = 0 };
-    OK(tx_device_list_by_seq(t, l->after, l->limit, each_device, &x));
-    assert_string_equal(x.p, l->want);
+    struct seen_list x = { .t = t };
+    OK(tx_device_list_by_seq(t, l->after, l->limit, each_seen, &x));
+    assert_string_equal(x.ids.p, l->want);
     return ERR_OK;
 }
 
@@ -276,6 +312,7 @@ static enum err check_hanging(struct store_tx *t, void *ctx)
     enum err want = h->there ? ERR_OK : ERR_NOTFOUND;
     assert_int_equal(tx_session_get(t, span_str(h->identity), &s), want);
     assert_int_equal(tx_report_get(t, span_str(h->identity), &r), want);
+    OK(is_seen(t, h->identity));
     OK(tx_c2d_list(t, span_str(h->identity), 0, 0, 100, each_body, &x));
     assert_int_equal(x.n, h->there ? strlen(h->identity) + 1 : 0);
     return ERR_OK;
@@ -347,6 +384,11 @@ static enum err module_queue(struct store_tx *t, void *ctx)
     assert_int_equal(nr, 2);
     OK(tx_c2d_count(t, SPAN("d1"), &nr));
     assert_int_equal(nr, 1); /* the broadcast */
+    OK(is_seen(t, "d1"));
+    OK(is_seen(t, "d1/m"));
+    OK(tx_c2d_settle(t, SPAN("d1"), true, all));
+    OK(is_seen(t, "d1"));
+    OK(is_seen(t, "d1/n")); /* nobody */
     assert_int_equal(tx_c2d_count(t, SPAN("d1/n"), &nr), ERR_NOTFOUND);
     return ERR_OK;
 }
@@ -419,11 +461,14 @@ static enum err connections(struct store_tx *t, void *ctx)
         assert_int_equal(r.connected, steps[i].connected);
         assert_int_equal(r.activity_ms, steps[i].at_ms);
         OK(tx_report_put(t, &r)); /* a report in between does not lose it */
+        OK(is_seen(t, "d1"));
+        OK(is_seen(t, "d1/m"));
     }
     OK(tx_report_clear_connected(t, 55)); /* the hub crashed and starts again */
     OK(tx_report_get(t, SPAN("d1"), &r));
     assert_false(r.connected);
     assert_int_equal(r.connected_changed_ms, 55);
+    OK(is_seen(t, "d1"));
     OK(tx_report_clear_connected(t, 57)); /* and again: it has been away since the first time */
     OK(tx_report_get(t, SPAN("d1"), &r));
     assert_int_equal(r.connected_changed_ms, 55);

@@ -58,6 +58,11 @@ struct ca_row { /* a certificate authority whose signature proves who a device i
     uint64_t created_ms; /* wall */
     uint64_t etag;       /* raised by every put */
 };
+struct identity_seen { /* what the hub sees of a device or module */
+    bool connected;    /* this and what follows as in report_row */
+    uint64_t connected_changed_ms, activity_ms;
+    uint64_t waiting; /* messages to it, broadcasts included */
+};
 struct session_row {   /* a persistent MQTT session: the subscription set, nothing else */
     struct span id;    /* identity */
     uint32_t channels; /* two bits a channel: 0 none, 1 + granted QoS (core/topic/topic.h) */
@@ -74,6 +79,7 @@ struct policy_row { /* shared access policy */
 };
 
 typedef enum err device_each(void *ctx, const struct device_row *r);
+typedef enum err device_seen_each(void *ctx, const struct device_row *r, const struct identity_seen *seen);
 typedef enum err module_each(void *ctx, const struct module_row *r);
 typedef enum err ca_each(void *ctx, const struct ca_row *r);
 typedef enum err token_each(void *ctx, const struct token_row *r);
@@ -93,9 +99,11 @@ MUST_USE enum err tx_device_delete(struct store_tx *t, struct span id);
 /* Ids after `after` in byte order, at most `limit`. status < 0: any. */
 MUST_USE enum err tx_device_list(struct store_tx *t, struct span after, size_t limit, int status,
                                  device_each *each, void *ctx);
-/* In the order of creation, those with seq > after_seq. */
+/* In the order of creation, those with seq > after_seq, with what is seen of them. */
 MUST_USE enum err tx_device_list_by_seq(struct store_tx *t, uint64_t after_seq, size_t limit,
-                                        device_each *each, void *ctx);
+                                        device_seen_each *each, void *ctx);
+/* What tx_report_get and tx_c2d_count say, in one look; zeros for an identity that is not known. */
+MUST_USE enum err tx_identity_seen(struct store_tx *t, struct span identity, struct identity_seen *out);
 MUST_USE enum err tx_device_count(struct store_tx *t, uint64_t by_status[3]);
 
 MUST_USE enum err tx_module_get(struct store_tx *t, struct span device, struct span id,

@@ -96,9 +96,10 @@ struct text {
     size_t n;
 };
 
-static enum err each_device(void *ctx, const struct device_row *r)
+static enum err each_device(void *ctx, const struct device_row *r, const struct identity_seen *seen)
 {
     struct text *x = ctx;
+    (void)seen;
     x->n += (size_t)snprintf(x->p + x->n, sizeof x->p - x->n, "%.*s=%llu,", (int)r->id.n,
                              (const char *)r->id.p, (unsigned long long)r->seq);
     return r->auth == AUTH_SAS && !r->edge && r->scope.n == 0 ? ERR_OK : ERR_PROTO;

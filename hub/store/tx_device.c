@@ -1,5 +1,5 @@
 /* hub/store/tx_device.c - rows of the hub itself (meta, policies, tokens), of devices and their sessions. */
-#include "hub/store/store_backend.h"
+#include "hub/store/seen.h"
 
 /* ---- meta ------------------------------------------------------------------------------------------ */
 
@@ -26,6 +26,7 @@ enum err tx_meta_put(struct store_tx *t, struct span key, struct span val)
     "id, status, key1, key2, public_key, generation, etag, created_ms, updated_ms, product, hw_class,"       \
     " hw_rev, origin, issued_unused, seq, auth, thumb1, thumb2, status_reason, status_updated_ms, edge,"     \
     " scope, parent_scope"
+#define DEVICE_COLS_NR 23
 
 static void device_row(struct store_tx *t, struct store_rows *r, struct device_row *out)
 {
@@ -222,17 +223,22 @@ enum err tx_device_list(struct store_tx *t, struct span after, size_t limit, int
     return tx_end(t, r, e);
 }
 
-enum err tx_device_list_by_seq(struct store_tx *t, uint64_t after_seq, size_t limit, device_each *each,
+enum err tx_device_list_by_seq(struct store_tx *t, uint64_t after_seq, size_t limit, device_seen_each *each,
                                void *ctx)
 {
     static struct store_sql q =
-        STORE_SQL("SELECT " DEVICE_COLS " FROM device WHERE seq > ?1 ORDER BY seq LIMIT ?2");
+        STORE_SQL("SELECT " DEVICE_COLS ", " SEEN_COLS("d.id") " FROM device d"
+                                                               " LEFT JOIN report ON report.device = d.id"
+                                                               " WHERE d.seq > ?1 ORDER BY d.seq LIMIT ?2");
     struct store_rows *r;
     struct device_row row;
+    struct identity_seen seen;
     enum err e = tx_query(t, &r, &q, ARGS(V_MS(after_seq), V_MS(limit)));
     while (tx_next(t, r, &e)) {
         device_row(t, r, &row);
-        e = each(ctx, &row);
+        e = tx_seen_row(t, r, DEVICE_COLS_NR, row.id, &seen);
+        if (!e)
+            e = each(ctx, &row, &seen);
     }
     return tx_end(t, r, e);
 }

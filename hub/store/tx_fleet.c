@@ -1,18 +1,10 @@
 /* hub/store/tx_fleet.c - what devices reported, trust records, releases and their artifacts, campaigns and
  * deployments, the audit log. */
-#include "hub/store/store_backend.h"
+#include "hub/store/seen.h"
 
 #define AUDIT_MAX 1000000 /* rows kept; the oldest go */
 
 /* ---- reports and connections ----------------------------------------------------------------------- */
-
-/* Connections carry the number of the start they belong to, so two rows disconnect a million: `start` is the
- * number of this one, `start N` when the Nth was. */
-#define START       "(SELECT value FROM counter WHERE name = 'start')"
-#define LEFT_BEHIND "(report.connected > 0 AND report.connected <> " START ")"
-#define LEFT_SINCE                                                                                           \
-    "coalesce((SELECT value FROM counter WHERE name = 'start ' || (report.connected + 1)),"                  \
-    " report.connected_changed_ms)"
 
 enum err tx_report_get(struct store_tx *t, struct span device, struct report_row *out)
 {
@@ -36,6 +28,30 @@ enum err tx_report_get(struct store_tx *t, struct span device, struct report_row
             .connected_changed_ms = col_u64(t, r, 8),
         };
     return e;
+}
+
+enum err tx_seen_row(struct store_tx *t, struct store_rows *r, int first, struct span identity,
+                     struct identity_seen *out)
+{
+    int64_t since = t->be->col_int(r, first + 4), newest = t->be->col_int(r, first + 5);
+    struct identity_seen seen = { .connected = col_u64(t, r, first) != 0,
+                                  .activity_ms = col_u64(t, r, first + 1),
+                                  .connected_changed_ms = col_u64(t, r, first + 2),
+                                  .waiting = col_u64(t, r, first + 3) };
+    enum err e = since >= 0 && newest > since ? tx_c2d_count(t, identity, &seen.waiting) : ERR_OK;
+    if (!e)
+        *out = seen;
+    return e;
+}
+
+enum err tx_identity_seen(struct store_tx *t, struct span identity, struct identity_seen *out)
+{
+    static struct store_sql q =
+        STORE_SQL("SELECT " SEEN_COLS("?1") " FROM counter s LEFT JOIN device d ON d.id = ?1"
+                                            " LEFT JOIN report ON report.device = ?1 WHERE s.name = 'start'");
+    struct store_rows *r;
+    enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(identity)));
+    return e ? e : tx_seen_row(t, r, 0, identity, out);
 }
 
 enum err tx_report_put(struct store_tx *t, const struct report_row *r)

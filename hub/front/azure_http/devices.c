@@ -29,13 +29,6 @@ static struct one *one_new(struct job *j)
     return o;
 }
 
-static enum err answer_device(struct job *j, struct store_tx *tx, const struct device_row *d)
-{
-    char etag[AZURE_ETAG_MAX];
-    azure_answer_etag(j, azure_etag_decimal(d->etag, etag));
-    return azure_device_json(tx, d, &j->out);
-}
-
 static void announce(struct job *j)
 {
     struct one *o = j->state;
@@ -51,7 +44,7 @@ static enum err get(struct job *j, struct store_tx *tx)
     if (e)
         return azure_refuse_fault(j, e, e == ERR_NOTFOUND ? IDENTITY_NO_DEVICE : IDENTITY_FINE, o->spec.id,
                                   SPAN_NONE);
-    return answer_device(j, tx, &d);
+    return azure_device_answer(j, tx, &d);
 }
 
 static void start_get(struct job *j)
@@ -74,7 +67,7 @@ static enum err put(struct job *j, struct store_tx *tx)
     if (!e)
         e = audit_push(j->h, tx, j->who, create ? "device.create" : "device.update", d.id, "%s",
                        device_status_name(d.status));
-    return e ? e : answer_device(j, tx, &d);
+    return e ? e : azure_device_answer(j, tx, &d);
 }
 
 static void start_put(struct job *j)
@@ -117,29 +110,23 @@ static void start_delete(struct job *j)
 /* ---- the list ----------------------------------------------------------------------------------------- */
 
 struct listing {
-    struct arena *a;
-    struct device_row *rows;
-    size_t nr, max;
+    size_t max;
+    struct fleet_array list;
 };
 
-static enum err keep(void *ctx, const struct device_row *r)
+static enum err list_one(void *ctx, const struct device_row *r, const struct identity_seen *seen)
 {
     struct listing *l = ctx;
-    return identity_copy(l->a, r, &l->rows[l->nr++]);
+    return azure_device_add(&l->list, r, seen);
 }
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
     struct listing *l = j->state;
-    l->nr = 0;
-    enum err e = tx_device_list_by_seq(tx, 0, l->max, keep, l);
-    j->out = json_array();
-    for (size_t i = 0; !e && i < l->nr; i++) {
-        json_t *o = NULL;
-        e = azure_device_json(tx, &l->rows[i], &o);
-        if (!e && json_array_append_new(j->out, o))
-            e = ERR_NOMEM;
-    }
+    l->list = (struct fleet_array){ .a = &j->a };
+    enum err e = tx_device_list_by_seq(tx, 0, l->max, list_one, l);
+    if (!e)
+        azure_list_answer(j, &l->list);
     return e;
 }
 
@@ -158,13 +145,8 @@ static void start_list(struct job *j)
         job_end(j);
         return;
     }
-    l->a = &j->a;
     l->max = n && n < LIST_MAX ? (size_t)n : LIST_MAX;
-    l->rows = arena_alloc(&j->a, l->max * sizeof *l->rows);
-    if (l->rows)
-        job_read(j, list, NULL);
-    else
-        job_end_err(j, ERR_NOMEM);
+    job_read(j, list, NULL);
 }
 
 /* ---- the queue ---------------------------------------------------------------------------------------- */

@@ -2,6 +2,7 @@
 #include "hub/front/azure_http/identity_json.h"
 
 #include "base/text.h"
+#include "hub/domain/json_members.h"
 
 #include <strings.h>
 
@@ -117,117 +118,176 @@ bool azure_in_device(struct job *j, const json_t *o, struct identity_spec *out)
 
 /* ---- out --------------------------------------------------------------------------------------------- */
 
-static json_t *text_or_null(struct span s)
+static void put_text(struct wr *w, const char *name, struct span s) /* null when it is empty */
 {
-    return s.n ? json_span(s) : json_null();
+    if (s.n)
+        member_text(w, name, s);
+    else
+        member_raw(w, name, SPAN("null"));
 }
 
-static json_t *key_or_null(struct span key)
+static void key_or_null(struct wr *w, struct span key)
 {
-    return key.n ? json_base64(key) : json_null();
+    if (!key.n) {
+        wr_str(w, "null");
+        return;
+    }
+    wr_u8(w, '"');
+    base64_encode(w, key);
+    wr_u8(w, '"');
+}
+
+static void thumb_or_null(struct wr *w, struct span thumb)
+{
+    if (thumb.n)
+        member_string(w, thumb);
+    else
+        wr_str(w, "null");
 }
 
 /* "type" comes last: there are clients whose setters of the other members change it while they read. */
-static json_t *auth_json(unsigned kind, struct span key1, struct span key2, struct span thumb1,
-                         struct span thumb2)
+static void put_auth(struct wr *w, unsigned kind, struct span key1, struct span key2, struct span thumb1,
+                     struct span thumb2)
 {
-    json_t *o = json_object(), *keys = json_object(), *thumbs = json_object();
-    json_put(keys, "primaryKey", key_or_null(key1));
-    json_put(keys, "secondaryKey", key_or_null(key2));
-    json_put(thumbs, "primaryThumbprint", text_or_null(thumb1));
-    json_put(thumbs, "secondaryThumbprint", text_or_null(thumb2));
-    json_put(o, "symmetricKey", keys);
-    json_put(o, "x509Thumbprint", thumbs);
-    json_put_str(o, "type", identity_auth_name(kind));
-    return o;
+    wr_str(w, ",\"authentication\":{\"symmetricKey\":{\"primaryKey\":");
+    key_or_null(w, key1);
+    wr_str(w, ",\"secondaryKey\":");
+    key_or_null(w, key2);
+    wr_str(w, "},\"x509Thumbprint\":{\"primaryThumbprint\":");
+    thumb_or_null(w, thumb1);
+    wr_str(w, ",\"secondaryThumbprint\":");
+    thumb_or_null(w, thumb2);
+    wr_str(w, "},\"type\":\"");
+    wr_str(w, identity_auth_name(kind));
+    wr_str(w, "\"}");
 }
 
-/* What the hub saw of an identity ("device", "device/module"). */
-struct seen {
-    bool connected;
-    uint64_t changed_ms, activity_ms, waiting;
-};
-
-static enum err seen_get(struct store_tx *tx, struct span identity, struct seen *out)
-{
-    struct report_row r;
-    *out = (struct seen){ 0 };
-    enum err e = tx_report_get(tx, identity, &r);
-    if (!e)
-        *out = (struct seen){ r.connected, r.connected_changed_ms, r.activity_ms, 0 };
-    if (!e || e == ERR_NOTFOUND)
-        e = tx_c2d_count(tx, identity, &out->waiting);
-    return e == ERR_NOTFOUND ? ERR_OK : e;
-}
-
-static void put_etag(json_t *o, uint64_t etag)
+static void put_etag(struct wr *w, uint64_t etag)
 {
     char text[AZURE_ETAG_MAX];
-    json_put(o, "etag", json_span(azure_etag_decimal(etag, text)));
+    member_text(w, "etag", azure_etag_decimal(etag, text));
 }
 
-static const char *state_name(bool connected)
+static void put_time(struct wr *w, const char *name, uint64_t wall_ms)
 {
-    return connected ? "Connected" : "Disconnected";
+    if (wall_ms)
+        member_time(w, name, wall_ms);
+    else
+        member_text(w, name, SPAN(AZURE_NEVER));
 }
 
-enum err azure_device_json(struct store_tx *tx, const struct device_row *d, json_t **out)
+static struct span state_name(bool connected)
 {
-    struct seen seen;
-    enum err e = seen_get(tx, d->id, &seen);
-    json_t *o = e ? NULL : json_object(), *can = e ? NULL : json_object();
-    if (e)
-        return e;
-    json_put(o, "deviceId", json_span(d->id));
-    json_put(o, "generationId", json_span(d->generation));
-    put_etag(o, d->etag);
-    json_put_str(o, "connectionState", state_name(seen.connected));
-    json_put_str(o, "status", d->status == DEVICE_ENABLED ? "enabled" : "disabled");
-    json_put(o, "statusReason",
-             d->status == DEVICE_PENDING ? json_string("waits for approval")
-                                         : text_or_null(d->status_reason));
-    json_put(o, "connectionStateUpdatedTime", azure_time(seen.changed_ms));
-    json_put(o, "statusUpdatedTime", azure_time(d->status_updated_ms));
-    json_put(o, "lastActivityTime", azure_time(seen.activity_ms));
-    json_put_u64(o, "cloudToDeviceMessageCount", seen.waiting);
-    json_put(o, "authentication", auth_json(d->auth, d->key1, d->key2, d->thumb1, d->thumb2));
-    json_put(can, "iotEdge", json_boolean(d->edge));
-    json_put(o, "capabilities", can);
+    return connected ? SPAN("Connected") : SPAN("Disconnected");
+}
+
+struct device_shown {
+    const struct device_row *row;
+    struct identity_seen seen;
+};
+struct module_shown {
+    const struct module_row *row;
+    struct identity_seen seen;
+};
+
+static void write_device(struct wr *w, const void *item)
+{
+    const struct device_shown *v = item;
+    const struct device_row *d = v->row;
+    const struct identity_seen *seen = &v->seen;
+    wr_str(w, "{\"deviceId\":");
+    member_string(w, d->id);
+    member_text(w, "generationId", d->generation);
+    put_etag(w, d->etag);
+    member_text(w, "connectionState", state_name(seen->connected));
+    member_text(w, "status", d->status == DEVICE_ENABLED ? SPAN("enabled") : SPAN("disabled"));
+    put_text(w, "statusReason", d->status == DEVICE_PENDING ? SPAN("waits for approval") : d->status_reason);
+    put_time(w, "connectionStateUpdatedTime", seen->connected_changed_ms);
+    put_time(w, "statusUpdatedTime", d->status_updated_ms);
+    put_time(w, "lastActivityTime", seen->activity_ms);
+    member_number(w, "cloudToDeviceMessageCount", seen->waiting);
+    put_auth(w, d->auth, d->key1, d->key2, d->thumb1, d->thumb2);
+    member_raw(w, "capabilities", d->edge ? SPAN("{\"iotEdge\":true}") : SPAN("{\"iotEdge\":false}"));
     if (d->scope.n)
-        json_put(o, "deviceScope", json_span(d->scope));
+        member_text(w, "deviceScope", d->scope);
     if (d->parent_scope.n) {
-        json_t *list = json_array();
-        (void)json_array_append_new(list, json_span(d->parent_scope));
-        json_put(o, "parentScopes", list);
+        member_raw(w, "parentScopes", SPAN("["));
+        member_string(w, d->parent_scope);
+        wr_u8(w, ']');
     }
-    *out = o;
-    return o ? ERR_OK : ERR_NOMEM;
+    wr_u8(w, '}');
 }
 
-enum err azure_module_json(struct store_tx *tx, const struct module_row *m, json_t **out)
+static void write_module(struct wr *w, const void *item)
+{
+    const struct module_shown *v = item;
+    const struct module_row *m = v->row;
+    wr_str(w, "{\"moduleId\":");
+    member_string(w, m->id);
+    put_text(w, "managedBy", m->managed_by);
+    member_text(w, "deviceId", m->device);
+    member_text(w, "generationId", m->generation);
+    put_etag(w, m->etag);
+    member_text(w, "connectionState", state_name(v->seen.connected));
+    put_time(w, "connectionStateUpdatedTime", v->seen.connected_changed_ms);
+    put_time(w, "lastActivityTime", v->seen.activity_ms);
+    member_number(w, "cloudToDeviceMessageCount", v->seen.waiting);
+    put_auth(w, m->auth, m->key1, m->key2, m->thumb1, m->thumb2);
+    wr_u8(w, '}');
+}
+
+enum err azure_module_seen(struct store_tx *tx, const struct module_row *m, struct identity_seen *out)
 {
     uint8_t name[2 * DEVICE_ID_MAX + 2];
     struct wr w = { name, sizeof name, 0 };
-    struct seen seen;
     wr_put(&w, m->device);
     wr_u8(&w, '/');
     wr_put(&w, m->id);
-    enum err e = seen_get(tx, wr_span(&w), &seen);
-    json_t *o = e ? NULL : json_object();
-    if (e)
-        return e;
-    json_put(o, "moduleId", json_span(m->id));
-    json_put(o, "managedBy", text_or_null(m->managed_by));
-    json_put(o, "deviceId", json_span(m->device));
-    json_put(o, "generationId", json_span(m->generation));
-    put_etag(o, m->etag);
-    json_put_str(o, "connectionState", state_name(seen.connected));
-    json_put(o, "connectionStateUpdatedTime", azure_time(seen.changed_ms));
-    json_put(o, "lastActivityTime", azure_time(seen.activity_ms));
-    json_put_u64(o, "cloudToDeviceMessageCount", seen.waiting);
-    json_put(o, "authentication", auth_json(m->auth, m->key1, m->key2, m->thumb1, m->thumb2));
-    *out = o;
-    return o ? ERR_OK : ERR_NOMEM;
+    return tx_identity_seen(tx, wr_span(&w), out);
+}
+
+static enum err answer(struct job *j, void (*write)(struct wr *w, const void *item), const void *item,
+                       uint64_t etag)
+{
+    char text[AZURE_ETAG_MAX];
+    j->bytes = fleet_document(&j->a, write, item);
+    j->bytes_type = "application/json; charset=utf-8";
+    azure_answer_etag(j, azure_etag_decimal(etag, text));
+    return arena_err(&j->a);
+}
+
+enum err azure_device_answer(struct job *j, struct store_tx *tx, const struct device_row *d)
+{
+    struct device_shown v = { .row = d };
+    enum err e = tx_identity_seen(tx, d->id, &v.seen);
+    return e ? e : answer(j, write_device, &v, d->etag);
+}
+
+enum err azure_module_answer(struct job *j, struct store_tx *tx, const struct module_row *m)
+{
+    struct module_shown v = { .row = m };
+    enum err e = azure_module_seen(tx, m, &v.seen);
+    return e ? e : answer(j, write_module, &v, m->etag);
+}
+
+enum err azure_device_add(struct fleet_array *list, const struct device_row *d,
+                          const struct identity_seen *seen)
+{
+    struct device_shown v = { d, *seen };
+    return fleet_array_add(list, write_device, &v);
+}
+
+enum err azure_module_add(struct fleet_array *list, const struct module_row *m,
+                          const struct identity_seen *seen)
+{
+    struct module_shown v = { m, *seen };
+    return fleet_array_add(list, write_module, &v);
+}
+
+void azure_list_answer(struct job *j, struct fleet_array *list)
+{
+    j->bytes = fleet_array_end(list);
+    j->bytes_type = "application/json; charset=utf-8";
 }
 
 /* ---- what both kinds share --------------------------------------------------------------------------- */

@@ -5,6 +5,7 @@
 
 #include "hub/domain/identity_write.h"
 #include "hub/front/azure_http/azure.h"
+#include "hub/front/http/fleet_json.h"
 
 /* ---- in: false, and the error is set; spans point into o and the job's arena --------------------------- */
 
@@ -15,8 +16,17 @@ bool azure_in_proof(struct job *j, const json_t *o, struct identity_proof *out);
 
 /* ---- out: in a run() ---------------------------------------------------------------------------------- */
 
-MUST_USE enum err azure_device_json(struct store_tx *tx, const struct device_row *d, json_t **out);
-MUST_USE enum err azure_module_json(struct store_tx *tx, const struct module_row *m, json_t **out);
+/* The one document of an identity: as the answer, with its etag in the header, or added to a list. */
+MUST_USE enum err azure_device_answer(struct job *j, struct store_tx *tx, const struct device_row *d);
+MUST_USE enum err azure_module_answer(struct job *j, struct store_tx *tx, const struct module_row *m);
+MUST_USE enum err azure_device_add(struct fleet_array *list, const struct device_row *d,
+                                   const struct identity_seen *seen);
+MUST_USE enum err azure_module_add(struct fleet_array *list, const struct module_row *m,
+                                   const struct identity_seen *seen);
+MUST_USE enum err azure_module_seen(struct store_tx *tx, const struct module_row *m,
+                                    struct identity_seen *out);
+/* The list is the answer. */
+void azure_list_answer(struct job *j, struct fleet_array *list);
 
 /* ---- what both kinds share ---------------------------------------------------------------------------- */
 

@@ -30,13 +30,6 @@ static struct one *one_new(struct job *j)
     return o;
 }
 
-static enum err answer_module(struct job *j, struct store_tx *tx, const struct module_row *m)
-{
-    char etag[AZURE_ETAG_MAX];
-    azure_answer_etag(j, azure_etag_decimal(m->etag, etag));
-    return azure_module_json(tx, m, &j->out);
-}
-
 static void announce(struct job *j)
 {
     struct one *o = j->state;
@@ -50,7 +43,7 @@ static enum err get(struct job *j, struct store_tx *tx)
     struct module_row m;
     enum identity_fault fault;
     enum err e = module_get(tx, &j->a, o->spec.device, o->spec.id, &m, &fault);
-    return e ? azure_refuse_fault(j, e, fault, o->spec.device, o->spec.id) : answer_module(j, tx, &m);
+    return e ? azure_refuse_fault(j, e, fault, o->spec.device, o->spec.id) : azure_module_answer(j, tx, &m);
 }
 
 static void start_get(struct job *j)
@@ -70,7 +63,7 @@ static enum err put(struct job *j, struct store_tx *tx)
     if (e)
         return azure_refuse_fault(j, e, fault, o->spec.device, o->spec.id);
     e = audit_push(j->h, tx, j->who, create ? "module.create" : "module.update", o->name, "%s", "");
-    return e ? e : answer_module(j, tx, &m);
+    return e ? e : azure_module_answer(j, tx, &m);
 }
 
 static void start_put(struct job *j)
@@ -123,13 +116,15 @@ static enum err list(struct job *j, struct store_tx *tx)
     enum err e = module_list(tx, &j->a, j->r->params[0], &rows, &nr, &fault);
     if (e)
         return azure_refuse_fault(j, e, fault, j->r->params[0], SPAN_NONE);
-    j->out = json_array();
+    struct fleet_array out = { .a = &j->a };
     for (size_t i = 0; !e && i < nr; i++) {
-        json_t *o = NULL;
-        e = azure_module_json(tx, &rows[i], &o);
-        if (!e && json_array_append_new(j->out, o))
-            e = ERR_NOMEM;
+        struct identity_seen seen;
+        e = azure_module_seen(tx, &rows[i], &seen);
+        if (!e)
+            e = azure_module_add(&out, &rows[i], &seen);
     }
+    if (!e)
+        azure_list_answer(j, &out);
     return e;
 }
 

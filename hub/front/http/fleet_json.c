@@ -70,25 +70,31 @@ struct span fleet_document(struct arena *a, void (*write)(struct wr *w, const vo
     return wr_span(&w);
 }
 
+static void put_item(struct wr *w, size_t nr, void (*write)(struct wr *w, const void *item), const void *item)
+{
+    wr_u8(w, nr ? ',' : '[');
+    write(w, item);
+}
+
 enum err fleet_array_add(struct fleet_array *l, void (*write)(struct wr *w, const void *item),
                          const void *item)
 {
-    struct wr probe = { 0 };
-    write(&probe, item);
-    size_t want = l->out.len + probe.len + 2;
-    if (want > l->out.cap) {
-        size_t cap = l->out.cap ? l->out.cap : 4096;
-        while (cap < want)
+    struct wr w = l->out;
+    put_item(&w, l->nr, write, item);
+    if (w.len >= w.cap) { /* the end needs a byte too */
+        size_t cap = l->out.cap ? 2 * l->out.cap : 4096;
+        while (cap <= w.len)
             cap *= 2;
         uint8_t *p = arena_alloc(l->a, cap);
         if (!p)
             return ERR_NOMEM;
         if (l->out.len)
             memcpy(p, l->out.p, l->out.len);
-        l->out = (struct wr){ p, cap, l->out.len };
+        w = (struct wr){ p, cap, l->out.len };
+        put_item(&w, l->nr, write, item);
     }
-    wr_u8(&l->out, l->nr++ ? ',' : '[');
-    write(&l->out, item);
+    l->out = w;
+    l->nr++;
     return ERR_OK;
 }
 

@@ -1,5 +1,5 @@
-/* hub/front/http/fleet_json.h - what the fronts share about jobs over many devices: reading a request with
- * its numbers as they are spelled, and lists of documents as one JSON array. */
+/* hub/front/http/fleet_json.h - what the fronts share about many devices and jobs over them: reading a
+ * request with its numbers as they are spelled, and lists of documents as one JSON array. */
 #ifndef ROOST_HUB_FRONT_HTTP_FLEET_JSON_H
 #define ROOST_HUB_FRONT_HTTP_FLEET_JSON_H
 
@@ -23,7 +23,7 @@ struct fleet_array {
     struct wr out;
     size_t nr;
 };
-/* write is called twice: to measure and to write. ERR_NOMEM. */
+/* write is called again where the room was too small. ERR_NOMEM. */
 MUST_USE enum err fleet_array_add(struct fleet_array *l, void (*write)(struct wr *w, const void *item),
                                   const void *item);
 struct span fleet_array_end(struct fleet_array *l); /* whole; "[]" when nothing was added */
