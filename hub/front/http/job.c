@@ -17,6 +17,8 @@ static void begin(struct job *j);
 
 void job_release(struct job *j)
 {
+    if (j->on_release)
+        j->on_release(j);
     json_decref(j->in);
     json_decref(j->out);
     arena_fini(&j->a);

@@ -81,6 +81,7 @@ struct job {
     job_tx *run;      /* of the step */
     enum err (*run_pool)(struct job *j);
     job_fn *then;
+    job_fn *on_release; /* gives back what the job holds beside its memory; or NULL */
     /* the answer */
     unsigned status;        /* 200 unless set */
     const char *code;       /* an error */

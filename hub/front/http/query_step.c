@@ -1,6 +1,11 @@
 /* hub/front/http/query_step.c - the steps of query_step.h. */
 #include "hub/front/http/query_step.h"
 
+static void give_back(struct job *j)
+{
+    atomic_fetch_sub(&j->h->queries_running, 1);
+}
+
 enum err query_job_open(struct job *j, struct span text, struct span continuation, uint32_t max,
                         struct query_job **out)
 {
@@ -10,8 +15,10 @@ enum err query_job_open(struct job *j, struct span text, struct span continuatio
     if (!e)
         e = query_open(&q->run, j->h, &j->a, kept, from, max, &q->err);
     if (!e && atomic_fetch_add(&j->h->queries_running, 1) >= QUERY_RUNNING_MAX) {
-        atomic_fetch_sub(&j->h->queries_running, 1);
+        give_back(j);
         e = ERR_FULL;
+    } else if (!e) {
+        j->on_release = give_back; /* whatever comes of it: a step may never run */
     }
     if (e == ERR_NOMEM) {
         job_end_err(j, e);
@@ -29,7 +36,6 @@ static enum err step(struct job *j, struct store_tx *tx)
     q->again = e == ERR_AGAIN;
     if (q->again)
         return ERR_OK;
-    atomic_fetch_sub(&j->h->queries_running, 1);
     if (e == ERR_LIMIT) {
         q->refuse(j, q->run.refused);
         e = ERR_DENIED;
@@ -45,7 +51,6 @@ static void stepped(struct job *j)
     } else if (j->r->conn) {
         job_scan(j, step, stepped);
     } else { /* whoever asked has gone */
-        atomic_fetch_sub(&j->h->queries_running, 1);
         job_end(j);
     }
 }

@@ -9,6 +9,7 @@
 #include "hub/front/roost_http/roost_http.h"
 #include "hub/front/roost_http/routes.h"
 #include "hub/loop/pool.h"
+#include "hub/store/store_backend.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -130,6 +131,70 @@ static void test_queries_at_a_time(void **state)
         assert_int_equal(fx.hub.queries_running, QUERY_RUNNING_MAX - 1);
     }
     fx.hub.queries_running = 0;
+}
+
+/* A store none of whose transactions begins. */
+static enum err no_connect(void *db, bool writer, struct store_conn **out)
+{
+    (void)db, (void)writer;
+    *out = NULL;
+    return ERR_OK;
+}
+static void no_disconnect(struct store_conn *c)
+{
+    (void)c;
+}
+static enum err no_step(struct store_conn *c, enum store_step what)
+{
+    (void)c, (void)what;
+    return ERR_IO;
+}
+static bool no_tx(const struct store_conn *c)
+{
+    (void)c;
+    return false;
+}
+static enum err start_checked(struct store_conn *c, struct store_sql *q, const struct store_val *v,
+                              unsigned nr, struct store_rows **out)
+{
+    (void)c, (void)q, (void)v, (void)nr, (void)out;
+    return ERR_IO;
+}
+static void no_tend(void *db, bool writer)
+{
+    (void)db, (void)writer;
+}
+static void no_end_kept(struct store_conn *c)
+{
+    (void)c;
+}
+static void no_close(void *db)
+{
+    (void)db;
+}
+static const struct store_backend broken = { .name = "broken",
+                                             .connect = no_connect,
+                                             .disconnect = no_disconnect,
+                                             .step = no_step,
+                                             .in_tx = no_tx,
+                                             .start = start_checked,
+                                             .end_kept = no_end_kept,
+                                             .tend = no_tend,
+                                             .close = no_close };
+
+static void test_a_query_whose_transaction_does_not_begin_gives_its_place_back(void **state)
+{
+    const struct span body = SPAN("{\"query\":\"SELECT * FROM devices\"}");
+    (void)state;
+    struct store *whole = fx.hub.store;
+    assert_int_equal(ask(query_post, body, ""), 200); /* from now on the policy is known */
+    assert_int_equal(store_start(&fx.hub.store, &broken, NULL, 1), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(ask(query_post, body, ""), 500);
+        assert_int_equal(fx.hub.queries_running, 0);
+    }
+    store_close(fx.hub.store);
+    fx.hub.store = whole;
 }
 
 static void test_every_cut_is_refused(void **state)
@@ -299,6 +364,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(test_queries_at_a_time),
+        T(test_a_query_whose_transaction_does_not_begin_gives_its_place_back),
         T(test_whole_bodies),
         T(test_every_cut_is_refused),
         T(test_a_refusal_does_not_tell_who_is_there),
