@@ -3,6 +3,7 @@
 
 #include "hub/domain/configuration.h"
 #include "hub/domain/fleet_job.h"
+#include "port/clock.h"
 
 #include <stdlib.h>
 
@@ -45,7 +46,7 @@ enum err background_new(struct background **out, struct hub *hub, struct worker 
     b->hub = hub;
     b->worker = w;
     b->jobs_timer.on_timer = on_jobs_timer;
-    struct fleet_jobs_env env = { worker_mailbox(w), jobs_wake_in, b };
+    struct fleet_jobs_env env = { worker_mailbox(w), jobs_wake_in, b, clock_mono_ms };
     enum err e = fleet_jobs_new(&b->jobs, hub, &env);
     if (!e) {
         b->configurations_timer.on_timer = on_configurations_timer;

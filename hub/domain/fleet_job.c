@@ -239,8 +239,9 @@ static enum err each_record(void *ctx, const struct fleet_job_row *job, const st
     return k->each(k->ctx, r->nr, wr_span(&w));
 }
 
-enum err fleet_job_records(struct store_tx *tx, uint64_t after_seq, fleet_record_json *each, void *ctx)
+enum err fleet_job_records(struct store_tx *tx, struct span job, uint64_t after_seq, fleet_record_json *each,
+                           void *ctx)
 {
     struct records k = { .each = each, .ctx = ctx };
-    return tx_fleet_device_walk(tx, after_seq, each_record, &k);
+    return tx_fleet_device_walk(tx, job, after_seq, each_record, &k);
 }

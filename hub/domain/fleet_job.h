@@ -66,10 +66,11 @@ static inline uint64_t fleet_job_pending(const struct fleet_job_row *r)
     return r->total - r->succeeded - r->failed - r->running - r->canceled;
 }
 
-/* struct query_sources.jobs: what came of each device, as a JSON document. */
+/* struct query_sources.jobs: what came of each device, as a JSON document; of one job when its id is given.
+ */
 typedef enum err fleet_record_json(void *ctx, uint64_t seq, struct span json);
-MUST_USE enum err fleet_job_records(struct store_tx *tx, uint64_t after_seq, fleet_record_json *each,
-                                    void *ctx);
+MUST_USE enum err fleet_job_records(struct store_tx *tx, struct span job, uint64_t after_seq,
+                                    fleet_record_json *each, void *ctx);
 
 /* ---- running them ------------------------------------------------------------------------------------- */
 
@@ -79,6 +80,7 @@ struct fleet_jobs_env {
     void (*wake_in)(void *ctx,
                     uint32_t ms); /* calls fleet_jobs_tick then, instead of when it was asked before */
     void *ctx;
+    uint64_t (*mono_ms)(void); /* what the rate of devices is counted by; on the store's thread too */
 };
 MUST_USE enum err fleet_jobs_new(struct fleet_jobs **out, struct hub *h, const struct fleet_jobs_env *env);
 void fleet_jobs_tick(struct fleet_jobs *f); /* first at the start */

@@ -185,6 +185,13 @@ static void start(struct fleet_run *k, enum err (*run)(struct store_tx *tx, stru
     k->op.op.done = done;
 }
 
+/* For how long the rate of devices holds it up. */
+static uint64_t slow_ms(const struct fleet_run *k)
+{
+    const uint64_t now = k->f->env.mono_ms();
+    return k->slow_until_ms > now ? k->slow_until_ms - now : 0;
+}
+
 static bool has_a_turn(const struct fleet_run *k, uint64_t now)
 {
     const struct fleet_job_row *r = &k->row;
@@ -194,8 +201,9 @@ static bool has_a_turn(const struct fleet_run *k, uint64_t now)
         return fleet_run_time_is_over(k, r, now);
     if (!fleet_job_pending(r))
         return !r->running;
-    return r->kind == FLEET_JOB_TWIN || r->state != FLEET_JOB_RUNNING || fleet_run_time_is_over(k, r, now) ||
-           k->in_flight + k->done < FLEET_JOB_CALLS_MAX;
+    if (r->state != FLEET_JOB_RUNNING || fleet_run_time_is_over(k, r, now))
+        return true;
+    return !slow_ms(k) && (r->kind == FLEET_JOB_TWIN || k->in_flight + k->done < FLEET_JOB_CALLS_MAX);
 }
 
 static void go(struct fleet_run *k)
@@ -217,6 +225,8 @@ static void go(struct fleet_run *k)
     } else if (r->state == FLEET_JOB_RUNNING && !r->selected) {
         start(k, fleet_run_select, on_selected);
         store_scan(f->h->store, &k->op);
+    } else if (r->state == FLEET_JOB_RUNNING && slow_ms(k)) {
+        wake(f, slow_ms(k) < LOOK_MS ? slow_ms(k) : LOOK_MS);
     }
 }
 

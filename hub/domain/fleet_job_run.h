@@ -43,6 +43,7 @@ struct fleet_run {
     bool fresh; /* nothing was written yet: calls that the record knows of are not of this start */
     bool seen;  /* in the list of open jobs */
     bool over;  /* nothing more to do */
+    uint64_t slow_until_ms; /* mono: the rate of devices lets no other one through until then */
     /* devices that were selected and are not recorded yet */
     struct arena page_a;
     struct span page[FLEET_PAGE_MAX];

@@ -3,6 +3,7 @@
 #include "tests/fake/hub_fixture.h"
 
 #include "hub/domain/fleet_job_run.h"
+#include "hub/domain/throttle.h"
 
 #include <jansson.h>
 #include <setjmp.h>
@@ -42,9 +43,15 @@ static void wake_in(void *ctx, uint32_t ms)
     (void)ms; /* the test ticks */
 }
 
+static uint64_t mono_now = 1000000;
+static uint64_t mono_ms(void)
+{
+    return mono_now;
+}
+
 static void jobs_open(void)
 {
-    struct fleet_jobs_env env = { &fx.mail, wake_in, NULL };
+    struct fleet_jobs_env env = { &fx.mail, wake_in, NULL, mono_ms };
     assert_int_equal(fleet_jobs_new(&jobs, &fx.hub, &env), ERR_OK);
     fx.hub.jobs = jobs;
 }
@@ -232,6 +239,49 @@ static void test_devices_that_are_gone(void **state)
     assert_int_equal(r.state, FLEET_JOB_COMPLETED);
     assert_int_equal(r.total, 5);
     assert_true(r.succeeded + r.failed == 5);
+}
+
+/* Ten at once, then one a second: the job goes on, slower. */
+static void test_the_rate_of_devices_slows_a_job(void **state)
+{
+    (void)state;
+    struct span bad;
+    struct throttle_config c = { .burst_s = 10 };
+    c.per_minute[THROTTLE_JOB_DEVICES] = 60;
+    for (uint8_t kind = FLEET_JOB_TWIN; kind <= FLEET_JOB_METHOD; kind++) {
+        assert_int_equal(throttle_new(&fx.hub.throttle, &c, &bad), ERR_OK);
+        const bool twin = kind == FLEET_JOB_TWIN;
+        const char *id = twin ? "patches" : "calls"; /* of devices that are away: a call fails at once */
+        devices(25);
+        assert_int_equal(create(id, kind, "*", twin ? TWIN : METHOD, 0, 0), ERR_OK);
+        static const struct {
+            uint64_t after_ms, done;
+        } steps[] = { { 0, 11 }, { 999, 11 }, { 1, 12 }, { 5000, 17 }, { 60000, 25 } };
+        for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+            mono_now += steps[i].after_ms;
+            fleet_jobs_tick(jobs);
+            settle();
+            struct fleet_job_row r = show(id);
+            assert_int_equal(twin ? r.succeeded : r.failed, steps[i].done);
+            assert_int_equal(r.state, steps[i].done < 25 ? FLEET_JOB_RUNNING : FLEET_JOB_COMPLETED);
+        }
+        assert_int_equal(throttle_get_stats(fx.hub.throttle, THROTTLE_JOB_DEVICES).refused, 0);
+        assert_true(throttle_get_stats(fx.hub.throttle, THROTTLE_JOB_DEVICES).delayed > 0);
+        throttle_free(fx.hub.throttle);
+        fx.hub.throttle = NULL;
+    }
+    /* Time over while it waits: the rest has failed, rate or not. */
+    assert_int_equal(throttle_new(&fx.hub.throttle, &c, &bad), ERR_OK);
+    assert_int_equal(create("over", FLEET_JOB_TWIN, "*", TWIN, 0, 100), ERR_OK);
+    settle();
+    assert_int_equal(show("over").succeeded, 11);
+    fixture_clock_offset_ms += 101000;
+    fleet_jobs_tick(jobs);
+    settle();
+    assert_int_equal(show("over").failed, 14);
+    assert_int_equal(show("over").state, FLEET_JOB_COMPLETED);
+    throttle_free(fx.hub.throttle);
+    fx.hub.throttle = NULL;
 }
 
 /* ---- methods --------------------------------------------------------------------------------------------
@@ -430,7 +480,7 @@ static enum err count_records(void *ctx, uint64_t seq, struct span json)
 }
 static enum err walk_records(struct store_tx *tx, void *ctx)
 {
-    return fleet_job_records(tx, 0, count_records, ctx);
+    return fleet_job_records(tx, SPAN_NONE, 0, count_records, ctx);
 }
 static enum err list_count(void *ctx, const struct fleet_job_row *r)
 {
@@ -472,6 +522,7 @@ int main(void)
     const struct CMUnitTest tests[] = { T(test_every_twin_once),
                                         T(test_goes_on_after_every_transaction),
                                         T(test_devices_that_are_gone),
+                                        T(test_the_rate_of_devices_slows_a_job),
                                         T(test_calls_have_a_cap),
                                         T(test_calls_of_a_killed_hub_are_not_made_again),
                                         T(test_no_answer_and_time_that_is_over),

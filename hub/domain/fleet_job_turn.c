@@ -2,6 +2,7 @@
  * patches some twins, records what calls ended and claims devices for the next ones, ends. */
 #include "hub/domain/event.h"
 #include "hub/domain/fleet_job_run.h"
+#include "hub/domain/throttle.h"
 
 #define TWINS_MAX 128u  /* patched in one transaction, */
 #define TWINS_MS  8u    /* or fewer when that takes longer */
@@ -12,6 +13,18 @@ bool fleet_run_time_is_over(const struct fleet_run *k, const struct fleet_job_ro
 {
     (void)k;
     return now_ms >= r->began_ms + r->max_s * 1000ull;
+}
+
+/* Over the rate one is slow, not refused: the next one waits until this one has its place. */
+static bool may_do_one(struct fleet_run *k)
+{
+    const uint64_t now = k->f->env.mono_ms();
+    if (k->slow_until_ms > now)
+        return false;
+    k->slow_until_ms =
+        now +
+        throttle_take(k->f->h->throttle, THROTTLE_JOB_DEVICES, k->row.created_by, 1, now, UINT32_MAX).wait_ms;
+    return true;
 }
 
 /* ---- the set of devices ---------------------------------------------------------------------------------
@@ -131,7 +144,7 @@ static enum err patch_some(struct store_tx *tx, struct fleet_run *k, struct flee
     enum err e = tx_fleet_device_list(tx, r->seq, FLEET_DEVICE_PENDING, TWINS_MAX, collect, &b);
     if (!e && !b.nr)
         correct(r);
-    for (size_t i = 0; !e && i < b.nr; i++) {
+    for (size_t i = 0; !e && i < b.nr && may_do_one(k); i++) {
         e = patch_one(tx, k, r, b.item[i].nr, b.item[i].id);
         if (k->f->h->wall_ms() - from >= TWINS_MS)
             break;
@@ -166,6 +179,8 @@ static enum err record_calls(struct store_tx *tx, struct fleet_run *k, struct fl
 static enum err claim(void *ctx, const struct fleet_device_row *d)
 {
     struct fleet_run *k = ctx;
+    if (!may_do_one(k))
+        return ERR_STOPPED;
     struct fleet_call *c = k->room[k->claimed_nr++];
     c->nr = d->nr;
     c->id_len = (uint16_t)d->id.n;
@@ -179,13 +194,16 @@ static enum err claim_some(struct store_tx *tx, struct fleet_run *k, struct flee
     if (!k->room_nr)
         return ERR_OK;
     enum err e = tx_fleet_device_list(tx, r->seq, FLEET_DEVICE_PENDING, k->room_nr, claim, k);
+    const bool none = !e && !k->claimed_nr;
+    if (e == ERR_STOPPED)
+        e = ERR_OK;
     for (unsigned i = 0; !e && i < k->claimed_nr; i++) {
         struct fleet_device_row d = { .nr = k->room[i]->nr, .state = FLEET_DEVICE_RUNNING, .start_ms = now };
         k->room[i]->start_ms = now;
         e = tx_fleet_device_put(tx, &d);
     }
     r->running += k->claimed_nr;
-    if (!e && !k->claimed_nr)
+    if (none)
         correct(r);
     return e;
 }

@@ -23,9 +23,10 @@ typedef enum err query_job_each(void *ctx, uint64_t seq, struct span json);
 struct query_sources {
     struct span index[TWIN_INDEX_MAX]; /* paths that have one */
     size_t index_nr;
-    /* Job records in order of their number, after after_seq, each as its JSON document. NULL: there are none.
-     */
-    enum err (*jobs)(struct store_tx *tx, uint64_t after_seq, query_job_each *each, void *ctx);
+    /* Job records in order of their number, after after_seq, each as its JSON document; of one job alone when
+     * `job`, its id, is not empty. NULL: there are none. */
+    enum err (*jobs)(struct store_tx *tx, struct span job, uint64_t after_seq, query_job_each *each,
+                     void *ctx);
 };
 /* Of the configuration's list, "tags.a, properties.reported.b"; points into it. ERR_PROTO: not a path that
  * can have an index, *bad is it; ERR_LIMIT: more than TWIN_INDEX_MAX. */

@@ -9,6 +9,9 @@
 MUST_USE enum err query_plan(struct hub *h, struct arena *a, struct store_tx *tx, const struct query *q,
                              const struct twin_pick **out);
 
+/* The job that all of a query's records are of, as its condition says; empty: it does not. */
+struct span query_plan_job(const struct query *q);
+
 /* What of other tables its paths ask for: enum twin_with bits. */
 unsigned query_with(const struct query *q);
 

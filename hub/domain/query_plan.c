@@ -233,6 +233,33 @@ static enum err choose(const struct plan *p, struct store_tx *tx, const struct t
     return ERR_OK;
 }
 
+/* "jobId = 'x'", on its own or joined to the rest by AND. */
+static struct span job_of(const struct query_node *n)
+{
+    if (n && n->op == QUERY_AND) {
+        for (const struct query_node *c = n->first; c; c = c->next) {
+            struct span job = job_of(c);
+            if (job.n)
+                return job;
+        }
+    } else if (n && n->op == QUERY_COMPARE && n->sub == QUERY_EQ) {
+        const struct query_node *path = n->first, *literal = path->next;
+        if (path->op == QUERY_LITERAL) {
+            literal = n->first;
+            path = literal->next;
+        }
+        if (path->op == QUERY_PATH && path->u.path.field == QUERY_JOB_ID && path->u.path.nr == 1 &&
+            literal->op == QUERY_LITERAL && literal->u.value.kind == QUERY_STRING)
+            return literal->u.value.s;
+    }
+    return SPAN_NONE;
+}
+
+struct span query_plan_job(const struct query *q)
+{
+    return q->from == QUERY_JOBS ? job_of(q->where) : SPAN_NONE;
+}
+
 static bool note_with(void *ctx, const struct query_path *p)
 {
     unsigned *with = ctx;

@@ -16,7 +16,8 @@ static json_t *queries;
 
 /* ---- the sample fleet ---------------------------------------------------------------------------------- */
 
-static enum err fleet_jobs(struct store_tx *tx, uint64_t after, query_job_each *each, void *ctx)
+static enum err fleet_jobs(struct store_tx *tx, struct span job, uint64_t after, query_job_each *each,
+                           void *ctx)
 {
     size_t i;
     json_t *o;
@@ -25,7 +26,8 @@ static enum err fleet_jobs(struct store_tx *tx, uint64_t after, query_job_each *
     json_array_foreach(json_object_get(fleet_json, "deviceJobs"), i, o)
     {
         char *text = json_dumps(o, 0);
-        if (!e && i >= after)
+        if (!e && i >= after &&
+            (!job.n || span_eq(job, span_str(json_string_value(json_object_get(o, "jobId"))))))
             e = each(ctx, i + 1, span_str(text));
         free(text);
     }

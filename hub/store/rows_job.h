@@ -99,10 +99,11 @@ struct fleet_device_move {
     size_t limit;
 };
 MUST_USE enum err tx_fleet_device_move(struct store_tx *t, const struct fleet_device_move *m, uint64_t *nr);
-/* Records of all jobs in order of nr, after after_nr, each with its job (id, kind alone). */
+/* Records of all jobs, or of the one with this id, in order of nr, after after_nr, each with its job (id,
+ * kind alone). */
 typedef enum err fleet_record_each(void *ctx, const struct fleet_job_row *job,
                                    const struct fleet_device_row *r);
-MUST_USE enum err tx_fleet_device_walk(struct store_tx *t, uint64_t after_nr, fleet_record_each *each,
-                                       void *ctx);
+MUST_USE enum err tx_fleet_device_walk(struct store_tx *t, struct span job, uint64_t after_nr,
+                                       fleet_record_each *each, void *ctx);
 
 #endif

@@ -184,6 +184,7 @@ static const struct migration {
     { "what the metrics of configurations counted",
       "ALTER TABLE configuration ADD COLUMN results TEXT NOT NULL DEFAULT '';"
       "ALTER TABLE configuration ADD COLUMN system_results TEXT NOT NULL DEFAULT '';" },
+    { "records of one job", "CREATE INDEX job_device_job ON job_device(job);" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -11,6 +11,7 @@
 #include <ftw.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -210,9 +211,34 @@ static void test_the_log_starts_over(void **state)
     store_close(a);
 }
 
+/* The records of one job are found, not looked for among those of all jobs, and come in their order. */
+static void test_records_of_a_job_have_an_index(void **state)
+{
+    struct store *a = NULL;
+    sqlite3 *h = NULL;
+    sqlite3_stmt *st = NULL;
+    char path[128], plan[1024] = "";
+    (void)state;
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    store_close(a);
+    snprintf(path, sizeof path, "%s/roost.db", dir);
+    assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(h, "EXPLAIN QUERY PLAN " TX_JOB_RECORDS_OF_ONE, -1, &st, NULL),
+                     SQLITE_OK);
+    while (sqlite3_step(st) == SQLITE_ROW) {
+        size_t n = strlen(plan);
+        snprintf(plan + n, sizeof plan - n, "%s; ", (const char *)sqlite3_column_text(st, 3));
+    }
+    sqlite3_finalize(st);
+    sqlite3_close(h);
+    if (!strstr(plan, "job_device_job (job=? AND rowid>?)") || strstr(plan, "SCAN") || strstr(plan, "B-TREE"))
+        fail_msg("%s", plan);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup(test_records_of_a_job_have_an_index, fresh),
         cmocka_unit_test_setup(test_two_on_one_directory, fresh),
         cmocka_unit_test_setup(test_files_are_their_owners_alone, fresh),
         cmocka_unit_test_setup(test_tables_of_a_newer_program, fresh),
@@ -226,7 +252,7 @@ int main(void)
     const struct store_suite how = { open_it, wipe, NULL };
     int failed = store_suite(&how) + store_suite_c2d(&how) + store_suite_fleet(&how) +
                  store_suite_identity(&how) + store_suite_twin(&how) + store_suite_query(&how) +
-                 store_suite_broadcast(&how);
+                 store_suite_job(&how) + store_suite_config(&how) + store_suite_broadcast(&how);
     failed += cmocka_run_group_tests_name("sqlite", tests, NULL, NULL);
     wipe(NULL);
     rmdir(top);

@@ -118,6 +118,13 @@ MUST_USE enum err tx_query_text(struct store_tx *t, struct store_rows **r, struc
 MUST_USE enum err tx_number(struct store_tx *t, int64_t none, int64_t *out, struct store_sql *q,
                             const struct store_val *v, unsigned nr);
 
+/* tx_job.c: records of all jobs, and of one; here so that a backend's test can look at the plan. */
+#define TX_JOB_DEVICE_COLS "d.nr, d.job, d.id, d.state, d.outcome, d.created_ms, d.start_ms, d.end_ms"
+#define TX_JOB_RECORDS                                                                                       \
+    "SELECT " TX_JOB_DEVICE_COLS ", j.id, j.kind FROM job_device d JOIN job j ON j.seq = d.job"
+#define TX_JOB_RECORDS_OF_ONE                                                                                \
+    TX_JOB_RECORDS " WHERE d.job = (SELECT seq FROM job WHERE id = ?2) AND d.nr > ?1 ORDER BY d.nr"
+
 static inline uint64_t col_u64(struct store_tx *t, struct store_rows *r, int c)
 {
     return (uint64_t)t->be->col_int(r, c);

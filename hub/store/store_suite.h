@@ -18,6 +18,8 @@ int store_suite_identity(const struct store_suite *how);  /* devices, modules, a
 int store_suite_twin(const struct store_suite *how);      /* twins, and what is told after a commit */
 int store_suite_broadcast(const struct store_suite *how); /* counts of broadcasts */
 int store_suite_query(const struct store_suite *how);     /* walks for queries */
+int store_suite_job(const struct store_suite *how);       /* jobs and their devices */
+int store_suite_config(const struct store_suite *how);    /* configurations and their targets */
 
 /* For tests: hands fn over and waits for its outcome. */
 typedef enum err store_fn(struct store_tx *t, void *ctx);

@@ -177,8 +177,6 @@ enum err tx_fleet_job_delete(struct store_tx *t, uint64_t seq, size_t limit, boo
 
 /* ---- devices of a job ---------------------------------------------------------------------------------- */
 
-#define DEVICE_COLS "d.nr, d.job, d.id, d.state, d.outcome, d.created_ms, d.start_ms, d.end_ms"
-
 static void device_row(struct store_tx *t, struct store_rows *r, struct fleet_device_row *out)
 {
     *out = (struct fleet_device_row){
@@ -203,7 +201,7 @@ enum err tx_fleet_device_add(struct store_tx *t, uint64_t job, struct span id, u
 enum err tx_fleet_device_list(struct store_tx *t, uint64_t job, int state, size_t limit,
                               fleet_device_each *each, void *ctx)
 {
-    static struct store_sql q = STORE_SQL("SELECT " DEVICE_COLS " FROM job_device d WHERE d.job = ?1"
+    static struct store_sql q = STORE_SQL("SELECT " TX_JOB_DEVICE_COLS " FROM job_device d WHERE d.job = ?1"
                                           " AND d.state = ?2 ORDER BY d.nr LIMIT ?3");
     struct store_rows *r;
     struct fleet_device_row row;
@@ -246,15 +244,16 @@ enum err tx_fleet_device_move(struct store_tx *t, const struct fleet_device_move
     return e;
 }
 
-enum err tx_fleet_device_walk(struct store_tx *t, uint64_t after_nr, fleet_record_each *each, void *ctx)
+enum err tx_fleet_device_walk(struct store_tx *t, struct span of, uint64_t after_nr, fleet_record_each *each,
+                              void *ctx)
 {
-    static struct store_sql q =
-        STORE_SQL("SELECT " DEVICE_COLS ", j.id, j.kind FROM job_device d JOIN job j ON j.seq = d.job"
-                  " WHERE d.nr > ?1 ORDER BY d.nr");
+    static struct store_sql all = STORE_SQL(TX_JOB_RECORDS " WHERE d.nr > ?1 ORDER BY d.nr");
+    static struct store_sql one = STORE_SQL(TX_JOB_RECORDS_OF_ONE);
     struct store_rows *r;
     struct fleet_device_row row;
     struct fleet_job_row job;
-    enum err e = tx_query(t, &r, &q, ARGS(V_MS(after_nr)));
+    enum err e = of.n ? tx_query(t, &r, &one, ARGS(V_MS(after_nr), V_TEXT(of)))
+                      : tx_query(t, &r, &all, ARGS(V_MS(after_nr)));
     while (tx_next(t, r, &e)) {
         device_row(t, r, &row);
         job = (struct fleet_job_row){ .seq = row.job,
