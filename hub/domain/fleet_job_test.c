@@ -248,12 +248,12 @@ static void test_the_rate_of_devices_slows_a_job(void **state)
     struct span bad;
     struct throttle_config c = { .burst_s = 10 };
     c.per_minute[THROTTLE_JOB_DEVICES] = 60;
-    for (uint8_t kind = FLEET_JOB_TWIN; kind <= FLEET_JOB_METHOD; kind++) {
+    devices(25);
+    for (int kind = FLEET_JOB_TWIN; kind <= FLEET_JOB_METHOD; kind++) {
         assert_int_equal(throttle_new(&fx.hub.throttle, &c, &bad), ERR_OK);
         const bool twin = kind == FLEET_JOB_TWIN;
         const char *id = twin ? "patches" : "calls"; /* of devices that are away: a call fails at once */
-        devices(25);
-        assert_int_equal(create(id, kind, "*", twin ? TWIN : METHOD, 0, 0), ERR_OK);
+        assert_int_equal(create(id, (uint8_t)kind, "*", twin ? TWIN : METHOD, 0, 0), ERR_OK);
         static const struct {
             uint64_t after_ms, done;
         } steps[] = { { 0, 11 }, { 999, 11 }, { 1, 12 }, { 5000, 17 }, { 60000, 25 } };

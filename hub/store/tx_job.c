@@ -133,7 +133,7 @@ enum err tx_fleet_job_outdated(struct store_tx *t, uint64_t before_ms, uint64_t 
         STORE_SQL("SELECT seq, end_ms FROM job WHERE open = 0 ORDER BY seq LIMIT 1");
     static struct store_sql jobs = STORE_SQL("SELECT max(seq) - min(seq) + 1 FROM job");
     static struct store_sql records = STORE_SQL("SELECT coalesce((SELECT max(nr) FROM job_device), 0)"
-                                                " - coalesce((SELECT min(nr) FROM job_device), 0)");
+                                                " - coalesce((SELECT min(nr) FROM job_device), 1) + 1");
     static struct store_sql ended =
         STORE_SQL("SELECT seq FROM job WHERE open = 0 AND end_ms < ?1 ORDER BY end_ms LIMIT 1");
     struct store_rows *r;
