@@ -41,12 +41,6 @@ MUST_USE enum err upload_complete(struct hub *h, struct store_tx *tx, struct spa
 MUST_USE enum err upload_room(struct hub *h, struct store_tx *tx, struct span name, uint64_t add,
                               uint64_t less);
 
-/* File notifications as a queue, for the fronts that hand them out: at most limit, under a lock that the
- * caller names (text). ERR_NOTFOUND: none is free. */
-MUST_USE enum err file_note_take(struct hub *h, struct store_tx *tx, struct span lock, size_t limit,
-                                 file_note_each *each, void *ctx);
-MUST_USE enum err file_note_settle(struct hub *h, struct store_tx *tx, struct span lock, bool done);
-
 /* What has had its time: announced uploads, blobs and blocks; and, once after a start, files that no row
  * names. One round; called every few seconds. Blocks: on the I/O pool, with what upload_sweep_tx has found.
  */

@@ -2,6 +2,7 @@
  * its time; on the real store. */
 #include "tests/fake/hub_fixture.h"
 
+#include "hub/domain/file_note.h"
 #include "hub/domain/upload.h"
 
 #include <setjmp.h>

@@ -1,10 +1,11 @@
 /* tests/fake/backends_fake.h - store, stream and bus that answer at once, without threads or disk, for fuzz
- * targets: one device ("d1" with a key of 32 zero bytes), one stored session, a few messages that always
- * wait. Include it once in a program, in place of the real ones. */
+ * targets: one device ("d1" with a key of 32 zero bytes), one policy ("owner", of the same key), one stored
+ * session, a few messages that always wait. Include it once in a program, in place of the real ones. */
 #ifndef ROOST_TESTS_FAKE_BACKENDS_FAKE_H
 #define ROOST_TESTS_FAKE_BACKENDS_FAKE_H
 
 #include "hub/domain/hub.h"
+#include "hub/domain/message.h"
 
 #include <assert.h>
 #include <string.h>
@@ -15,8 +16,9 @@ struct store_tx {
 static struct {
     bool has_session;
     uint32_t channels;
-    uint64_t settled; /* messages 1..settled are gone */
-    unsigned fail;    /* over 0: every so many operations the disk is full */
+    uint64_t settled;         /* messages 1..settled are gone */
+    uint64_t stored, appends; /* records of telemetry; calls that brought them */
+    unsigned fail;            /* over 0: every so many operations the disk is full */
     unsigned ops;
     struct bus_addr attached;
     bool is_attached;
@@ -66,8 +68,11 @@ enum err tx_ca_list(struct store_tx *t, ca_each *each, void *ctx)
 }
 enum err tx_policy_get(struct store_tx *t, struct span name, struct policy_row *out)
 {
-    (void)t, (void)name, (void)out;
-    return ERR_NOTFOUND;
+    (void)t;
+    if (!span_eq(name, SPAN("owner")))
+        return ERR_NOTFOUND;
+    *out = (struct policy_row){ SPAN("owner"), span_of(fake_key, 32), span_of(fake_key, 32), UINT32_MAX };
+    return ERR_OK;
 }
 enum err tx_session_get(struct store_tx *t, struct span id, struct session_row *out)
 {
@@ -247,7 +252,48 @@ enum err tx_report_set_connected(struct store_tx *t, struct span device, bool co
 void stream_append(struct stream *s, struct stream_append *a)
 {
     (void)s;
-    op_complete(&a->op, fake.fail && ++fake.ops % fake.fail == 0 ? ERR_FULL : ERR_OK);
+    bool full = fake.fail && ++fake.ops % fake.fail == 0;
+    for (const struct stream_append *k = a; !full && k; k = k->rest)
+        fake.stored++;
+    fake.appends++;
+    op_complete(&a->op, full ? ERR_FULL : ERR_OK);
+}
+/* Three records that no front can read a message from, and three that it can, in every partition. */
+void stream_read(struct stream *s, struct stream_read *r)
+{
+    static const uint8_t junk[] = "\xff\xff\xff";
+    uint64_t at = r->pos.from == STREAM_SEQ ? r->pos.value : r->pos.from == STREAM_LATEST ? 6 : 0;
+    struct wr w = { r->buf, r->buf_cap, 0 };
+    (void)s;
+    r->records_nr = 0;
+    r->skipped = 0;
+    r->next_seq = at;
+    if (at < 6 && r->records_cap) {
+        if (at % 2) {
+            wr_put(&w, span_of(junk, 3));
+        } else {
+            message_put_head(&w, &(struct message_head){ .device = SPAN("d1"), .generation = SPAN("1") });
+            message_put_body(&w, SPAN("body"));
+        }
+        assert(wr_ok(&w));
+        r->records[r->records_nr++] = (struct stream_record){ r->pos.partition, at, 1, wr_span(&w) };
+        r->next_seq = at + 1;
+    }
+    op_complete(&r->op, r->records_nr ? ERR_OK : ERR_AGAIN);
+}
+void stream_watch(struct stream *s, struct stream_watch *w) /* nothing ever comes */
+{
+    (void)s, (void)w;
+}
+void stream_unwatch(struct stream *s, struct stream_watch *w)
+{
+    (void)s;
+    op_complete(&w->op, ERR_STOPPED);
+}
+void stream_get_info(struct stream *s, uint32_t partition, struct stream_info *out)
+{
+    (void)s, (void)partition;
+    *out = (struct stream_info){ .next_seq = 6, .last_ms = 1 };
 }
 uint32_t stream_partitions(const struct stream *s)
 {
@@ -304,6 +350,11 @@ bool bus_is_attached(struct bus *b, struct span identity)
 {
     (void)b, (void)identity;
     return fake.is_attached;
+}
+bool bus_is_at(struct bus *b, struct span identity, struct bus_addr addr)
+{
+    (void)b, (void)identity;
+    return fake.is_attached && fake.attached.slot == addr.slot && fake.attached.generation == addr.generation;
 }
 bool bus_wake(struct bus *b, struct span identity, uint32_t what)
 {

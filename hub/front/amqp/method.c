@@ -17,7 +17,6 @@ struct call { /* that the device has */
 };
 struct calls { /* state of the link the calls go out on */
     uint32_t nr, cap;
-    bool announced;
     struct call *list;
 };
 
@@ -39,9 +38,10 @@ static void on_attached(struct peer_link *l)
 static void pump(struct peer_link *l)
 {
     struct calls *s = l->state;
-    if (!s || !l->link || !l->grant || s->announced || !l->link->credit)
+    if (l->link && l->link->drain && !l->first) /* nothing waits here: calls come when there is credit */
+        amqp_drained(l->link, peer_out(l->conn));
+    if (!s || !l->link || !l->grant || !l->link->credit)
         return;
-    s->announced = true;
     bus_announce(peer_hub(l->conn)->bus, grant_name(l->grant));
 }
 

@@ -4,8 +4,8 @@
 #include "base/text.h"
 #include "core/json/json.h"
 #include "hub/domain/feedback.h"
+#include "hub/domain/file_note.h"
 #include "hub/domain/receivers.h"
-#include "hub/domain/upload.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
 
