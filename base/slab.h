@@ -1,6 +1,6 @@
 /* base/slab.h - memory for small things of which there are very many and that live long: packed into blocks
  * without a header each, so that they cost their own size, and so that they do not hold the pages on which
- * short-lived things lay beside them. A block goes back when its last piece does. One thread. */
+ * short-lived things lay beside them. A block goes back when its last piece does. One thread at a time. */
 #ifndef ROOST_BASE_SLAB_H
 #define ROOST_BASE_SLAB_H
 

@@ -30,22 +30,23 @@ void *conn_state(struct conn *c)
 
 const struct conn_proto *conn_get_proto(const struct conn *c)
 {
-    return c->proto;
+    return conn_service(c)->proto;
 }
 
 struct worker *conn_worker(struct conn *c)
 {
-    return c->cw->w;
+    return conn_cw(c)->w;
 }
 
 struct slab *conn_slab(struct conn *c)
 {
-    return &c->cw->slab;
+    return &conn_cw(c)->slab;
 }
 
 struct bus_addr conn_addr(struct conn *c)
 {
-    return (struct bus_addr){ c->cw->net->node, (uint16_t)worker_index(c->cw->w), c->slot, c->generation };
+    return (struct bus_addr){ conn_cw(c)->net->node, (uint16_t)worker_index(conn_cw(c)->w), c->slot,
+                              c->generation };
 }
 
 struct conn *conn_find(struct worker *w, struct bus_addr a)
@@ -58,19 +59,19 @@ struct conn *conn_find(struct worker *w, struct bus_addr a)
 void conn_on_bus_wake(void *ctx, struct bus_addr to, uint32_t what)
 {
     struct conn *c = conn_find(ctx, to);
-    if (c && c->proto->on_wake)
-        c->proto->on_wake(c, what);
+    if (c && conn_service(c)->proto->on_wake)
+        conn_service(c)->proto->on_wake(c, what);
 }
 
 bool conn_on_bus_message(void *ctx, struct bus_addr to, const struct bus_message *m)
 {
     struct conn *c = conn_find(ctx, to);
-    return c && c->proto->on_message && c->proto->on_message(c, m);
+    return c && conn_service(c)->proto->on_message && conn_service(c)->proto->on_message(c, m);
 }
 
 void *conn_listener_ctx(struct conn *c)
 {
-    return c->ctx;
+    return conn_service(c)->ctx;
 }
 
 size_t conn_unsent(const struct conn *c)
@@ -129,11 +130,16 @@ const char *conn_peer(struct conn *c, char buf[64])
 
 void conn_make_dirty(struct conn *c)
 {
-    struct conn_worker *cw = c->cw;
+    struct conn_worker *cw = conn_cw(c);
     if (c->flags & CONN_F_DIRTY)
         return;
     c->flags |= CONN_F_DIRTY;
-    list_push(&cw->dirty, &c->node);
+    c->next = 0;
+    if (cw->dirty_last)
+        conn_slab_at(cw, cw->dirty_last - 1)->next = c->slot + 1;
+    else
+        cw->dirty_first = c->slot + 1;
+    cw->dirty_last = c->slot + 1;
     if (!cw->flush_queued) {
         cw->flush_queued = true;
         worker_defer(cw->w, &cw->flush);
@@ -145,7 +151,7 @@ void conn_close(struct conn *c, enum conn_close why)
     if (conn_is_closing(c))
         return;
     c->phase = CONN_PHASE_CLOSING;
-    c->why = (uint8_t)why;
+    c->why = (uint8_t)why & 15u;
     conn_make_dirty(c);
 }
 
@@ -202,7 +208,7 @@ void conn_rearm(struct conn *c)
     if (c->out)
         earlier(&at, c->out->deadline_ms);
     if (at && (!timer_is_armed(&c->timer) || at < c->timer.at_ms))
-        timer_arm(c->cw->w, &c->timer, at);
+        timer_arm(conn_cw(c)->w, &c->timer, at);
 }
 
 void conn_arm(struct conn *c, uint64_t at_ms)
@@ -243,8 +249,8 @@ static void on_timer(struct timer *t)
             conn_close(c, CONN_CLOSE_TIMEOUT);
     } else if (c->proto_at_ms && c->proto_at_ms <= now && c->phase == CONN_PHASE_OPEN) {
         c->proto_at_ms = 0;
-        if (c->proto->on_timer)
-            c->proto->on_timer(c);
+        if (conn_service(c)->proto->on_timer)
+            conn_service(c)->proto->on_timer(c);
     }
     /* Also while it lingers: what fired may have been set for the protocol, earlier than the last deadline.
      */
@@ -269,21 +275,22 @@ void conn_want(struct conn *c)
     if ((c->flags & (CONN_F_IN | CONN_F_OUT)) == flags)
         return;
     c->flags = (uint16_t)((c->flags & ~(CONN_F_IN | CONN_F_OUT)) | flags);
-    if (worker_rewatch(c->cw->w, &c->watch, (in ? EPOLLIN : 0u) | (out ? EPOLLOUT : 0u)) != ERR_OK)
+    if (worker_rewatch(conn_cw(c)->w, &c->watch, (in ? EPOLLIN : 0u) | (out ? EPOLLOUT : 0u)) != ERR_OK)
         die(c);
 }
 
 static void open_proto(struct conn *c)
 {
     c->phase = CONN_PHASE_OPEN;
-    c->deadline_ms = conn_now(c) + c->cw->net->limits.first_packet_ms;
-    if (c->proto->state_len && !(c->state = slab_get(&c->cw->slab, c->proto->state_len))) {
+    c->deadline_ms = conn_now(c) + conn_cw(c)->net->limits.first_packet_ms;
+    if (conn_service(c)->proto->state_len &&
+        !(c->state = slab_get(&conn_cw(c)->slab, conn_service(c)->proto->state_len))) {
         conn_close(c, CONN_CLOSE_INTERNAL);
         return;
     }
     c->flags |= CONN_F_OPENED;
-    if (c->proto->on_open)
-        c->proto->on_open(c);
+    if (conn_service(c)->proto->on_open)
+        conn_service(c)->proto->on_open(c);
     conn_rearm(c);
 }
 
@@ -294,17 +301,17 @@ static void shake_hands(struct conn *c)
     c->flags =
         (uint16_t)(need == TLS_NEED_WRITE ? c->flags | CONN_F_WANT_WRITE : c->flags & ~CONN_F_WANT_WRITE);
     if (need == TLS_DONE) {
-        conn_count(&c->cw->nr.handshakes, 1);
+        conn_count(&conn_cw(c)->nr.handshakes, 1);
         if (out.resumed)
-            conn_count(&c->cw->nr.resumed, 1);
-        conn_count(&c->cw->nr.tls_open[c->tls->ops->layer], 1);
-        conn_count(&c->cw->nr.tls_total[c->tls->ops->layer], 1);
+            conn_count(&conn_cw(c)->nr.resumed, 1);
+        conn_count(&conn_cw(c)->nr.tls_open[c->tls->ops->layer], 1);
+        conn_count(&conn_cw(c)->nr.tls_total[c->tls->ops->layer], 1);
         open_proto(c);
         c->flags |= CONN_F_AGAIN; /* its first bytes may have come with the last of the handshake */
         conn_make_dirty(c);
     } else if (need == TLS_CLOSED || need == TLS_FAILED) {
         char peer[64];
-        conn_count(&c->cw->nr.handshake_failed, 1);
+        conn_count(&conn_cw(c)->nr.handshake_failed, 1);
         log_debug("conn.tls", "peer=%s why=%s", conn_peer(c, peer), out.why);
         conn_close(c, CONN_CLOSE_TLS);
     } else {
@@ -352,10 +359,10 @@ static uint16_t ws_code(enum conn_close why)
 static void end_proto(struct conn *c)
 {
     enum conn_close why = c->why;
-    conn_count(&c->cw->nr.closed[why], 1);
-    if (c->flags & CONN_F_OPENED && c->proto->on_close)
-        c->proto->on_close(c, why);
-    slab_put(&c->cw->slab, c->state, c->proto->state_len);
+    conn_count(&conn_cw(c)->nr.closed[why], 1);
+    if (c->flags & CONN_F_OPENED && conn_service(c)->proto->on_close)
+        conn_service(c)->proto->on_close(c, why);
+    slab_put(&conn_cw(c)->slab, c->state, conn_service(c)->proto->state_len);
     c->state = NULL;
     conn_drop_rest(c);
     if (c->ws && !ws_is_closed(c->ws) && why != CONN_CLOSE_PEER) {
@@ -374,7 +381,7 @@ static void end_proto(struct conn *c)
         c->flags |= CONN_F_NO_LINGER;
     c->phase = CONN_PHASE_LINGER;
     c->proto_at_ms = 0;
-    c->deadline_ms = conn_now(c) + c->cw->net->limits.linger_ms;
+    c->deadline_ms = conn_now(c) + conn_cw(c)->net->limits.linger_ms;
     conn_rearm(c);
 }
 
@@ -397,14 +404,14 @@ static void linger(struct conn *c)
 
 static void bury(struct conn *c)
 {
-    struct conn_net *net = c->cw->net;
+    struct conn_net *net = conn_cw(c)->net;
     timer_disarm(&c->timer);
     if (c->tls) {
         if (c->tls->ops->layer != TLS_LAYER_AUTO)
-            conn_count(&c->cw->nr.tls_open[c->tls->ops->layer], (uint64_t)-1);
+            conn_count(&conn_cw(c)->nr.tls_open[c->tls->ops->layer], (uint64_t)-1);
         c->tls->ops->free(c->tls);
     }
-    worker_close(c->cw->w, &c->watch);
+    worker_close(conn_cw(c)->w, &c->watch);
     ws_free(c->ws);
     out_free(c);
     conn_drop_rest(c);
@@ -413,7 +420,7 @@ static void bury(struct conn *c)
     if (!(c->flags & CONN_F_EXEMPT))
         atomic_fetch_sub(&net->counted, 1);
     atomic_fetch_sub(&net->open, 1);
-    conn_count(&c->cw->nr.open, (uint64_t)-1);
+    conn_count(&conn_cw(c)->nr.open, (uint64_t)-1);
     conn_slab_put(c);
 }
 
@@ -443,8 +450,8 @@ static void turn_end(struct conn *c)
         conn_rearm(c);
     if (!c->out && c->flags & CONN_F_SENT) {
         c->flags &= (uint16_t)~CONN_F_SENT;
-        if (c->phase == CONN_PHASE_OPEN && c->proto->on_drained)
-            c->proto->on_drained(c); /* what it sends now leaves at the end of the next turn */
+        if (c->phase == CONN_PHASE_OPEN && conn_service(c)->proto->on_drained)
+            conn_service(c)->proto->on_drained(c); /* what it sends now leaves at the end of the next turn */
     }
     if (c->phase == CONN_PHASE_LINGER)
         linger(c);
@@ -455,20 +462,35 @@ static void turn_end(struct conn *c)
 void conn_flush_worker(struct deferred *d)
 {
     struct conn_worker *cw = CONTAINER_OF(d, struct conn_worker, flush);
-    struct list run = cw->dirty, *n;
+    uint32_t run = cw->dirty_first;
     cw->flush_queued = false;
-    if (list_is_empty(&cw->dirty))
-        return;
-    run.next->prev = run.prev->next = &run;
-    list_init(&cw->dirty);
-    while ((n = list_pop(&run))) { /* those that become dirty again wait for the next turn */
-        struct conn *c = CONTAINER_OF(n, struct conn, node);
+    cw->dirty_first = cw->dirty_last = 0;
+    while (run) { /* those that become dirty again wait for the next turn */
+        struct conn *c = conn_slab_at(cw, run - 1);
+        run = c->next;
         c->flags &= (uint16_t)~CONN_F_DIRTY;
         turn_end(c);
     }
 }
 
 /* ---- beginning, passing on, stopping -------------------------------------------------------------- */
+
+/* False: there are too many. */
+static bool serve(struct conn *c, const struct conn_proto *proto, void *ctx)
+{
+    struct conn_worker *cw = conn_cw(c);
+    unsigned i = 0;
+    while (i < cw->services_nr && (cw->services[i].proto != proto || cw->services[i].ctx != ctx))
+        i++;
+    if (i == CONN_SERVICES_MAX) {
+        log_error("conn.services", "nr=%u", i);
+        return false;
+    }
+    if (i == cw->services_nr)
+        cw->services[cw->services_nr++] = (struct conn_service){ proto, ctx };
+    c->service = (uint8_t)i;
+    return true;
+}
 
 void conn_start(struct conn_worker *cw, int fd, struct source *source, struct tls *tls,
                 const struct conn_proto *proto, void *ctx, bool exempt)
@@ -480,13 +502,11 @@ void conn_start(struct conn_worker *cw, int fd, struct source *source, struct tl
         goto fail;
     }
     c->watch = (struct watch){ fd, on_ready };
-    if (worker_watch(cw->w, &c->watch, EPOLLIN) != ERR_OK) {
+    if (!serve(c, proto, ctx) || worker_watch(cw->w, &c->watch, EPOLLIN) != ERR_OK) {
         conn_slab_put(c);
         goto fail;
     }
     c->timer.on_timer = on_timer;
-    c->proto = proto;
-    c->ctx = ctx;
     c->tls = tls;
     c->source = source;
     c->flags = (uint16_t)(CONN_F_IN | (exempt ? CONN_F_EXEMPT : 0));
@@ -530,20 +550,21 @@ void conn_forget_worker(struct deferred *d)
 
 void conn_switch(struct conn *c, const struct conn_proto *proto, void *listener_ctx, bool websocket)
 {
+    struct conn_worker *cw = conn_cw(c);
     struct old_state *old = malloc(sizeof *old);
-    if (c->phase != CONN_PHASE_OPEN || !old || (websocket && (!conn_raw_buffer(c->cw) || ws_new(&c->ws)))) {
+    size_t len = conn_service(c)->proto->state_len;
+    if (c->phase != CONN_PHASE_OPEN || !old || (websocket && (!conn_raw_buffer(cw) || ws_new(&c->ws))) ||
+        !serve(c, proto, listener_ctx)) {
         free(old);
         conn_close(c, CONN_CLOSE_INTERNAL);
         c->flags &= (uint16_t)~CONN_F_OPENED; /* the old protocol has said goodbye, the new one never came */
         return;
     }
-    *old = (struct old_state){ .state = c->state, .len = c->proto->state_len };
-    if (list_is_empty(&c->cw->old))
-        worker_defer(c->cw->w, &c->cw->forget);
-    list_push(&c->cw->old, &old->node);
+    *old = (struct old_state){ .state = c->state, .len = len };
+    if (list_is_empty(&cw->old))
+        worker_defer(cw->w, &cw->forget);
+    list_push(&cw->old, &old->node);
     c->state = NULL;
-    c->proto = proto;
-    c->ctx = listener_ctx;
     c->proto_at_ms = 0;
     c->flags &= (uint16_t) ~(CONN_F_ESTABLISHED | CONN_F_OPENED | CONN_F_PAUSED);
     c->flags |= CONN_F_SWITCHED | CONN_F_AGAIN;
@@ -557,8 +578,8 @@ void conn_stop_worker(struct conn_worker *cw, bool kill)
         struct conn *c = conn_slab_at(cw, slot);
         if (c->phase == CONN_PHASE_FREE || c->phase == CONN_PHASE_DEAD)
             continue;
-        if (c->phase == CONN_PHASE_OPEN && !kill && c->proto->on_stop)
-            c->proto->on_stop(c);
+        if (c->phase == CONN_PHASE_OPEN && !kill && conn_service(c)->proto->on_stop)
+            conn_service(c)->proto->on_stop(c);
         else
             conn_close(c, CONN_CLOSE_STOP);
         if (kill) {

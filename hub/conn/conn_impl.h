@@ -13,6 +13,7 @@ enum {
     CONN_READ_MAX = 65536,  /* taken off one connection a turn, so that each gets its share */
     CONN_KEEP_SMALL = 4096, /* a kept rest up to here is copied next to what comes; above it grows in place */
     CONN_SLAB = 256,        /* connections allocated together */
+    CONN_SERVICES_MAX = 64, /* of a worker */
     CONN_RAW_MAX = CONN_READ_MAX
 };
 
@@ -26,7 +27,7 @@ enum conn_phase {
 };
 
 enum conn_flag {
-    CONN_F_DIRTY = 1,  /* on cw->dirty: something to do at the end of the turn */
+    CONN_F_DIRTY = 1,  /* among the dirty: something to do at the end of the turn */
     CONN_F_PAUSED = 2, /* the protocol does not want input */
     CONN_F_OUT = 4,    /* epoll tells when it can be written to */
     CONN_F_IN = 8,     /* epoll tells when it can be read */
@@ -61,26 +62,34 @@ struct source { /* how many connections one address has */
     uint32_t nr;
 };
 
+struct rest { /* input that the protocol has not taken; exists while there is any */
+    uint32_t len, cap;
+    uint8_t data[];
+};
+/* What is done with bytes of a connection: a listener's, or what an upgrade leads to. A hub has a handful. */
+struct conn_service {
+    const struct conn_proto *proto;
+    void *ctx;
+};
+
 struct conn {
     struct watch watch;
     struct timer timer;
-    struct list node; /* cw->dirty or cw->free */
-    struct conn_worker *cw;
-    const struct conn_proto *proto;
-    void *state; /* the protocol's */
-    void *ctx;
-    struct tls *tls; /* NULL: plain */
-    struct ws *ws;   /* NULL: no WebSocket around it */
-    struct out *out; /* NULL: nothing unsent */
-    uint8_t *rest;   /* owned: input not yet taken; NULL while there is none */
+    void *state;       /* the protocol's; in cw->slab */
+    struct tls *tls;   /* NULL: plain */
+    struct ws *ws;     /* NULL: no WebSocket around it */
+    struct out *out;   /* NULL: nothing unsent */
+    struct rest *rest; /* owned; NULL: none */
     struct source *source;
     uint64_t proto_at_ms, deadline_ms; /* 0: none */
-    uint32_t rest_len, rest_cap;
     uint32_t slot, generation;
+    uint32_t next; /* among the dirty or the free: slot + 1; 0: the last */
     uint16_t flags;
-    uint8_t phase, why;
+    uint8_t phase : 4, why : 4;
+    uint8_t service; /* of cw->services */
 };
-static_assert(sizeof(struct conn) <= 192,
+static_assert(CONN_CLOSE_REASONS <= 16 && CONN_PHASE_DEAD < 16, "the bits of phase and why");
+static_assert(sizeof(struct conn) <= 128,
               "a million of these: docs/operations.md says what a connection costs");
 
 struct conn_counters {
@@ -97,11 +106,13 @@ static inline void conn_count(_Atomic uint64_t *c, uint64_t n)
 struct conn_worker { /* the net's part on one worker */
     struct conn_net *net;
     struct worker *w;
-    struct conn **slabs; /* CONN_SLAB connections each; never moved */
+    struct conn_slab **slabs;
     uint32_t slab_nr;
-    struct slab slab; /* what connections keep */
-    struct list free, dirty;
-    struct deferred flush; /* queued while dirty is not empty */
+    struct slab slab;                       /* what connections keep */
+    uint32_t free, dirty_first, dirty_last; /* as conn.next */
+    struct conn_service services[CONN_SERVICES_MAX];
+    unsigned services_nr;
+    struct deferred flush; /* queued while any is dirty */
     bool flush_queued;
     struct list old;        /* states of protocols that have passed their connection on */
     struct deferred forget; /* queued while there are any */
@@ -126,9 +137,26 @@ struct conn_net {
     _Atomic uint64_t open, counted; /* counted: those the cap is about */
 };
 
+struct conn_slab { /* connections allocated together; never moved */
+    struct conn_worker *cw;
+    struct conn conns[CONN_SLAB];
+};
+
+static inline struct conn_worker *conn_cw(const struct conn *c)
+{
+    return CONTAINER_OF(c - c->slot % CONN_SLAB, struct conn_slab, conns)->cw;
+}
+static inline const struct conn_service *conn_service(const struct conn *c)
+{
+    return &conn_cw(c)->services[c->service];
+}
 static inline uint64_t conn_now(const struct conn *c)
 {
-    return worker_now_ms(c->cw->w);
+    return worker_now_ms(conn_cw(c)->w);
+}
+static inline uint32_t conn_rest_len(const struct conn *c)
+{
+    return c->rest ? c->rest->len : 0;
 }
 
 /* conn_slab.c */

@@ -10,34 +10,34 @@ void conn_drop_rest(struct conn *c)
 {
     free(c->rest);
     c->rest = NULL;
-    c->rest_len = c->rest_cap = 0;
 }
 
-/* Keeps what the protocol has not taken. `in` lies in c->rest or in the worker's buffer. */
+/* Keeps what the protocol has not taken. `in` lies in c->rest->data or in the worker's buffer. */
 static void keep(struct conn *c, struct span in)
 {
     if (c->phase != CONN_PHASE_OPEN || !in.n) {
         conn_drop_rest(c);
         return;
     }
-    if (in.n > c->proto->in_max && !(c->flags & CONN_F_PAUSED)) {
+    if (in.n > conn_service(c)->proto->in_max && !(c->flags & CONN_F_PAUSED)) {
         conn_close(c, CONN_CLOSE_PROTO);
         return;
     }
-    if (c->rest && in.p >= c->rest && in.p < c->rest + c->rest_cap) {
-        memmove(c->rest, in.p, in.n);
+    struct rest *r = c->rest;
+    if (r && in.p >= r->data && in.p < r->data + r->cap) {
+        memmove(r->data, in.p, in.n);
     } else {
-        if (c->rest_cap < in.n || c->rest_cap / 4 > in.n) {
+        if (!r || r->cap < in.n || r->cap / 4 > in.n) {
             conn_drop_rest(c);
-            if (!(c->rest = malloc(in.n))) {
+            if (!(r = c->rest = malloc(sizeof *r + in.n))) {
                 conn_close(c, CONN_CLOSE_INTERNAL);
                 return;
             }
-            c->rest_cap = (uint32_t)in.n;
+            r->cap = (uint32_t)in.n;
         }
-        memcpy(c->rest, in.p, in.n);
+        memcpy(r->data, in.p, in.n);
     }
-    c->rest_len = (uint32_t)in.n;
+    r->len = (uint32_t)in.n;
 }
 
 /* Where new input goes: behind what was kept. A small rest moves to the worker's buffer, so that a connection
@@ -45,22 +45,25 @@ static void keep(struct conn *c, struct span in)
  */
 static uint8_t *place_input(struct conn *c, size_t *room)
 {
-    if (c->rest_len <= CONN_KEEP_SMALL) {
-        memcpy(c->cw->in, c->rest ? c->rest : c->cw->in, c->rest_len);
+    struct rest *r = c->rest;
+    if (!r || r->len <= CONN_KEEP_SMALL) {
+        uint8_t *in = conn_cw(c)->in;
+        if (r)
+            memcpy(in, r->data, r->len);
         *room = CONN_READ_MAX;
-        return c->cw->in;
+        return in;
     }
     uint32_t least = c->tls ? TLS_READ_MIN : CONN_KEEP_SMALL;
-    if (c->rest_cap - c->rest_len < least) {
-        uint32_t cap = c->rest_len * 2 + least;
-        uint8_t *p = realloc(c->rest, cap);
-        if (!p)
+    if (r->cap - r->len < least) {
+        uint32_t cap = r->len * 2 + least;
+        r = realloc(r, sizeof *r + cap);
+        if (!r)
             return NULL;
-        c->rest = p;
-        c->rest_cap = cap;
+        c->rest = r;
+        r->cap = cap;
     }
-    *room = c->rest_cap - c->rest_len < CONN_READ_MAX ? c->rest_cap - c->rest_len : CONN_READ_MAX;
-    return c->rest;
+    *room = r->cap - r->len < CONN_READ_MAX ? r->cap - r->len : CONN_READ_MAX;
+    return r->data;
 }
 
 static void put_frame(void *ctx, struct span frame)
@@ -76,7 +79,7 @@ static void put_frame(void *ctx, struct span frame)
 static size_t unframe(struct conn *c, size_t n, uint8_t *to, enum conn_close *why)
 {
     struct wr w = { to, n, 0 };
-    switch (ws_decode(c->ws, span_of(c->cw->raw, n), &w, put_frame, c)) {
+    switch (ws_decode(c->ws, span_of(conn_cw(c)->raw, n), &w, put_frame, c)) {
     case ERR_OK:
         break;
     case ERR_STOPPED:
@@ -103,7 +106,7 @@ static void deliver(struct conn *c, uint8_t *base, size_t have, size_t n, enum c
 {
     struct span in = span_of(base, have + n);
     c->flags &= (uint16_t)~CONN_F_SWITCHED;
-    c->proto->on_bytes(c, &in);
+    conn_service(c)->proto->on_bytes(c, &in);
     while (c->phase == CONN_PHASE_OPEN && c->flags & CONN_F_SWITCHED) {
         c->flags &= (uint16_t)~CONN_F_SWITCHED;
         if (c->ws && in.n) {
@@ -111,11 +114,11 @@ static void deliver(struct conn *c, uint8_t *base, size_t have, size_t n, enum c
                 conn_close(c, CONN_CLOSE_PROTO);
                 break;
             }
-            memcpy(c->cw->raw, in.p, in.n);
-            in = span_of(c->cw->in, unframe(c, in.n, c->cw->in, &end));
+            memcpy(conn_cw(c)->raw, in.p, in.n);
+            in = span_of(conn_cw(c)->in, unframe(c, in.n, conn_cw(c)->in, &end));
         }
         if (in.n && c->phase == CONN_PHASE_OPEN)
-            c->proto->on_bytes(c, &in);
+            conn_service(c)->proto->on_bytes(c, &in);
     }
     keep(c, in);
     if (end != CONN_CLOSE_REASONS)
@@ -127,8 +130,8 @@ static void on_eof(struct conn *c)
     c->flags |= CONN_F_EOF;
     if (c->phase != CONN_PHASE_OPEN)
         return;
-    if (c->proto->on_eof && !c->ws)
-        c->proto->on_eof(c);
+    if (conn_service(c)->proto->on_eof && !c->ws)
+        conn_service(c)->proto->on_eof(c);
     else
         conn_close(c, CONN_CLOSE_PEER);
     conn_make_dirty(c);
@@ -161,15 +164,15 @@ static size_t take(struct conn *c, uint8_t *to, size_t room, bool *eof, bool *br
 /* force: hand over what was kept even if nothing came. */
 void conn_read_input(struct conn *c, bool force)
 {
-    size_t room, have = c->rest_len;
+    size_t room, have = conn_rest_len(c);
     bool eof = false, broken = false;
     enum conn_close end = CONN_CLOSE_REASONS; /* goes on */
-    if (c->flags & CONN_F_SWITCHED && c->ws && c->rest_len) {
+    if (c->flags & CONN_F_SWITCHED && c->ws && have) {
         /* Passed on outside on_bytes: what was kept are frames. */
-        have = c->rest_len < CONN_RAW_MAX ? c->rest_len : CONN_RAW_MAX;
-        memcpy(c->cw->raw, c->rest, have);
+        have = have < CONN_RAW_MAX ? have : CONN_RAW_MAX;
+        memcpy(conn_cw(c)->raw, c->rest->data, have);
         conn_drop_rest(c);
-        deliver(c, c->cw->in, 0, unframe(c, have, c->cw->in, &end), end);
+        deliver(c, conn_cw(c)->in, 0, unframe(c, have, conn_cw(c)->in, &end), end);
         return;
     }
     uint8_t *base = place_input(c, &room);
@@ -177,9 +180,10 @@ void conn_read_input(struct conn *c, bool force)
         conn_close(c, CONN_CLOSE_INTERNAL);
         return;
     }
-    size_t n = c->flags & CONN_F_EOF ? 0 : take(c, c->ws ? c->cw->raw : base + have, room, &eof, &broken);
+    size_t n =
+        c->flags & CONN_F_EOF ? 0 : take(c, c->ws ? conn_cw(c)->raw : base + have, room, &eof, &broken);
     if (n) {
-        conn_count(&c->cw->nr.bytes_in, n);
+        conn_count(&conn_cw(c)->nr.bytes_in, n);
         if (c->ws)
             n = unframe(c, n, base + have, &end);
     }
@@ -197,7 +201,7 @@ void conn_read_input(struct conn *c, bool force)
 void conn_discard_input(struct conn *c)
 {
     for (int i = 0; i < 4; i++) {
-        ssize_t n = recv(c->watch.fd, c->cw->in, CONN_READ_MAX, MSG_DONTWAIT);
+        ssize_t n = recv(c->watch.fd, conn_cw(c)->in, CONN_READ_MAX, MSG_DONTWAIT);
         if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
             c->flags |= CONN_F_EOF;
             conn_make_dirty(c);

@@ -21,7 +21,7 @@ enum {
 static struct out *out_of(struct conn *c)
 {
     if (!c->out && (c->out = calloc(1, sizeof *c->out)))
-        c->out->deadline_ms = conn_now(c) + c->cw->net->limits.slow_ms;
+        c->out->deadline_ms = conn_now(c) + conn_cw(c)->net->limits.slow_ms;
     return c->out;
 }
 
@@ -60,7 +60,7 @@ static bool put_bytes(struct conn *c, struct span s)
 
 bool out_put(struct conn *c, struct span s)
 {
-    if (conn_unsent(c) >= c->cw->net->limits.out_max)
+    if (conn_unsent(c) >= conn_cw(c)->net->limits.out_max)
         return false;
     return put_bytes(c, s);
 }
@@ -221,9 +221,9 @@ enum err out_flush(struct conn *c)
             e = ERR_AGAIN;
     }
     if (moved) {
-        conn_count(&c->cw->nr.bytes_out, moved);
+        conn_count(&conn_cw(c)->nr.bytes_out, moved);
         if (c->out)
-            c->out->deadline_ms = conn_now(c) + c->cw->net->limits.slow_ms;
+            c->out->deadline_ms = conn_now(c) + conn_cw(c)->net->limits.slow_ms;
     }
     if (c->out && !c->out->first)
         out_free(c);

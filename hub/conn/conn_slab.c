@@ -7,17 +7,20 @@
 static bool grow(struct conn_worker *cw)
 {
     /* NOLINTNEXTLINE(bugprone-sizeof-expression): an array of pointers is meant */
-    struct conn **slabs = realloc(cw->slabs, (cw->slab_nr + 1) * sizeof *slabs);
+    struct conn_slab **slabs = realloc(cw->slabs, (cw->slab_nr + 1) * sizeof *slabs);
     if (!slabs)
         return false;
     cw->slabs = slabs;
-    struct conn *slab = calloc(CONN_SLAB, sizeof *slab);
+    struct conn_slab *slab = calloc(1, sizeof *slab);
     if (!slab)
         return false;
-    for (uint32_t i = 0; i < CONN_SLAB; i++) {
-        slab[i].slot = cw->slab_nr * CONN_SLAB + i;
-        slab[i].watch.fd = -1;
-        list_push(&cw->free, &slab[i].node);
+    slab->cw = cw;
+    for (uint32_t i = CONN_SLAB; i-- > 0;) {
+        struct conn *c = &slab->conns[i];
+        c->slot = cw->slab_nr * CONN_SLAB + i;
+        c->watch.fd = -1;
+        c->next = cw->free;
+        cw->free = c->slot + 1;
     }
     slabs[cw->slab_nr++] = slab;
     return true;
@@ -25,25 +28,26 @@ static bool grow(struct conn_worker *cw)
 
 struct conn *conn_slab_get(struct conn_worker *cw)
 {
-    if (list_is_empty(&cw->free) && !grow(cw))
+    if (!cw->free && !grow(cw))
         return NULL;
-    struct conn *c = CONTAINER_OF(list_pop(&cw->free), struct conn, node);
+    struct conn *c = conn_slab_at(cw, cw->free - 1);
     uint32_t slot = c->slot, generation = c->generation;
-    *c = (struct conn){ .slot = slot, .generation = generation + 1, .cw = cw };
-    list_init(&c->node);
+    cw->free = c->next;
+    *c = (struct conn){ .slot = slot, .generation = generation + 1 };
     return c;
 }
 
 void conn_slab_put(struct conn *c)
 {
-    struct conn_worker *cw = c->cw;
+    struct conn_worker *cw = conn_cw(c);
     c->phase = CONN_PHASE_FREE;
     c->watch.fd = -1;
     /* At the front: memory that was just used is used again first. */
-    list_push(cw->free.next, &c->node);
+    c->next = cw->free;
+    cw->free = c->slot + 1;
 }
 
 struct conn *conn_slab_at(const struct conn_worker *cw, uint32_t slot)
 {
-    return slot / CONN_SLAB < cw->slab_nr ? &cw->slabs[slot / CONN_SLAB][slot % CONN_SLAB] : NULL;
+    return slot / CONN_SLAB < cw->slab_nr ? &cw->slabs[slot / CONN_SLAB]->conns[slot % CONN_SLAB] : NULL;
 }

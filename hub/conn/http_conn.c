@@ -28,7 +28,7 @@ static uint32_t or_default(uint32_t v, uint32_t value)
 
 const struct http_limits *http_limits_of(struct conn *c)
 {
-    const struct http_routes *t = c->ctx;
+    const struct http_routes *t = conn_listener_ctx(c);
     return t->limits ? t->limits : &defaults;
 }
 
@@ -108,9 +108,9 @@ static struct http_exchange *exchange_new(struct conn *c)
     if (!ex)
         return NULL;
     http_head_init(&ex->head);
-    ex->routes = c->ctx;
+    ex->routes = conn_listener_ctx(c);
     ex->r.conn = c;
-    ex->r.worker = c->cw->w;
+    ex->r.worker = conn_cw(c)->w;
     ex->r.ctx = ex->routes->ctx;
     ex->r.id = ++next_id;
     return ex;
@@ -187,13 +187,13 @@ static void try_upgrade(struct http_exchange *ex)
                    "Sec-WebSocket-Version: 13\r\n");
         return;
     }
-    for (const struct http_routes *t = c->ctx; t; t = t->next) {
+    for (const struct http_routes *t = conn_listener_ctx(c); t; t = t->next) {
         ex->routes = t;
         ex->r.ctx = t->ctx;
         if (t->on_upgrade && t->on_upgrade(&ex->r))
             return;
     }
-    ex->routes = c->ctx;
+    ex->routes = conn_listener_ctx(c);
     ex->r.ctx = ex->routes->ctx;
     http_error(&ex->r, 404, "not-found", "No WebSocket is served at this path.", NULL);
 }
@@ -243,11 +243,11 @@ static bool begin_body(struct conn *c, struct http_exchange *ex)
         refuse_and_close(ex, 503, "no-memory", "The hub is out of memory; try again later.");
         return false;
     }
-    http_route_find(c->ctx, r->method, r->path, ex->scratch, &m);
+    http_route_find(conn_listener_ctx(c), r->method, r->path, ex->scratch, &m);
     if (m.routes && m.routes->method_override && r->method == HTTP_POST_ &&
         span_ieq(http_field(r, "X-HTTP-Method-Override"), SPAN("PATCH"))) {
         r->method = HTTP_PATCH_;
-        http_route_find(c->ctx, r->method, r->path, ex->scratch, &m);
+        http_route_find(conn_listener_ctx(c), r->method, r->path, ex->scratch, &m);
     }
     if (m.routes) {
         ex->routes = m.routes;
@@ -357,7 +357,7 @@ static void dispatch(struct conn *c, struct http_exchange *ex)
     if (ex->refuse) {
         char allow[80] = "";
         struct http_match m;
-        http_route_find(c->ctx, 0, r->path, ex->scratch, &m);
+        http_route_find(conn_listener_ctx(c), 0, r->path, ex->scratch, &m);
         if (ex->refuse == 405)
             allow_text(m.allowed, allow, sizeof allow);
         http_error(r, ex->refuse, ex->refuse_code, ex->refuse_message, allow[0] ? allow : NULL);
@@ -449,14 +449,14 @@ void http_finished(struct http_exchange *ex)
     http_exchange_free(ex);
     if (conn_is_closing(c))
         return;
-    if (!keep || (s->eof && !c->rest_len && !s->in_loop)) {
+    if (!keep || (s->eof && !conn_rest_len(c) && !s->in_loop)) {
         conn_close(c, CONN_CLOSE_DONE);
         return;
     }
     s->wait_drain = conn_unsent(c) > UNSENT_MARK || (c->out && c->out->last && c->out->last->fd >= 0);
     conn_arm(c, conn_now(c) + or_default(http_limits_of(c)->idle_ms, defaults.idle_ms));
     conn_pause(c, false);
-    if (!s->in_loop && c->rest_len) { /* the next request is here already */
+    if (!s->in_loop && conn_rest_len(c)) { /* the next request is here already */
         c->flags |= CONN_F_AGAIN;
         conn_make_dirty(c);
     }
@@ -495,7 +495,7 @@ static void on_drained(struct conn *c)
         s->wait_drain = false;
         conn_arm(c,
                  conn_now(c) + or_default(http_limits_of(c)->idle_ms, defaults.idle_ms)); /* idle from here */
-        if (s->eof && !c->rest_len)
+        if (s->eof && !conn_rest_len(c))
             conn_close(c, CONN_CLOSE_DONE);
         conn_pause(c, false);
         c->flags |= CONN_F_AGAIN;

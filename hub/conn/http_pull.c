@@ -65,12 +65,12 @@ void http_read(struct http_req *r, void (*fn)(struct http_req *r))
     conn_arm(c, s->body_deadline_ms);
     if (http_pull(c, ex, &none)) /* there is nothing more to come */
         return;
-    if (s->eof && !c->rest_len && !s->in_loop) {
+    if (s->eof && !conn_rest_len(c) && !s->in_loop) {
         conn_close(c, CONN_CLOSE_PEER);
         return;
     }
     conn_pause(c, false);
-    if (!s->in_loop && c->rest_len) { /* some of it is here already */
+    if (!s->in_loop && conn_rest_len(c)) { /* some of it is here already */
         c->flags |= CONN_F_AGAIN;
         conn_make_dirty(c);
     }

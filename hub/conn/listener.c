@@ -355,8 +355,6 @@ enum err conn_net_new(struct conn_net **out, const struct conn_limits *limits, s
         cw->forget.run = conn_forget_worker;
         slab_init(&cw->slab);
         list_init(&cw->old);
-        list_init(&cw->free);
-        list_init(&cw->dirty);
         if (!(cw->in = malloc(CONN_KEEP_SMALL + CONN_READ_MAX)))
             goto fail;
         worker_set_local(workers[i], WORKER_LOCAL_CONN, cw);

@@ -4,6 +4,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/map.h"
+#include "base/slab.h"
 #include "base/text.h"
 #include "core/topic/username.h"
 #include "hub/domain/certificate.h"
@@ -63,8 +64,9 @@ struct entry { /* on shard.lru; text: name, then the fields of its credentials *
 struct shard {
     pthread_mutex_t lock;
     struct map map;
-    struct list lru; /* oldest use first */
-    uint64_t epoch;  /* raised by every forget: a row read before it must not enter the cache after it */
+    struct list lru;  /* oldest use first */
+    struct slab slab; /* where entries lie */
+    uint64_t epoch;   /* raised by every forget: a row read before it must not enter the cache after it */
 };
 struct access {
     size_t shard_max;
@@ -101,10 +103,11 @@ static size_t entry_text_len(const struct entry *e)
     return n;
 }
 
-static void entry_free(struct entry *e)
+static void entry_free(struct shard *s, struct entry *e)
 {
-    explicit_bzero(e->text, entry_text_len(e)); /* keys do not linger in free memory */
-    free(e);
+    size_t n = entry_text_len(e);
+    explicit_bzero(e->text, n); /* keys do not linger in free memory */
+    slab_put(&s->slab, e, offsetof(struct entry, text) + n);
 }
 
 enum err access_new(struct access **out, const struct crypto_ops *crypto, size_t entries_max)
@@ -118,6 +121,7 @@ enum err access_new(struct access **out, const struct crypto_ops *crypto, size_t
         pthread_mutex_init(&a->shards[i].lock, NULL);
         map_init(&a->shards[i].map, a->key, entry_name);
         list_init(&a->shards[i].lru);
+        slab_init(&a->shards[i].slab);
     }
     pthread_mutex_init(&a->roots_lock, NULL);
     *out = a;
@@ -131,8 +135,9 @@ void access_free(struct access *a)
     for (unsigned i = 0; i < SHARDS; i++) {
         struct entry *e;
         for (size_t at = 0; (e = map_next(&a->shards[i].map, &at));)
-            entry_free(e);
+            entry_free(&a->shards[i], e);
         map_fini(&a->shards[i].map);
+        slab_fini(&a->shards[i].slab);
         pthread_mutex_destroy(&a->shards[i].lock);
     }
     certificate_roots_unref(a->roots);
@@ -168,39 +173,40 @@ static void shard_drop(struct shard *s, struct span name)
     struct entry *e = map_del(&s->map, name);
     if (e) {
         list_del(&e->node);
-        entry_free(e);
+        entry_free(s, e);
     }
+}
+
+static void shard_put(struct shard *s, struct span name, const struct cred *c)
+{
+    struct entry head = { .head = c->head, .name_len = (uint16_t)name.n };
+    size_t n = entry_text_len(&head);
+    struct entry *e = slab_get(&s->slab, offsetof(struct entry, text) + n);
+    if (!e) /* then it is read again next time */
+        return;
+    e->head = head.head;
+    e->name_len = head.name_len;
+    struct wr w = { e->text, n, 0 };
+    wr_put(&w, name);
+    for (unsigned f = 0; f < CRED_FIELDS; f++)
+        wr_put(&w, cred_field(c, f));
+    if (map_put(&s->map, e))
+        entry_free(s, e);
+    else
+        list_push(&s->lru, &e->node);
 }
 
 static void cache_put(struct access *a, struct span name, const struct cred *c, uint64_t epoch)
 {
-    struct entry *e = malloc(sizeof *e + name.n + CRED_BYTES);
-    if (!e) /* then it is read again next time */
-        return;
-    *e = (struct entry){ .head = c->head, .name_len = (uint16_t)name.n };
-    struct wr w = { e->text, entry_text_len(e), 0 };
-    wr_put(&w, name);
-    for (unsigned f = 0; f < CRED_FIELDS; f++)
-        wr_put(&w, cred_field(c, f));
-    struct entry *cut = realloc(e, sizeof *e + entry_text_len(e)); /* most have few of them */
-    if (cut)
-        e = cut;
-    list_init(&e->node);
-
     struct shard *s = shard_of(a, name);
     pthread_mutex_lock(&s->lock);
-    bool in = false;
     if (s->epoch == epoch) {
         shard_drop(s, name);
         if (s->map.nr >= a->shard_max)
             shard_drop(s, entry_name(CONTAINER_OF(s->lru.next, struct entry, node)));
-        in = map_put(&s->map, e) == ERR_OK;
-        if (in)
-            list_push(&s->lru, &e->node);
+        shard_put(s, name, c);
     }
     pthread_mutex_unlock(&s->lock);
-    if (!in)
-        entry_free(e);
 }
 
 static struct span name_make(uint8_t *buf, char kind, struct span name)

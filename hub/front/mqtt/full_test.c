@@ -160,7 +160,7 @@ static void test_an_idle_session_owns_little(void **state)
     const struct session *s = session_of(c);
     say_telemetry(c, 1);
     turns();
-    assert_null(s->first);
+    assert_null(s->last);
     assert_null(s->flight);
     assert_null(s->will);
     assert_int_equal(c->in_len, 0);

@@ -101,7 +101,8 @@ static struct session_name *name_new(struct conn *c, const struct login *l)
     uint8_t model[MQTT_MODEL_MAX];
     size_t model_len = login_model(l, model).n;
     struct session_name *n =
-        slab_get(conn_slab(c), sizeof *n + l->check.identity_len + l->check.generation_len + model_len);
+        slab_get(conn_slab(c), offsetof(struct session_name, text) + l->check.identity_len +
+                                   l->check.generation_len + model_len);
     if (!n)
         return NULL;
     n->proof = l->check.proof;
@@ -132,7 +133,8 @@ static void login_finish(struct conn *c, struct login *l)
     }
     s->channels = l->channels;
     s->keep_alive_s = l->connect.keep_alive_s;
-    s->expires_ms = l->check.expires_ms > UINT64_MAX - grace ? UINT64_MAX : l->check.expires_ms + grace;
+    uint64_t end = l->check.expires_ms > UINT64_MAX - grace ? UINT64_MAX : l->check.expires_ms + grace;
+    s->expires_s = end > SESSION_EXPIRES_MAX ? UINT32_MAX : (uint32_t)((end + 999) / 1000);
     s->flags |= l->connect.clean ? SESSION_F_CLEAN : 0;
     s->will = l->will;
     l->will = NULL;
@@ -150,7 +152,7 @@ static void login_finish(struct conn *c, struct login *l)
     if (access_is_stale(&l->check)) /* disabled or deleted while it logged in: the wake-up found nobody */
         session_check_identity(c);
     login_free(l);
-    s->rx_ms = worker_now_ms(conn_worker(c));
+    s->rx_ms = (uint32_t)worker_now_ms(conn_worker(c));
     session_arm(c);
     session_announce(c);
     session_resume(c); /* what was pipelined behind CONNECT */

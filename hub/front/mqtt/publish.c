@@ -43,10 +43,9 @@ void reply_free(struct reply *r)
 void reply_push(struct conn *c, struct reply *r)
 {
     struct session *s = session_of(c);
+    r->next = s->last ? s->last->next : r;
     if (s->last)
         s->last->next = r;
-    else
-        s->first = r;
     s->last = r;
     s->replies_nr++;
     s->subs_nr += r->type == MQTT_SUBACK;
@@ -66,15 +65,23 @@ static void reply_send(struct conn *c, const struct reply *r)
         session_send(c, &w);
 }
 
+/* The oldest, off the ring. */
+static struct reply *reply_pop(struct session *s)
+{
+    struct reply *r = s->last->next;
+    if (r == s->last)
+        s->last = NULL;
+    else
+        s->last->next = r->next;
+    return r;
+}
+
 static void replies_flush(struct conn *c)
 {
     struct session *s = session_of(c);
     bool subscribed = false;
-    while (s->first && s->first->done) {
-        struct reply *r = s->first;
-        s->first = r->next;
-        if (!s->first)
-            s->last = NULL;
+    while (s->last && s->last->next->done) {
+        struct reply *r = reply_pop(s);
         s->replies_nr--;
         if (r->type == MQTT_SUBACK) {
             s->subs_nr--;
@@ -118,14 +125,12 @@ void reply_finish(struct reply *r, enum err err)
 
 void replies_drop(struct session *s)
 {
-    while (s->first) {
-        struct reply *r = s->first;
-        s->first = r->next;
+    while (s->last) {
+        struct reply *r = reply_pop(s);
         r->orphan = true;
         if (r->done)
             reply_free(r); /* the others free themselves when they come home */
     }
-    s->last = NULL;
     s->replies_nr = s->subs_nr = 0;
 }
 

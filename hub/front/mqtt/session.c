@@ -97,7 +97,7 @@ void session_resume(struct conn *c)
     struct session *s = session_of(c);
     if ((s->flags & SESSION_F_PAUSED) && !is_blocked(c, MQTT_WINDOW_RESUME)) {
         s->flags &= (uint8_t)~SESSION_F_PAUSED;
-        s->rx_ms = worker_now_ms(conn_worker(c)); /* its silence was ours */
+        s->rx_ms = (uint32_t)worker_now_ms(conn_worker(c)); /* its silence was ours */
         conn_pause(c, false);
     }
 }
@@ -172,7 +172,7 @@ static size_t body_max(struct conn *c)
 static void session_on_bytes(struct conn *c, struct span *in)
 {
     struct session *s = session_of(c);
-    s->rx_ms = worker_now_ms(conn_worker(c));
+    s->rx_ms = (uint32_t)worker_now_ms(conn_worker(c));
     while (in->n && !conn_is_closing(c)) {
         struct mqtt_packet p;
         size_t used;
@@ -198,12 +198,12 @@ static void session_on_bytes(struct conn *c, struct span *in)
 
 /* ---- time ------------------------------------------------------------------------------------------- */
 
-static uint64_t keep_alive_end(const struct session *s)
+static uint64_t keep_alive_end(const struct session *s, uint64_t now)
 {
     uint64_t ms = s->keep_alive_s * 1500ull;
     if (!ms || ms > MQTT_KEEP_ALIVE_CAP_MS)
         ms = MQTT_KEEP_ALIVE_CAP_MS;
-    return s->rx_ms + ms;
+    return now - ((uint32_t)now - s->rx_ms) + ms;
 }
 
 /* One timer for all: when it fires it looks what is due, and is set to what comes next. */
@@ -212,8 +212,8 @@ void session_arm(struct conn *c)
     const struct session *s = session_of(c);
     struct worker *w = conn_worker(c);
     uint64_t now = worker_now_ms(w), wall = worker_wall_ms(w);
-    uint64_t at = keep_alive_end(s), lock = session_lock_end(s, session_hub(c));
-    uint64_t left = s->expires_ms > wall ? s->expires_ms - wall : 0;
+    uint64_t at = keep_alive_end(s, now), lock = session_lock_end(s, session_hub(c));
+    uint64_t end = session_expires_ms(s), left = end > wall ? end - wall : 0;
     if (left < MQTT_KEEP_ALIVE_CAP_MS && now + left < at)
         at = now + left;
     if (lock < at)
@@ -229,12 +229,12 @@ static void session_on_timer(struct conn *c)
     if (s->phase != SESSION_OPEN)
         return;
     if (s->flags & SESSION_F_PAUSED)
-        s->rx_ms = now; /* we are the ones who do not read */
-    if (s->expires_ms <= worker_wall_ms(w)) {
+        s->rx_ms = (uint32_t)now; /* we are the ones who do not read */
+    if (session_expires_ms(s) <= worker_wall_ms(w)) {
         session_refuse(c, CONN_CLOSE_AUTH, "token-expired");
         return;
     }
-    if (keep_alive_end(s) <= now) {
+    if (keep_alive_end(s, now) <= now) {
         conn_close(c, CONN_CLOSE_TIMEOUT);
         return;
     }
@@ -324,7 +324,7 @@ static void session_on_open(struct conn *c)
 {
     struct mqtt_worker *mw = session_worker(c);
     mw->w = conn_worker(c);
-    session_of(c)->rx_ms = worker_now_ms(mw->w);
+    session_of(c)->rx_ms = (uint32_t)worker_now_ms(mw->w);
 }
 
 static void session_on_drained(struct conn *c)
@@ -392,7 +392,8 @@ static void session_on_close(struct conn *c, enum conn_close why)
     replies_drop(s);
     if (s->name)
         slab_put(conn_slab(c), s->name,
-                 sizeof *s->name + s->name->identity_len + s->name->generation_len + s->name->model_len);
+                 offsetof(struct session_name, text) + s->name->identity_len + s->name->generation_len +
+                     s->name->model_len);
     free(s->flight);
     free(s->will);
     s->name = NULL;

@@ -99,15 +99,16 @@ enum session_flag {
     SESSION_F_ORDERED = 64,  /* the first messages were listed behind what an earlier connection wrote */
     SESSION_F_ORDER_DUE = 128
 };
-struct session {               /* state of a connection; a million of these: nothing here is per packet */
-    struct session_name *name; /* owned; NULL before SESSION_OPEN */
-    struct reply *first, *last;
+#define SESSION_EXPIRES_MAX (UINT32_MAX * 1000ull - 1000) /* ms; in the year 2106 */
+struct session {                 /* state of a connection; a million of these: nothing here is per packet */
+    struct session_name *name;   /* owned; NULL before SESSION_OPEN */
+    struct reply *last;          /* of a ring, so that its next is the oldest; NULL: none */
     struct flight *flight;       /* owned; NULL while there is none */
     struct will *will;           /* owned */
     struct methods *methods;     /* owned; NULL while none is under way (method.c) */
-    uint64_t rx_ms;              /* when bytes last came */
-    uint64_t expires_ms;         /* wall: the credentials with their grace */
     uint64_t c2d_seq, c2d_bcast; /* delivered on this connection so far */
+    uint32_t rx_ms;              /* when bytes last came; low bits */
+    uint32_t expires_s;          /* wall: the credentials with their grace; UINT32_MAX: never */
     uint32_t channels;           /* core/topic/topic.h */
     uint32_t desired_seen;       /* newest version of desired properties sent, its low bits; 0: none */
     uint16_t keep_alive_s, packet_id;
@@ -121,7 +122,7 @@ struct session {               /* state of a connection; a million of these: not
     uint8_t twin_reading : 1; /* the store is being asked for what it was not told of desired properties */
     uint8_t twin_again : 1;   /* more of that since it was asked */
 };
-static_assert(sizeof(struct session) <= 96, "read docs/mqtt.md, \"Memory\", before a session grows");
+static_assert(sizeof(struct session) <= 80, "read docs/mqtt.md, \"Memory\", before a session grows");
 
 /* An answer that is due when something is durable. They leave in the order of the packets [4.6.0-2]. */
 struct reply {
@@ -151,6 +152,10 @@ static inline struct hub *session_hub(struct conn *c)
 {
     struct mqtt_front *f = conn_listener_ctx(c);
     return f->hub;
+}
+static inline uint64_t session_expires_ms(const struct session *s)
+{
+    return s->expires_s == UINT32_MAX ? UINT64_MAX : s->expires_s * 1000ull;
 }
 static inline struct span session_identity(const struct session *s)
 {
