@@ -157,6 +157,39 @@ test('[http 76] a module is an identity of its own: unknown, not there, called',
   await c.disconnect();
 });
 
+test('a module of an edge device calls its neighbours and the devices behind it, with its own credential; nobody else', async () => {
+  const V = 'api-version=2021-04-12';
+  const put = async (path, body) => {
+    const r = await hub.request('PUT', `${path}?${V}`, { body });
+    assert.equal(r.status, 200, r.body.toString());
+    return r.json;
+  };
+  const edge = await put('/devices/gate', { deviceId: 'gate', capabilities: { iotEdge: true } });
+  const leaf = await put('/devices/leaf', { deviceId: 'leaf', deviceScope: edge.deviceScope });
+  const plain = await newDevice(hub);
+  const key = (await put('/devices/gate/modules/caller', { deviceId: 'gate', moduleId: 'caller' })).authentication.symmetricKey.primaryKey;
+  await put('/devices/gate/modules/other', { deviceId: 'gate', moduleId: 'other' });
+  const plainKey = (await put(`/devices/${plain.id}/modules/m`, { deviceId: plain.id, moduleId: 'm' })).authentication.symmetricKey.primaryKey;
+  const by = (id, k, sr = id.replace('/', '/modules/')) => ({ headers: { 'x-ms-edge-moduleId': id }, token: lib.sasToken(`${NAME}/devices/${sr}`, k) });
+  const ask = (path, who) => invoke(plain, {}, { path, ...who });
+  const caller = by('gate/caller', key);
+  const c = await listening({ id: 'leaf', key: leaf.authentication.symmetricKey.primaryKey });
+  const call = ask('/twins/leaf/methods', caller);
+  reply(c, (await expectCall(c)).rid, 200, '"behind"');
+  assert.deepEqual((await call).json, { status: 200, payload: 'behind' });
+  assert.equal((await ask('/twins/gate/modules/other/methods', caller)).error.errorCode, 404103); // allowed, not there
+  // Devices of others, none at all, another's credential, a module of a device that is no edge device, no field.
+  for (const [path, who] of [[`/twins/${plain.id}/methods`, caller], ['/twins/nobody/methods', caller], ['/twins/leaf/methods', by('gate/caller', plainKey)],
+    ['/twins/leaf/methods', by('gate/other', key, 'gate/modules/caller')], ['/twins/leaf/methods', by(`${plain.id}/m`, plainKey)],
+    [`/twins/${plain.id}/methods`, by(`${plain.id}/m`, plainKey)], ['/twins/leaf/methods', { token: caller.token }],
+    ['/twins/leaf/methods', { ...caller, headers: { 'x-ms-edge-moduleId': 'gate' } }]]) {
+    const r = await ask(path, who);
+    assert.deepEqual([r.status, r.error.name], [401, 'IotHubUnauthorizedAccess'], `${path} ${JSON.stringify(who)}`);
+  }
+  await c.quiet();
+  await c.disconnect();
+});
+
 test('[mqtt 100] [http 71] a device that connects and subscribes in time gets the call', async () => {
   const d = await newDevice(hub);
   const before = await metric('methods_called_total');

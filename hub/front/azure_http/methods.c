@@ -148,6 +148,31 @@ static struct span payload_of(struct job *j)
     return text;
 }
 
+/* A module of an edge device asks for other modules of its device and for devices behind it. */
+static enum err edge_may_call(struct job *j, struct store_tx *tx)
+{
+    const struct method_step *s = j->state;
+    struct device_row edge, target;
+    struct span scope = SPAN_NONE;
+    enum err e = tx_device_get(tx, j->check.device, &edge);
+    if (!e)
+        scope = arena_copy(&j->a, edge.edge ? edge.scope : SPAN_NONE);
+    if (!e && scope.n && span_eq(s->call.device, j->check.device))
+        return ERR_OK;
+    if (!e)
+        e = tx_device_get(tx, s->call.device, &target);
+    if (e && e != ERR_NOTFOUND)
+        return e;
+    if (e || !scope.n || !(span_eq(target.scope, scope) || span_eq(target.parent_scope, scope)))
+        return AZURE_REFUSE(j, AZ_IotHubUnauthorizedAccess,
+                            "a module calls the modules of its own edge device and the devices behind it");
+    return ERR_OK;
+}
+static void method_allowed(struct job *j)
+{
+    job_method(j, j->state, method_called);
+}
+
 static void method_begin(struct job *j, struct span module)
 {
     struct timeouts t = { 0, METHOD_RESPONSE_DEFAULT_S, false };
@@ -173,6 +198,8 @@ static void method_begin(struct job *j, struct span module)
         job_end(j);
     else if (arena_err(&j->a))
         job_end_err(j, ERR_NOMEM);
+    else if (job_edge_module(j))
+        job_read(j, edge_may_call, method_allowed);
     else
         job_method(j, s, method_called);
 }
@@ -188,12 +215,14 @@ static void module_method(struct job *j)
 
 void azure_device_method(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, device_method };
+    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_OBJECT,
+                                          device_method };
     job_start(r, &call);
 }
 void azure_module_method(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, module_method };
+    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_OBJECT,
+                                          module_method };
     job_start(r, &call);
 }
 

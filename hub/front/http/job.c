@@ -75,6 +75,23 @@ static struct span name_of(struct job *j)
     return wr_span(&w);
 }
 
+/* The module that calls by an edge device's gateway. */
+static bool edge_module(struct job *j, struct span *device, struct span *module)
+{
+    const struct span text = http_field(j->r, "x-ms-edge-moduleId");
+    const uint8_t *slash = text.n ? memchr(text.p, '/', text.n) : NULL;
+    if (!slash)
+        return false;
+    *device = arena_copy(&j->a, span_of(text.p, (size_t)(slash - text.p)));
+    *module = arena_copy(&j->a, span_skip(text, device->n + 1));
+    return device->n && module->n;
+}
+
+bool job_edge_module(const struct job *j)
+{
+    return j->call->who == JOB_POLICY_OR_EDGE && !j->check.policy_only;
+}
+
 /* Whose credential is wanted. */
 static void check_start(struct job *j)
 {
@@ -83,6 +100,9 @@ static void check_start(struct job *j)
     enum job_who who = j->call->who;
     *c = (struct access_check){ .hub = j->h, .token = http_field(j->r, "Authorization") };
     if (who == JOB_POLICY_OR_OWNER && c->token.n && !sas_parse(c->token, &t) && t.policy_len)
+        who = JOB_POLICY;
+    if (who == JOB_POLICY_OR_EDGE &&
+        ((c->token.n && !sas_parse(c->token, &t) && t.policy_len) || !edge_module(j, &c->device, &c->module)))
         who = JOB_POLICY;
     c->policy_only = who == JOB_POLICY;
     struct span der;

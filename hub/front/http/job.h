@@ -27,11 +27,13 @@ typedef enum err job_tx(struct job *j, struct store_tx *tx);
 
 enum job_who {
     JOB_PUBLIC,
-    JOB_POLICY,         /* a policy with one of any_of */
-    JOB_DEVICE,         /* the device that the token names: its own key, or a policy with DeviceConnect */
-    JOB_PATH,           /* the device of params 0: its own credential, or a policy with DeviceConnect */
-    JOB_PATH_MODULE,    /* the module of params 0 and 1, likewise */
-    JOB_POLICY_OR_OWNER /* JOB_POLICY, or the device of params 0 with its own credential */
+    JOB_POLICY,          /* a policy with one of any_of */
+    JOB_DEVICE,          /* the device that the token names: its own key, or a policy with DeviceConnect */
+    JOB_PATH,            /* the device of params 0: its own credential, or a policy with DeviceConnect */
+    JOB_PATH_MODULE,     /* the module of params 0 and 1, likewise */
+    JOB_POLICY_OR_OWNER, /* JOB_POLICY, or the device of params 0 with its own credential */
+    JOB_POLICY_OR_EDGE /* JOB_POLICY, or the module that the field x-ms-edge-moduleId names ("device/module")
+                          with its own credential: job_edge_module; the route checks whom it may ask for */
 };
 enum job_body {
     JOB_RAW,    /* as it came: j->r->body */
@@ -119,6 +121,8 @@ bool job_fail(struct job *j, unsigned status, const char *code, const char *mess
 /* Adds "Name: value" to the answer, of any length; control characters become '?'. */
 void job_field(struct job *j, const char *name, const char *value, ...) LOG_PRINTF(3, 4);
 const char *job_fields(struct job *j); /* as http_answer takes them; NULL: none */
+/* Of JOB_POLICY_OR_EDGE: was it the module's credential? */
+bool job_edge_module(const struct job *j);
 /* For http_front_ops.refuse: without a good signature nobody learns which devices and policies there are. */
 const char *job_refused_why(const struct job *j);
 
