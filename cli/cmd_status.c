@@ -44,6 +44,14 @@ static int status_run(struct cli *c, const struct args *a)
                (unsigned long long)json_number(tls, "compact", 0),
                (unsigned long long)json_number(tls, "openssl", 0),
                (unsigned long long)json_number(tls, "kernel", 0));
+    size_t ready = 0;
+    json_array_foreach(json_object_get(doc, "queryIndexes"), i, v)
+    {
+        ready += json_is_true(json_object_get(v, "ready"));
+    }
+    if (ready < json_array_size(json_object_get(doc, "queryIndexes")))
+        printf("indexes     %zu of %zu are there; the others are being made\n", ready,
+               json_array_size(json_object_get(doc, "queryIndexes")));
     uint64_t trust = json_number(doc, "trustVersion", 0);
     if (trust)
         printf("trust       version %llu\n", (unsigned long long)trust);

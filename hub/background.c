@@ -3,6 +3,7 @@
 
 #include "hub/domain/configuration.h"
 #include "hub/domain/fleet_job.h"
+#include "hub/domain/query.h"
 #include "port/clock.h"
 
 #include <stdlib.h>
@@ -14,6 +15,8 @@ struct background {
     struct timer jobs_timer;
     struct configurations *configurations;
     struct timer configurations_timer;
+    struct query_sources *queries;
+    struct query_index_build indexes;
 };
 
 static void on_jobs_timer(struct timer *t)
@@ -38,13 +41,15 @@ static void configurations_wake_in(void *ctx, uint32_t ms)
     timer_arm(b->worker, &b->configurations_timer, worker_now_ms(b->worker) + ms);
 }
 
-enum err background_new(struct background **out, struct hub *hub, struct worker *w)
+enum err background_new(struct background **out, struct hub *hub, struct query_sources *queries,
+                        struct worker *w)
 {
     struct background *b = calloc(1, sizeof *b);
     if (!b)
         return ERR_NOMEM;
     b->hub = hub;
     b->worker = w;
+    b->queries = queries;
     b->jobs_timer.on_timer = on_jobs_timer;
     struct fleet_jobs_env env = { worker_mailbox(w), jobs_wake_in, b, clock_mono_ms };
     enum err e = fleet_jobs_new(&b->jobs, hub, &env);
@@ -68,6 +73,7 @@ void background_start(struct background *b)
 {
     jobs_wake_in(b, 0);
     configurations_wake_in(b, 0);
+    query_indexes_build(&b->indexes, b->hub, b->queries, worker_mailbox(b->worker));
 }
 
 void background_free(struct background *b)

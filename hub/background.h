@@ -1,5 +1,5 @@
-/* hub/background.h - what the hub does without being asked: jobs, and configurations. All of it runs on one
- * worker, between its connections, and leaves the work itself to the store. */
+/* hub/background.h - what the hub does without being asked: jobs, configurations, indexes for queries. All of
+ * it runs on one worker, between its connections, and leaves the work itself to the store. */
 #ifndef ROOST_HUB_BACKGROUND_H
 #define ROOST_HUB_BACKGROUND_H
 
@@ -7,8 +7,10 @@
 #include "hub/loop/worker.h"
 
 struct background;
+struct query_sources;
 /* Before the workers start. Sets hub->jobs and hub->configurations. */
-MUST_USE enum err background_new(struct background **out, struct hub *hub, struct worker *w);
+MUST_USE enum err background_new(struct background **out, struct hub *hub, struct query_sources *queries,
+                                 struct worker *w);
 void background_start(struct background *b); /* likewise */
 /* After the workers have ended and the store is closed. NULL is fine. */
 void background_free(struct background *b);

@@ -364,7 +364,7 @@ static enum exit_code open_parts(struct daemon *d)
     if ((e = blob_http_new(&d->blobs, &d->hub, d->pool)))
         return failed("uploads", e);
     d->queries.jobs = fleet_job_records;
-    if ((e = background_new(&d->background, &d->hub, d->workers[0])))
+    if ((e = background_new(&d->background, &d->hub, &d->queries, d->workers[0])))
         return failed("background", e);
     return EXIT_OK;
 }

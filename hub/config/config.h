@@ -79,7 +79,7 @@
     WORD(query, indexed_paths,                                                                               \
          "tags.site, tags.group, tags.environment, properties.reported.firmware.version",                    \
          "paths of twins that have an index, with commas between: `=`, ranges and IN on them find their "    \
-         "rows without looking at all; at most 16; a new one reads every twin once, at start")               \
+         "rows without looking at all; at most 16; a new one is made while the hub serves")                  \
     END(query)                                                                                               \
     SECTION(stream, "The telemetry log (directory `stream`).")                                               \
     NUMBER(stream, partitions, 4, 1, 32, "fixed when the log is first made")                                 \

@@ -13,16 +13,20 @@
 #include "core/query/query.h"
 #include "hub/domain/hub.h"
 
+#include <stdatomic.h>
+
 #define QUERY_PAGE_MAX   1000u              /* rows of a page */
 #define QUERY_PAGE_BYTES (2u * 1024 * 1024) /* and bytes, from which on it ends early */
 #define QUERY_GROUPS_MAX 10000u             /* of a GROUP BY */
 #define QUERY_NEXT_LEN   64u                /* of a continuation */
 
-/* What queries use of the hub; fixed before the workers start. */
+/* What queries use of the hub; fixed before the workers start, but for `ready`. */
 typedef enum err query_job_each(void *ctx, uint64_t seq, struct span json);
 struct query_sources {
     struct span index[TWIN_INDEX_MAX]; /* paths that have one */
     size_t index_nr;
+    _Atomic uint32_t
+        ready; /* bit i: index[i] is there; the others are being made, and queries do without them */
     /* Job records in order of their number, after after_seq, each as its JSON document; of one job alone when
      * `job`, its id, is not empty. NULL: there are none. */
     enum err (*jobs)(struct store_tx *tx, struct span job, uint64_t after_seq, query_job_each *each,
@@ -31,8 +35,26 @@ struct query_sources {
 /* Of the configuration's list, "tags.a, properties.reported.b"; points into it. ERR_PROTO: not a path that
  * can have an index, *bad is it; ERR_LIMIT: more than TWIN_INDEX_MAX. */
 MUST_USE enum err query_indexes_parse(struct query_sources *s, struct span list, struct span *bad);
-/* At start, while nobody else writes: makes and drops indexes. Waits for the store. */
-MUST_USE enum err query_indexes_apply(struct store *store, const struct query_sources *s);
+/* At start: drops indexes on other paths, notes which are there. Waits for the store. */
+MUST_USE enum err query_indexes_apply(struct store *store, struct query_sources *s);
+/* From then on, on the thread of home: makes those that are missing, one after the other, each in a
+ * transaction of its own. Writes wait for the one at hand, reads and telemetry do not. b lives until the
+ * store is closed.
+ */
+struct query_index_build {
+    struct store_op op; /* first */
+    struct store *store;
+    struct query_sources *s;
+    size_t at;
+    uint64_t (*wall_ms)(void);
+    uint64_t began_ms;
+};
+void query_indexes_build(struct query_index_build *b, struct hub *h, struct query_sources *s,
+                         struct mailbox *home);
+static inline bool query_index_is_ready(const struct query_sources *s, size_t i)
+{
+    return atomic_load(&s->ready) >> i & 1;
+}
 
 /* ---- pages --------------------------------------------------------------------------------------------- */
 

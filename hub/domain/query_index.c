@@ -1,6 +1,8 @@
-/* hub/domain/query_index.c - the paths of twins that have an index: read from the configuration, made at
- * start. */
+/* hub/domain/query_index.c - the paths of twins that have an index: read from the configuration, made beside
+ * what the hub does. */
 #include "hub/domain/query.h"
+
+#include "base/log.h"
 
 #include <semaphore.h>
 
@@ -40,14 +42,15 @@ enum err query_indexes_parse(struct query_sources *s, struct span list, struct s
 
 struct apply {
     struct store_op op; /* first */
-    const struct query_sources *s;
+    struct query_sources *s;
+    bool have[TWIN_INDEX_MAX];
     sem_t home;
 };
 
 static enum err apply(struct store_tx *tx, struct store_op *op)
 {
-    const struct query_sources *s = ((struct apply *)op)->s;
-    return tx_twin_index_set(tx, s->index, s->index_nr);
+    struct apply *a = (struct apply *)op;
+    return tx_twin_index_keep(tx, a->s->index, a->s->index_nr, a->have);
 }
 
 static void on_applied(struct op *op)
@@ -55,13 +58,65 @@ static void on_applied(struct op *op)
     sem_post(&((struct apply *)op)->home);
 }
 
-enum err query_indexes_apply(struct store *store, const struct query_sources *s)
+enum err query_indexes_apply(struct store *store, struct query_sources *s)
 {
     struct apply a = { .op = { .op = { .done = on_applied }, .run = apply }, .s = s };
+    uint32_t ready = 0;
     sem_init(&a.home, 0, 0);
     store_write(store, &a.op);
     while (sem_wait(&a.home))
         ;
     sem_destroy(&a.home);
+    for (size_t i = 0; i < s->index_nr; i++)
+        ready |= (uint32_t)a.have[i] << i;
+    atomic_store(&s->ready, a.op.op.err ? 0 : ready);
     return a.op.op.err;
+}
+
+/* ---- the missing ones ---------------------------------------------------------------------------------- */
+
+static enum err make(struct store_tx *tx, struct store_op *op)
+{
+    struct query_index_build *b = (struct query_index_build *)op;
+    return tx_twin_index_make(tx, b->s->index[b->at]);
+}
+
+static void next(struct query_index_build *b)
+{
+    while (b->at < b->s->index_nr && query_index_is_ready(b->s, b->at))
+        b->at++;
+    if (b->at == b->s->index_nr)
+        return;
+    const struct span path = b->s->index[b->at];
+    log_info("query.index", "path=%.*s is made: every twin is read once", (int)path.n, (const char *)path.p);
+    b->began_ms = b->wall_ms();
+    store_write(b->store, &b->op);
+}
+
+static void on_made(struct op *op)
+{
+    struct query_index_build *b = (struct query_index_build *)op;
+    const struct span path = b->s->index[b->at];
+    if (op->err == ERR_STOPPED)
+        return;
+    if (op->err) {
+        log_error("query.index", "path=%.*s err=%s hint=\"queries do without it until the next start\"",
+                  (int)path.n, (const char *)path.p, err_name(op->err));
+    } else {
+        atomic_fetch_or(&b->s->ready, (uint32_t)1 << b->at);
+        log_info("query.index", "path=%.*s ready ms=%llu", (int)path.n, (const char *)path.p,
+                 (unsigned long long)(b->wall_ms() - b->began_ms));
+    }
+    b->at++;
+    next(b);
+}
+
+void query_indexes_build(struct query_index_build *b, struct hub *h, struct query_sources *s,
+                         struct mailbox *home)
+{
+    *b = (struct query_index_build){ .op = { .op = { .home = home, .done = on_made }, .run = make },
+                                     .store = h->store,
+                                     .s = s,
+                                     .wall_ms = h->wall_ms };
+    next(b);
 }

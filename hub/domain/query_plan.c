@@ -71,7 +71,7 @@ static bool has_index(const struct plan *p, const struct query_node *n, struct s
     if (path->field == QUERY_DEVICE_ID && path->nr == 1)
         return true;
     for (size_t i = 0; s && i < s->index_nr; i++)
-        if (is_path(path, s->index[i])) {
+        if (is_path(path, s->index[i]) && query_index_is_ready(s, i)) {
             *index = s->index[i];
             return true;
         }

@@ -39,6 +39,10 @@ static void index_paths(const char *list)
     struct span bad;
     assert_int_equal(query_indexes_parse(&sources, span_str(list), &bad), ERR_OK);
     assert_int_equal(query_indexes_apply(fx.hub.store, &sources), ERR_OK);
+    static struct query_index_build build;
+    query_indexes_build(&build, &fx.hub, &sources, &fx.mail);
+    while (atomic_load(&sources.ready) != (1u << sources.index_nr) - 1)
+        fixture_pump(&fx, 10);
 }
 
 static int setup(void **state)
@@ -409,6 +413,39 @@ static enum err put_kinds(struct store_tx *tx, void *ctx)
     return e;
 }
 
+/* Without its index a query walks, and finds the same; with it, as soon as that is there. */
+static void queries_do_without_an_index_until_it_is_made(void **state)
+{
+    static const char text[] = "SELECT deviceId FROM devices WHERE tags.site = 'munich'";
+    static struct query_index_build build;
+    struct page before, after;
+    struct span bad;
+    (void)state;
+    assert_int_equal(query_indexes_parse(&sources, SPAN("tags.site,tags.floor"), &bad), ERR_OK);
+    assert_int_equal(query_indexes_apply(fx.hub.store, &sources), ERR_OK);
+    assert_int_equal(sources.ready, 0);
+    assert_int_equal(run_page(text, "", 100, &before), ERR_OK);
+    assert_null(before.pick);
+    assert_true(json_array_size(before.rows) > 0);
+    query_indexes_build(&build, &fx.hub, &sources, &fx.mail);
+    while (!query_index_is_ready(&sources, 0))
+        fixture_pump(&fx, 10);
+    assert_int_equal(run_page(text, "", 100, &after), ERR_OK);
+    assert_non_null(after.pick);
+    assert_true(json_equal(before.rows, after.rows));
+    json_decref(before.rows);
+    json_decref(after.rows);
+    while (!query_index_is_ready(&sources, 1))
+        fixture_pump(&fx, 10);
+    /* A start later: those that are there are known, one that is no more wanted is gone. */
+    assert_int_equal(query_indexes_parse(&sources, SPAN("tags.new,tags.site"), &bad), ERR_OK);
+    assert_int_equal(query_indexes_apply(fx.hub.store, &sources), ERR_OK);
+    assert_int_equal(sources.ready, 2);
+    query_indexes_build(&build, &fx.hub, &sources, &fx.mail);
+    while (sources.ready != 3)
+        fixture_pump(&fx, 10);
+}
+
 static void an_index_loses_no_row_of_any_kind(void **state)
 {
     (void)state;
@@ -608,6 +645,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(top_counts_over_all_pages, setup, teardown),
         cmocka_unit_test_setup_teardown(aggregates_of_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(an_index_is_used_where_it_finds_all, setup, teardown),
+        cmocka_unit_test_setup_teardown(queries_do_without_an_index_until_it_is_made, setup, teardown),
         cmocka_unit_test_setup_teardown(an_index_loses_no_row_of_any_kind, setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_fleet_comes_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(conditions_select_identities, setup, teardown),

@@ -46,7 +46,18 @@ static const struct span paths[] = { { (const uint8_t *)"tags.a", 6 },
                                      { (const uint8_t *)"properties.reported.fw.v", 24 } };
 static enum err index_all(struct store_tx *t, void *ctx)
 {
-    return tx_twin_index_set(t, paths, ctx ? *(size_t *)ctx : 3);
+    const size_t nr = ctx ? *(size_t *)ctx : 3;
+    bool have[3];
+    OK(tx_twin_index_keep(t, paths, nr, have));
+    for (size_t i = 0; i < nr; i++) {
+        OK(tx_twin_index_make(t, paths[i]));
+        OK(tx_twin_index_make(t, paths[i])); /* once is enough */
+    }
+    assert_int_equal(tx_twin_index_make(t, SPAN("tags.a'b")), ERR_PROTO);
+    OK(tx_twin_index_keep(t, paths, nr, have));
+    for (size_t i = 0; i < nr; i++)
+        assert_true(have[i]);
+    return ERR_OK;
 }
 
 struct found {

@@ -11,9 +11,11 @@
 /* "tags.a.b", "properties.desired.a", "properties.reported.a": names of ASCII letters, digits, _ and -, so
  * that they can stand in the text of a statement. */
 bool twin_index_path_ok(struct span path);
-/* Makes the indexes on these paths that are missing and drops the others that were made here. A new one reads
- * every twin once. On the writer's thread. */
-MUST_USE enum err tx_twin_index_set(struct store_tx *t, const struct span *paths, size_t nr);
+/* Drops the indexes that were made here on other paths than these; have[i]: there is one on paths[i] (nr at
+ * most TWIN_INDEX_MAX). */
+MUST_USE enum err tx_twin_index_keep(struct store_tx *t, const struct span *paths, size_t nr, bool *have);
+/* Makes one unless it is there; it reads every twin once, and nothing else is written meanwhile. */
+MUST_USE enum err tx_twin_index_make(struct store_tx *t, struct span path);
 
 /* Part of a condition that the database looks up: it finds every row for which the condition can be true, and
  * maybe others. Numbers are what JSON numbers are; true and false are 1 and 0. */

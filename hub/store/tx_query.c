@@ -89,8 +89,10 @@ static bool one_of(struct span s, const struct span *list, size_t nr)
     return false;
 }
 
-static enum err index_make(struct store_tx *t, struct span path)
+enum err tx_twin_index_make(struct store_tx *t, struct span path)
 {
+    if (!twin_index_path_ok(path))
+        return ERR_PROTO;
     uint8_t room[1024];
     struct wr w = { room, sizeof room, 0 };
     wr_str(&w, "CREATE INDEX IF NOT EXISTS ");
@@ -114,7 +116,7 @@ static enum err index_drop(struct store_tx *t, struct span path)
     return tx_exec_text(t, wr_span(&w), ARGS_NONE);
 }
 
-enum err tx_twin_index_set(struct store_tx *t, const struct span *paths, size_t nr)
+enum err tx_twin_index_keep(struct store_tx *t, const struct span *paths, size_t nr, bool *have_it)
 {
     uint8_t room[TWIN_INDEX_MAX * 2][TWIN_INDEX_PATH_MAX];
     struct span have[TWIN_INDEX_MAX * 2];
@@ -138,12 +140,8 @@ enum err tx_twin_index_set(struct store_tx *t, const struct span *paths, size_t 
             log_info("query.index", "path=%.*s dropped", (int)have[i].n, (const char *)have[i].p);
             e = index_drop(t, have[i]);
         }
-    for (size_t i = 0; !e && i < nr; i++)
-        if (!one_of(paths[i], have, have_nr)) {
-            log_info("query.index", "path=%.*s is made: every twin is read once", (int)paths[i].n,
-                     (const char *)paths[i].p);
-            e = index_make(t, paths[i]);
-        }
+    for (size_t i = 0; i < nr; i++)
+        have_it[i] = one_of(paths[i], have, have_nr);
     return e;
 }
 

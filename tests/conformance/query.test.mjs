@@ -102,6 +102,15 @@ for (const c of vectors('queries')) {
   });
 }
 
+test('indexes that a start finds missing are made while it serves, and status says when they are there', async () => {
+  const { queryIndexes } = await waitFor('indexes', async () => {
+    const status = await hub.api('GET', '/roost/v1/status');
+    return status.queryIndexes.every((i) => i.ready) && status;
+  });
+  assert.deepEqual(queryIndexes.map((i) => i.path), ['tags.site', 'tags.floor', 'properties.reported.battery']);
+  assert.doesNotMatch((await hub.roost('status')).stdout, /being made/);
+});
+
 test('[http 77] the item type is spelled exactly', async () => {
   for (const [query, type] of [['SELECT * FROM devices', 'Twin'], ['SELECT * FROM devices.modules', 'Twin'],
     ['SELECT deviceId FROM devices', 'Raw'], ['SELECT COUNT() FROM devices', 'Raw'], ['SELECT * FROM devices.jobs', 'DeviceJob']])

@@ -1,6 +1,7 @@
 /* hub/front/roost_http/status.c - what the hub is and what it has to complain about; the audit log. */
 #include "hub/conn/listener.h"
 #include "hub/conn/tls.h"
+#include "hub/domain/query.h"
 #include "hub/domain/trust.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
@@ -33,6 +34,18 @@ static void put_tls(struct job *j, json_t *o)
     for (unsigned i = TLS_LAYER_AUTO + 1; i < TLS_LAYERS; i++)
         json_put(tls, tls_layer_name((enum tls_layer)i), json_integer((json_int_t)s.tls_open[i]));
     json_put(o, "tlsConnections", tls);
+}
+
+static void put_indexes(const struct hub *h, json_t *o)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; list && h->queries && i < h->queries->index_nr; i++) {
+        json_t *one = json_object();
+        json_put(one, "path", json_span(h->queries->index[i]));
+        json_put(one, "ready", json_boolean(query_index_is_ready(h->queries, i)));
+        (void)json_array_append_new(list, one);
+    }
+    json_put(o, "queryIndexes", list);
 }
 
 static enum err put_trust(struct job *j, struct store_tx *tx, json_t *o, json_t *warnings)
@@ -85,6 +98,7 @@ static enum err status(struct job *j, struct store_tx *tx)
         json_put(o, "httpPort", json_integer(h->http_port));
     json_put(o, "bootstrapOpen", json_boolean(h->settings.bootstrap_open));
     put_stream(h, o);
+    put_indexes(h, o);
     e = put_trust(j, tx, o, warnings);
     if (tls_kernel_is_missed())
         (void)json_array_append_new(
