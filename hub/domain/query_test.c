@@ -554,6 +554,41 @@ static void a_large_fleet_comes_whole(void **state)
     json_decref(got);
 }
 
+/* Half a minute goes by whenever somebody looks at the clock: every slice is as short as can be. */
+static uint64_t hurried_ms(void)
+{
+    fixture_clock_offset_ms += 30000;
+    return fixture_wall_ms();
+}
+
+/* A walk over everything keeps nothing of the rows that it has passed, and stands aside after every slice. */
+static void a_full_walk_is_made_of_slices_and_keeps_nothing(void **state)
+{
+    (void)state;
+    struct query_error err;
+    struct step s = { .op.run = step_run };
+    struct arena a;
+    unsigned slices = 0;
+    enum err e;
+    assert_int_equal(fixture_tx(&fx, put_many, NULL), ERR_OK);
+    arena_init(&a, 512u << 10); /* of what the twins take, a part */
+    assert_int_equal(query_open(&s.run, &fx.hub, &a, SPAN("SELECT * FROM devices WHERE tags.n = -1"),
+                                SPAN_NONE, 1000, &err),
+                     ERR_OK);
+    fx.hub.wall_ms = hurried_ms;
+    do {
+        fixture_prepare(&fx, &s.op.op);
+        store_scan(fx.hub.store, &s.op);
+        e = fixture_wait(&fx, &s.op.op);
+        slices++;
+    } while (e == ERR_AGAIN);
+    fx.hub.wall_ms = fixture_wall_ms;
+    assert_int_equal(e, ERR_OK);
+    assert_in_range(slices, MANY / 64, MANY / 64 + 2);
+    assert_int_equal(s.run.rows, 0);
+    arena_fini(&a);
+}
+
 /* ---- conditions ---------------------------------------------------------------------------------------- */
 
 struct match {
@@ -648,6 +683,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(queries_do_without_an_index_until_it_is_made, setup, teardown),
         cmocka_unit_test_setup_teardown(an_index_loses_no_row_of_any_kind, setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_fleet_comes_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_full_walk_is_made_of_slices_and_keeps_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(conditions_select_identities, setup, teardown),
         cmocka_unit_test(lists_of_indexes),
     };

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import service from 'azure-iothub';
 import { root } from '../lib/roost.mjs';
-import { NAME, closeHub, deviceToken, openHub, parseConnectionString, policyKey } from './lib/hub.mjs';
+import { NAME, closeHub, deviceToken, openHub, parseConnectionString, policyKey, waitFor } from './lib/hub.mjs';
 import { connected } from './lib/raw.mjs';
 
 const vectors = (name) => JSON.parse(readFileSync(join(root, `tests/vectors/query-${name}.json`), 'utf8'));
