@@ -1,7 +1,6 @@
 // What a hub of the Azure kind has to do over HTTPS, by number. A test that proves a line carries "[http N]" in its
 // name. `why` says why a line has no test here; `part` what is left out of the test there is.
 const jobs = 'import and export are not served yet';
-const events = 'posting events over HTTPS is not served yet';
 const sdk = 'needs the .NET SDK';
 
 const later = (first, why, ...lines) => Object.fromEntries(lines.map((what, i) => [first + i, { what, why }]));
@@ -29,8 +28,8 @@ export const httpSections = [
     19: 'policies',
     20: 'registryReadWrite on a twin',
     21: 'iothubowner on a device endpoint',
-    22: { what: 'disabled device', part: 'on a path of its own modules, as events are not served yet' },
-    23: { what: 'device with a certificate', part: 'on a path of its own modules, as events are not served yet' },
+    22: 'disabled device',
+    23: 'device with a certificate',
     24: 'no credentials at all',
   }],
   ['Error form', {

@@ -217,10 +217,13 @@ test('[http 19] [http 20] what a policy may', async () => {
 test('[http 22] a disabled device is refused', async () => {
   const d = await create();
   const token = sasToken(`${NAME}/devices/${d.deviceId}`, keyOf(d));
+  const post = () => ask('POST', `${path(d)}/messages/events`, { token, body: 'x' });
   assert.equal((await modulesOf(d, token)).status, 200);
+  assert.equal((await post()).status, 204);
   const off = await ask('PUT', path(d), { body: { ...d, status: 'disabled' }, match: '*' });
   assert.equal(off.json.status, 'disabled');
   refused(await modulesOf(d, token), 401, 'IotHubUnauthorizedAccess');
+  refused(await post(), 401, 'IotHubUnauthorizedAccess');
 });
 
 test('[http 23] a device with a certificate needs no token; another certificate is refused', async () => {
@@ -232,12 +235,16 @@ test('[http 23] a device with a certificate needs no token; another certificate 
   };
   const [mine, other] = [await certificate('mine'), await certificate('other')];
   const d = await create({ authentication: { type: 'selfSigned', x509Thumbprint: { secondaryThumbprint: new X509Certificate(mine.cert).fingerprint256.replaceAll(':', '').toLowerCase() } } });
-  const get = (pair, p = `${path(d)}/modules`) => new Promise((done, fail) => {
-    https.get({ agent: false, ca: hub.ca, ...pair, host: '127.0.0.1', servername: NAME, port: hub.https, path: `${p}?${VERSION}`, headers: { host: NAME } }, (res) => {
+  const get = (pair, p = `${path(d)}/modules`, method = 'GET') => new Promise((done, fail) => {
+    https.request({ agent: false, ca: hub.ca, ...pair, host: '127.0.0.1', servername: NAME, port: hub.https, path: `${p}?${VERSION}`, method, headers: { host: NAME } }, (res) => {
       res.resume();
       res.on('end', () => done(res.statusCode));
-    }).on('error', fail);
+    }).on('error', fail).end(method === 'POST' ? 'x' : undefined);
   });
+  const post = (pair) => get(pair, `${path(d)}/messages/events`, 'POST');
+  assert.equal(await post(mine), 204);
+  assert.equal(await post(other), 401);
+  assert.equal(await post({}), 401);
   assert.equal(await get(mine), 200);
   assert.equal(await get(other), 401);
   assert.equal(await get({}), 401);
