@@ -1,11 +1,13 @@
 /* core/tls/tls_keys.c - the part of the TLS key schedule that goes on after the handshake. */
 #include "core/tls/tls_keys.h"
 
+/* A call through it cannot be left out: nobody knows what it does. */
+static void *(*const volatile set_bytes)(void *, int, size_t) = memset;
+
 void tls_wipe(void *p, size_t n)
 {
-    volatile uint8_t *v = p;
-    while (n--)
-        *v++ = 0;
+    if (n)
+        set_bytes(p, 0, n);
 }
 
 /* HKDF-Expand-Label with an empty context [RFC 8446, 7.1]; n is at most the length of the hash, so that one

@@ -6,6 +6,8 @@
 
 #include "port/tls_crypto.h"
 
+#include "port/crypto.h"
+
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
 #include <openssl/sha.h>
@@ -72,34 +74,11 @@ static bool posix_open(struct tls_crypto *c, enum tls_aead a, const uint8_t *key
            update(ctx, NULL, aad) && update(ctx, out, in) && EVP_CipherFinal_ex(ctx, nothing, &n) == 1;
 }
 
-static void hmac_256(struct span key, const struct span *parts, size_t nr, uint8_t *out)
-{
-    SHA256_CTX h;
-    uint8_t pad[SHA256_CBLOCK] = { 0 }, inner[SHA256_DIGEST_LENGTH];
-    memcpy(pad, key.p, key.n); /* keys of TLS are never longer than a block */
-    for (size_t i = 0; i < sizeof pad; i++)
-        pad[i] ^= 0x36;
-    SHA256_Init(&h);
-    SHA256_Update(&h, pad, sizeof pad);
-    for (size_t i = 0; i < nr; i++)
-        SHA256_Update(&h, parts[i].p, parts[i].n);
-    SHA256_Final(inner, &h);
-    for (size_t i = 0; i < sizeof pad; i++)
-        pad[i] ^= 0x36 ^ 0x5c;
-    SHA256_Init(&h);
-    SHA256_Update(&h, pad, sizeof pad);
-    SHA256_Update(&h, inner, sizeof inner);
-    SHA256_Final(out, &h);
-    OPENSSL_cleanse(pad, sizeof pad);
-    OPENSSL_cleanse(inner, sizeof inner);
-    OPENSSL_cleanse(&h, sizeof h);
-}
-
 static void hmac_384(struct span key, const struct span *parts, size_t nr, uint8_t *out)
 {
     SHA512_CTX h;
     uint8_t pad[SHA512_CBLOCK] = { 0 }, inner[SHA384_DIGEST_LENGTH];
-    memcpy(pad, key.p, key.n);
+    memcpy(pad, key.p, key.n); /* keys of TLS are never longer than a block */
     for (size_t i = 0; i < sizeof pad; i++)
         pad[i] ^= 0x36;
     SHA384_Init(&h);
@@ -128,7 +107,7 @@ static void posix_hmac(struct tls_crypto *c, enum tls_hash h, struct span key, c
 void tls_hmac(enum tls_hash h, struct span key, const struct span *parts, size_t parts_nr, uint8_t *out)
 {
     if (h == TLS_SHA256)
-        hmac_256(key, parts, parts_nr, out);
+        port_crypto.hmac_sha256(key, parts, parts_nr, out);
     else
         hmac_384(key, parts, parts_nr, out);
 }
