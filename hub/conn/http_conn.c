@@ -507,6 +507,8 @@ static void on_eof(struct conn *c)
 {
     struct http_state *s = c->state;
     s->eof = true;
+    if ((c->flags & CONN_F_AGAIN) && conn_rest_len(c)) /* what came before it is looked at first */
+        return;
     /* Half closed: it still wants the answer it asked for. A stream has no such end: the peer is gone. */
     if ((!s->ex || s->ex->step != HTTP_STEP_HANDLER) && !s->wait_drain)
         conn_close(c, CONN_CLOSE_PEER);

@@ -377,6 +377,25 @@ static void a_half_closed_client_gets_its_answer(void **state)
     close(fd);
 }
 
+/* Its end is seen after the first answer, and before what it sent behind that request is looked at again. */
+static void a_half_closed_client_gets_all_its_answers(void **state)
+{
+    struct net_fixture *f = *state;
+    static char out[4096];
+    static const char in[] = "GET /hold HTTP/1.1\r\nHost: h\r\n\r\nGET /hold HTTP/1.1\r\nHost: h\r\n\r\n";
+    int fd = net_connect(f);
+    net_write(f, fd, in, sizeof in - 1);
+    NET_UNTIL(f, held_nr == 1);
+    shutdown(fd, SHUT_WR);
+    http_answer(held[0], 200, "text/plain", SPAN("one"), NULL);
+    NET_UNTIL(f, held_nr == 2);
+    http_answer(held[1], 200, "text/plain", SPAN("two"), NULL);
+    net_read_all(f, fd, out, sizeof out);
+    assert_non_null(strstr(out, "\r\n\r\none"));
+    assert_non_null(strstr(out, "\r\n\r\ntwo"));
+    close(fd);
+}
+
 static void heads_and_targets_have_a_limit(void **state)
 {
     struct net_fixture *f = *state;
@@ -489,19 +508,13 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, start, stop)
     const struct CMUnitTest tests[] = {
-        T(every_case_whole_and_in_single_bytes),
-        T(requests_in_one_packet_are_answered_in_order),
-        T(the_connection_lives_on_after_an_error),
-        T(head_has_the_length_but_no_body),
-        T(large_answers_and_files_arrive_whole),
-        T(continue_is_said_when_it_is_waited_for),
-        T(streams_go_on_when_there_is_room),
-        T(an_answer_to_nobody_is_harmless),
-        T(a_half_closed_client_gets_its_answer),
-        T(heads_and_targets_have_a_limit),
-        T(bodies_share_a_limit),
-        T(deadlines_end_what_does_not_come),
-        T(idle_time_begins_when_the_answer_has_left),
+        T(every_case_whole_and_in_single_bytes),   T(requests_in_one_packet_are_answered_in_order),
+        T(the_connection_lives_on_after_an_error), T(head_has_the_length_but_no_body),
+        T(large_answers_and_files_arrive_whole),   T(continue_is_said_when_it_is_waited_for),
+        T(streams_go_on_when_there_is_room),       T(an_answer_to_nobody_is_harmless),
+        T(a_half_closed_client_gets_its_answer),   T(a_half_closed_client_gets_all_its_answers),
+        T(heads_and_targets_have_a_limit),         T(bodies_share_a_limit),
+        T(deadlines_end_what_does_not_come),       T(idle_time_begins_when_the_answer_has_left),
         T(draining_lets_requests_finish),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -132,6 +132,21 @@ static void a_large_body_comes_in_pieces(void **state)
     assert_true(longest < 2 * HTTP_PIECE);
 }
 
+static void a_half_closed_client_sends_all_its_body(void **state)
+{
+    struct net_fixture *f = *state;
+    static char out[1024];
+    int fd = net_connect(f);
+    static const char in[] = "PUT /later HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc";
+    net_write(f, fd, in, sizeof in - 1);
+    NET_UNTIL(f, waiting != NULL);
+    shutdown(fd, SHUT_WR);
+    http_read(waiting, on_piece); /* what was kept is looked at again after the end was seen */
+    out[net_read_all(f, fd, out, sizeof out - 1)] = 0;
+    assert_true(says(out, sum_of("abc", 3)));
+    close(fd);
+}
+
 static void a_body_waits_for_its_handler(void **state)
 {
     struct net_fixture *f = *state;
@@ -244,6 +259,7 @@ int main(void)
         T(every_cut_of_both_forms),
         T(a_large_body_comes_in_pieces),
         T(a_body_waits_for_its_handler),
+        T(a_half_closed_client_sends_all_its_body),
         T(continue_is_said_when_the_handler_wants_it),
         T(a_refused_body_is_skipped_or_ends_the_connection),
         T(who_goes_away_is_told_to_the_handler),
