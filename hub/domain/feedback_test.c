@@ -191,11 +191,36 @@ static void who_waits_is_told_after_the_commit(void **state)
     assert_int_equal(told, 4);
 }
 
+static enum err push_of_module(struct store_tx *tx, void *ctx)
+{
+    struct module_row m = { .device = SPAN("d1"), .id = SPAN("m"), .generation = SPAN("77") };
+    (void)ctx;
+    enum err e = tx_module_put(tx, &m, 0, NULL);
+    return e ? e
+             : feedback_push(&fx.hub, tx,
+                             &(struct feedback_row){ .at_ms = fixture_wall_ms(),
+                                                     .device = SPAN("d1/m"),
+                                                     .message_id = SPAN("of-m"),
+                                                     .outcome = SPAN("success") });
+}
+
+static void a_module_has_its_own_generation(void **state)
+{
+    struct feedback_batch a;
+    (void)state;
+    assert_int_equal(fixture_tx(&fx, push_of_module, NULL), ERR_OK);
+    assert_int_equal(take(&a), ERR_OK);
+    assert_true(first_is(&a, "of-m"));
+    assert_true(span_eq(a.rows[0].device, SPAN("d1/m")));
+    assert_true(span_eq(a.rows[0].generation, SPAN("77")));
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(a_batch_is_with_one_receiver),
+        T(a_module_has_its_own_generation),
         T(a_lock_runs_out),
         T(a_restart_loses_nothing_and_repeats_nothing),
         T(no_text_is_a_lock_by_accident),

@@ -27,7 +27,7 @@ struct feedback_row {
     struct span device, message_id,
         outcome;            /* "Success", "Expired", "DeliveryCountExceeded", "Rejected", "Purged" */
     uint64_t broadcast_seq; /* 0: none */
-    struct span generation; /* of the device when it happened; given by the store */
+    struct span generation; /* of the device or module when it happened; given by the store */
 };
 
 /* What became of a broadcast: every device it was for is counted once. */

@@ -11,7 +11,9 @@ enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r)
     static struct store_sql q =
         STORE_SQL("INSERT INTO feedback(at_ms, device, message_id, outcome, broadcast_seq, generation)"
                   " VALUES(?1, ?2, ?3, ?4, ?5,"
-                  " coalesce((SELECT generation FROM device WHERE id = ?2), ''))");
+                  " coalesce((SELECT generation FROM device WHERE id = ?2),"
+                  " (SELECT generation FROM module WHERE device = substr(?2, 1, instr(?2, '/') - 1)"
+                  " AND id = substr(?2, instr(?2, '/') + 1)), ''))");
     static struct store_sql trim =
         STORE_SQL("DELETE FROM feedback WHERE seq <= (SELECT max(seq) FROM feedback) - ?1");
     enum err e = tx_exec(t, &q,
