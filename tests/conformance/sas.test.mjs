@@ -96,6 +96,23 @@ test('[mqtt 45] a live connection ends with its token and the configured grace',
   }
 });
 
+test('a stream of telemetry ends with its token', async () => {
+  const strict = await openHub({ settings: { access: { skew_s: 0, grace_s: 1 } } });
+  try {
+    const d = await newDevice(strict), key = policyKey(strict, 'service');
+    const c = await connected(strict, d);
+    const stream = strict.request('GET', '/roost/v1/telemetry?from=earliest', { token: sasToken(NAME, key, 'service', 3) });
+    await c.publish(`devices/${d.id}/messages/events/`, 'x');
+    const r = await stream; // comes home when the hub ends it, and is whole
+    assert.equal(r.status, 200);
+    assert.deepEqual(r.body.toString().trimEnd().split('\n').map((l) => JSON.parse(l).body), ['x']);
+    await c.quiet();
+    await c.disconnect();
+  } finally {
+    await closeHub(strict);
+  }
+});
+
 test('[mqtt 46] a raw plus in the signature is a plus', async () => {
   for (let se = now() + 600; ; se++) { // the first expiry whose signature has one
     const sr = encodeURIComponent(resource()), sig = sign(device.key, sr, se);

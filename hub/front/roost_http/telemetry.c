@@ -3,6 +3,7 @@
  * costs one buffer and the stream waits for nobody. */
 #include "hub/domain/telemetry.h"
 
+#include "base/log.h"
 #include "base/text.h"
 #include "hub/domain/identity.h"
 #include "hub/domain/reader_group.h"
@@ -40,6 +41,7 @@ struct tail {
     struct out *out; /* whose it is; NULL: the built-in one */
     struct span device;
     struct reader_place *places; /* of the group; in the job's arena */
+    struct timer end;            /* of its token */
     bool follow, gone, blocked;
     char *line; /* owned: being sent, from line_at on */
     size_t line_len, line_at;
@@ -123,6 +125,7 @@ static bool is_over(const struct tail *t)
 static void finish(struct tail *t)
 {
     struct job *j = t->j;
+    timer_disarm(&t->end);
     atomic_fetch_sub(&roost_of(j)->telemetry_nr, 1);
     if (t->out)
         routing_stream_put(t->out);
@@ -205,6 +208,24 @@ static void pump(struct tail *t)
         finish(t);
 }
 
+#define END_MAX_MS (24u * 3600u * 1000u)
+
+/* When its token ends, with the same grace as that of a connection. */
+static uint64_t end_ms(const struct job *j)
+{
+    uint64_t grace = 1000ull * j->h->settings.sas_grace_s;
+    return j->check.expires_ms > UINT64_MAX - grace ? UINT64_MAX : j->check.expires_ms + grace;
+}
+
+static void on_end(struct timer *timer);
+
+static void arm_end(struct tail *t, uint64_t left_ms)
+{
+    struct worker *w = t->j->r->worker;
+    t->end.on_timer = on_end;
+    timer_arm(w, &t->end, worker_now_ms(w) + (left_ms < END_MAX_MS ? left_ms + 1 : END_MAX_MS));
+}
+
 static void on_gone(struct http_req *r)
 {
     struct tail *t = r->user;
@@ -215,6 +236,23 @@ static void on_gone(struct http_req *r)
             stream_unwatch(t->stream, &t->parts[i].watch); /* comes home, and ends it there */
     if (is_over(t))
         finish(t);
+}
+
+static void on_end(struct timer *timer)
+{
+    struct tail *t = CONTAINER_OF(timer, struct tail, end);
+    struct job *j = t->j;
+    uint64_t wall = j->h->wall_ms(), at = end_ms(j), left = at > wall ? at - wall : 0;
+    if (left) { /* the clock was set, or it is further away than one timer goes */
+        arm_end(t, left);
+        return;
+    }
+    log_info("http.telemetry", "policy=%.*s state=ended reason=\"its token has expired\"", (int)j->who.n,
+             (const char *)j->who.p);
+    if (t->line) /* half a line would look like a whole one */
+        conn_close(j->r->conn, CONN_CLOSE_AUTH);
+    else
+        on_gone(j->r); /* as if the reader had: the stream has its proper end */
 }
 
 /* ---- the request -------------------------------------------------------------------------------------- */
@@ -345,6 +383,8 @@ static void begin(struct job *j)
     j->r->user = t;
     j->r->on_gone = on_gone;
     http_stream_begin(j->r, 200, "application/x-ndjson", "Cache-Control: no-store\r\n");
+    uint64_t wall = j->h->wall_ms(), at = end_ms(j);
+    arm_end(t, at > wall ? at - wall : 0);
     t->gone = !j->r->conn; /* while its credentials were checked: then nobody will say so again */
     pump(t);
 }
