@@ -3,6 +3,7 @@
 
 #include "hub/domain/configuration.h"
 #include "hub/domain/fleet_job.h"
+#include "hub/domain/presence.h"
 #include "hub/domain/query.h"
 #include "port/clock.h"
 
@@ -71,6 +72,7 @@ enum err background_new(struct background **out, struct hub *hub, struct query_s
 
 void background_start(struct background *b)
 {
+    presence_tell_left(b->hub);
     jobs_wake_in(b, 0);
     configurations_wake_in(b, 0);
     query_indexes_build(&b->indexes, b->hub, b->queries, worker_mailbox(b->worker));

@@ -96,7 +96,7 @@ static enum err see(void *ctx, uint64_t seq, struct span record)
 }
 static enum err look(struct store_tx *tx, void *ctx)
 {
-    return tx_outbox_list(tx, 100, see, ctx);
+    return tx_outbox_list(tx, 1000, see, ctx);
 }
 /* The newest event; all of them are counted. */
 static struct seen outbox(void)
@@ -217,12 +217,14 @@ static void test_a_device_comes_and_goes(void **state)
     s = outbox();
     assert_string_equal(s.op, "deleteDeviceIdentity");
     assert_string_equal(s.module, "m1");
+    change((struct change){ .id = "d1", .what = CREATE_MODULE });
     change((struct change){ .id = "d1", .what = DELETE });
     s = outbox();
-    assert_int_equal(s.nr, 4);
+    assert_int_equal(s.nr, 6); /* of the module, then its own */
+    assert_string_equal(s.op, "deleteDeviceIdentity");
     assert_string_equal(s.module, "");
     assert_string_equal(s.body, fresh);
-    assert_int_equal(woken, 4);
+    assert_int_equal(woken, 6);
 }
 
 static void test_an_event_is_undone_with_its_change(void **state)
@@ -304,7 +306,7 @@ static void test_connections_rise_in_number(void **state)
     presence_init(&p, &fx.hub);
     assert_int_equal(bus_attach(fx.hub.bus, SPAN("d1"), addr), ERR_OK);
     presence_note(&p, SPAN("d1"), fixture_wall_ms());
-    presence_flush(&p);
+    (void)presence_flush(&p);
     struct seen s = outbox();
     assert_int_equal(s.nr, 1);
     assert_string_equal(s.op, "deviceConnected");
@@ -312,15 +314,82 @@ static void test_connections_rise_in_number(void **state)
     assert_int_equal(strlen(s.body), strlen("{\"sequenceNumber\":\"\"}") + 64);
     strcpy(first, s.body);
     presence_note(&p, SPAN("d1"), fixture_wall_ms()); /* still there */
-    presence_flush(&p);
+    (void)presence_flush(&p);
     assert_int_equal(outbox().nr, 1);
     bus_detach(fx.hub.bus, SPAN("d1"), addr);
     presence_note(&p, SPAN("d1"), fixture_wall_ms());
-    presence_flush(&p);
+    (void)presence_flush(&p);
     s = outbox();
     assert_int_equal(s.nr, 2);
     assert_string_equal(s.op, "deviceDisconnected");
     assert_true(strcmp(s.body, first) > 0);
+    presence_fini(&p);
+}
+
+static enum err begin_run(struct store_tx *tx, void *ctx)
+{
+    return tx_report_clear_connected(tx, *(const uint64_t *)ctx);
+}
+/* As when the hub crashed: nobody said goodbye, and it starts again. */
+static void crash(uint64_t at_ms)
+{
+    assert_int_equal(fixture_tx(&fx, begin_run, &at_ms), ERR_OK);
+}
+static void come(struct presence *p, const char *id, bool here)
+{
+    struct bus_addr addr = { 0, 0, 1, 1 };
+    if (here)
+        assert_int_equal(bus_attach(fx.hub.bus, span_str(id), addr), ERR_OK);
+    else
+        bus_detach(fx.hub.bus, span_str(id), addr);
+    presence_note(p, span_str(id), fixture_wall_ms());
+    (void)presence_flush(p);
+}
+
+static void test_who_was_connected_at_a_crash_is_told_of(void **state)
+{
+    struct presence p;
+    char many[24];
+    (void)state;
+    change((struct change){ .id = "d1", .what = CREATE });
+    change((struct change){ .id = "d2", .what = CREATE });
+    want(MESSAGE_SOURCE_CONNECTION);
+    crash(fixture_wall_ms()); /* the first start */
+    presence_init(&p, &fx.hub);
+    come(&p, "d1", true);
+    assert_int_equal(outbox().nr, 1);
+    bus_detach(fx.hub.bus, SPAN("d1"), (struct bus_addr){ 0, 0, 1, 1 });
+    crash(fixture_wall_ms());
+    come(&p, "d1", true); /* it comes back first: both, in order */
+    struct seen s = outbox();
+    assert_int_equal(s.nr, 3);
+    assert_string_equal(s.op, "deviceConnected");
+    bus_detach(fx.hub.bus, SPAN("d1"), (struct bus_addr){ 0, 0, 1, 1 });
+    crash(fixture_wall_ms());
+    presence_tell_left(&fx.hub);
+    s = outbox();
+    assert_int_equal(s.nr, 4);
+    assert_string_equal(s.op, "deviceDisconnected");
+    come(&p, "d1", true);
+    assert_int_equal(outbox().nr, 5); /* once is enough */
+    come(&p, "d1", false);
+    assert_int_equal(outbox().nr, 6);
+    crash(fixture_wall_ms());
+    presence_tell_left(&fx.hub); /* nobody was there */
+    assert_int_equal(outbox().nr, 6);
+    for (unsigned i = 0; i < PRESENCE_LEFT_MAX + 10; i++) {
+        snprintf(many, sizeof many, "many%u", i);
+        change((struct change){ .id = many, .what = CREATE });
+        assert_int_equal(bus_attach(fx.hub.bus, span_str(many), (struct bus_addr){ 0, 0, 1, 1 }), ERR_OK);
+        (void)presence_note(&p, span_str(many), fixture_wall_ms());
+    }
+    (void)presence_flush(&p);
+    assert_int_equal(outbox().nr, 6 + PRESENCE_LEFT_MAX + 10);
+    crash(fixture_wall_ms());
+    presence_tell_left(&fx.hub);
+    for (unsigned i = 0; i < 1000 && outbox().nr < 6 + 2 * (PRESENCE_LEFT_MAX + 10); i++)
+        continue; /* in several turns */
+    assert_int_equal(outbox().nr, 6 + 2 * (PRESENCE_LEFT_MAX + 10));
     presence_fini(&p);
 }
 
@@ -403,6 +472,7 @@ int main(void)
         T(test_what_changed_in_a_twin),
         T(test_a_digital_twin_changes),
         T(test_connections_rise_in_number),
+        T(test_who_was_connected_at_a_crash_is_told_of),
         T(test_a_job_goes_on),
         T(test_rows_of_routing),
     };

@@ -271,6 +271,16 @@ enum err identity_write(struct hub *h, struct store_tx *tx, struct arena *a, con
     return e;
 }
 
+struct leaving {
+    struct hub *h;
+    struct store_tx *tx;
+};
+static enum err module_leaves(void *ctx, const struct module_row *r)
+{
+    const struct leaving *l = ctx;
+    return event_lifecycle(l->h, l->tx, r->device, r->id, false);
+}
+
 enum err identity_delete(struct hub *h, struct store_tx *tx, struct span id, uint64_t if_etag,
                          enum identity_fault *fault)
 {
@@ -281,6 +291,8 @@ enum err identity_delete(struct hub *h, struct store_tx *tx, struct span id, uin
         return identity_refuse(fault, IDENTITY_NO_DEVICE);
     if (!e && if_etag && r.etag != if_etag)
         return identity_refuse(fault, IDENTITY_ETAG);
+    if (!e && event_wanted(h, MESSAGE_SOURCE_LIFECYCLE))
+        e = tx_module_list(tx, id, module_leaves, &(struct leaving){ h, tx });
     if (!e)
         e = event_lifecycle(h, tx, id, SPAN_NONE, false);
     return e ? e : tx_device_delete(tx, id);

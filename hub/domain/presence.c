@@ -11,33 +11,41 @@
 #include <stdlib.h>
 
 #define ENTRY_MAX   (10u + 2 * DEVICE_ID_MAX + 1)
-#define BATCH_FIRST 1024u
+#define TEXT_FIRST  1024u
 #define MINUTE_MS   60000u
 #define MINUTE_MASK 0xffffffu /* of a place: the minute, for thirty years */
 
 struct presence_batch {
     struct store_op store; /* first */
     struct presence *owner;
-    size_t entries;
-    struct wr w;
+    struct presence_batch *next; /* on owner->refused */
+    bool said;                   /* that it was refused */
+    size_t entries, len;
+    uint8_t text[];
 };
 
 void presence_init(struct presence *p, struct hub *h)
 {
+    memset(p, 0, sizeof *p);
     p->hub = h;
-    p->open = NULL;
-    p->recent = NULL;
-    atomic_init(&p->waiting, 0);
+}
+
+static struct presence_batch *refused_take(struct presence *p)
+{
+    return atomic_exchange(&p->refused, NULL);
 }
 
 void presence_fini(struct presence *p)
 {
-    if (p->open) {
-        free(p->open->w.p);
-        free(p->open);
-        p->open = NULL;
+    for (struct presence_batch *b = refused_take(p), *next; b; b = next) {
+        next = b->next;
+        free(b);
     }
+    free(p->text);
+    free(p->places);
     free(p->recent);
+    p->text = NULL;
+    p->places = NULL;
     p->recent = NULL;
 }
 
@@ -59,15 +67,18 @@ static enum err write_one(struct hub *h, struct store_tx *tx, struct span id, ui
     bool now = bus_is_attached(h->bus, id);
     enum err e = event_wanted(h, MESSAGE_SOURCE_CONNECTION) ? tx_report_get(tx, id, &was) : ERR_OK;
     bool before = was.connected;
+    uint64_t left_ms = was.left ? was.connected_changed_ms : 0;
     if (!e || e == ERR_NOTFOUND)
         e = tx_report_set_connected(tx, id, now, at);
+    if (!e && left_ms)
+        e = event_connection(h, tx, id, false, left_ms);
     return e || before == now ? e : event_connection(h, tx, id, now, at);
 }
 
 static enum err batch_run(struct store_tx *tx, struct store_op *self)
 {
     struct presence_batch *b = (struct presence_batch *)(void *)self;
-    struct rd r = rd_of(wr_span(&b->w));
+    struct rd r = rd_of(span_of(b->text, b->len));
     enum err e = ERR_OK;
     while (!e && r.n) {
         uint64_t at = rd_le64(&r);
@@ -84,59 +95,165 @@ static enum err batch_run(struct store_tx *tx, struct store_op *self)
 static void batch_done(struct op *op)
 {
     struct presence_batch *b = (struct presence_batch *)(void *)op;
-    if (op->err) {
-        METRIC_ADD(b->owner->hub, presence_dropped_total, b->entries);
-        if (op->err != ERR_STOPPED)
-            log_warn("presence.write", "entries=%zu err=%s", b->entries, err_name(op->err));
+    struct presence *p = b->owner;
+    if (op->err && op->err != ERR_STOPPED) {
+        if (!b->said)
+            log_warn("presence.write", "entries=%zu err=%s hint=\"it is tried again\"", b->entries,
+                     err_name(op->err));
+        b->said = true;
+        b->next = atomic_load(&p->refused);
+        while (!atomic_compare_exchange_weak(&p->refused, &b->next, b))
+            continue;
+        return;
     }
-    atomic_fetch_sub(&b->owner->waiting, 1);
-    free(b->w.p);
+    if (op->err)
+        METRIC_ADD(p->hub, presence_dropped_total, b->entries);
+    atomic_fetch_sub(&p->waiting, 1);
     free(b);
 }
 
-void presence_flush(struct presence *p)
+static void batch_start(struct presence_batch *b)
 {
-    struct presence_batch *b = p->open;
-    if (!b)
-        return;
-    p->open = NULL;
+    b->store.op = (struct op){ .done = batch_done };
     b->store.run = batch_run;
-    b->store.op.done = batch_done;
-    if (atomic_fetch_add(&p->waiting, 1) >= PRESENCE_WAITING_MAX)
-        op_complete(&b->store.op, ERR_FULL);
-    else
-        store_write(p->hub->store, &b->store);
+    store_write(b->owner->hub->store, &b->store);
+}
+
+/* ---- what gathers ------------------------------------------------------------------------------------- */
+
+static size_t entry_len(const uint8_t *e)
+{
+    struct rd r = rd_of(span_of(e + 8, 2));
+    return 10u + rd_le16(&r);
+}
+
+/* Hands over what the store may be given. */
+static void send_some(struct presence *p)
+{
+    while (p->taken < p->len && atomic_load(&p->waiting) < PRESENCE_WAITING_MAX) {
+        size_t n = 0, nr = 0;
+        for (size_t add; p->taken + n < p->len; n += add, nr++) {
+            add = entry_len(p->text + p->taken + n);
+            if (n + add > PRESENCE_BATCH_BYTES)
+                break;
+        }
+        struct presence_batch *b = malloc(sizeof *b + n);
+        if (!b)
+            return;
+        *b = (struct presence_batch){ .owner = p, .entries = nr, .len = n };
+        memcpy(b->text, p->text + p->taken, n);
+        p->taken += n;
+        atomic_fetch_add(&p->waiting, 1);
+        batch_start(b);
+    }
+    if (p->taken < p->len)
+        return;
+    p->len = p->taken = p->places_nr = 0;
+    if (p->cap > PRESENCE_BATCH_BYTES * 2) { /* there was a storm: no need to keep its memory */
+        free(p->text);
+        free(p->places);
+        p->text = NULL;
+        p->places = NULL;
+        p->cap = p->places_cap = 0;
+    } else if (p->places) {
+        memset(p->places, 0, p->places_cap * sizeof *p->places);
+    }
+}
+
+bool presence_flush(struct presence *p)
+{
+    for (struct presence_batch *b = refused_take(p), *next; b; b = next) {
+        next = b->next;
+        batch_start(b);
+    }
+    send_some(p);
+    p->armed = p->taken < p->len || atomic_load(&p->waiting);
+    return p->armed;
+}
+
+/* Where the entry of an identity is found in the table: its place, or the free one it would get. */
+static uint32_t *place_of(const struct presence *p, struct span identity)
+{
+    static const uint64_t key[2] = { 3, 4 };
+    for (size_t i = map_siphash(key, identity);; i++) {
+        uint32_t *place = &p->places[i & (p->places_cap - 1)];
+        if (!*place)
+            return place;
+        const uint8_t *e = p->text + *place - 1;
+        if (*place - 1 >= p->taken && span_eq(span_of(e + 10, entry_len(e) - 10), identity))
+            return place;
+    }
+}
+
+static void places_fill(struct presence *p)
+{
+    p->places_nr = 0;
+    for (size_t at = p->taken; at < p->len; at += entry_len(p->text + at), p->places_nr++) {
+        const uint8_t *e = p->text + at;
+        *place_of(p, span_of(e + 10, entry_len(e) - 10)) = (uint32_t)at + 1;
+    }
+}
+
+/* A larger table, for what is not on its way. */
+static bool places_make(struct presence *p, size_t cap)
+{
+    uint32_t *fresh = calloc(cap, sizeof *fresh);
+    if (!fresh)
+        return false;
+    free(p->places);
+    p->places = fresh;
+    p->places_cap = cap;
+    places_fill(p);
+    return true;
+}
+
+static bool room_for(struct presence *p, size_t n)
+{
+    if (p->len + n > UINT32_MAX / 2)
+        return false;
+    if (p->len + n > p->cap && p->taken > p->len / 2) { /* what is on its way needs no room here */
+        memmove(p->text, p->text + p->taken, p->len - p->taken);
+        p->len -= p->taken;
+        p->taken = 0;
+        memset(p->places, 0, p->places_cap * sizeof *p->places);
+        places_fill(p);
+    }
+    if (p->len + n > p->cap) {
+        size_t cap = p->cap ? 2 * p->cap : TEXT_FIRST;
+        uint8_t *grown = realloc(p->text, cap);
+        if (!grown)
+            return false;
+        p->text = grown;
+        p->cap = cap;
+    }
+    return (p->places_nr + 1) * 2 <= p->places_cap || places_make(p, p->places_cap ? 2 * p->places_cap : 64);
 }
 
 bool presence_note(struct presence *p, struct span identity, uint64_t wall_ms)
 {
-    if (p->open && p->open->w.len + ENTRY_MAX > PRESENCE_BATCH_BYTES)
-        presence_flush(p);
-    struct presence_batch *b = p->open;
-    bool first = !b;
-    if (first) {
-        b = calloc(1, sizeof *b);
-        if (!b)
-            goto lost;
-        b->owner = p;
-        p->open = b;
+    struct wr w;
+    if (p->len - p->taken + ENTRY_MAX > PRESENCE_BATCH_BYTES)
+        send_some(p);
+    if (!room_for(p, ENTRY_MAX)) {
+        METRIC_ADD(p->hub, presence_dropped_total, 1);
+        return false;
     }
-    if (b->w.len + ENTRY_MAX > b->w.cap) {
-        size_t cap = b->w.cap ? 2 * b->w.cap : BATCH_FIRST;
-        uint8_t *grown = realloc(b->w.p, cap);
-        if (!grown)
-            goto lost;
-        b->w.p = grown;
-        b->w.cap = cap;
+    uint32_t *place = place_of(p, identity);
+    if (*place) {
+        w = (struct wr){ p->text + *place - 1, 8, 0 };
+        wr_le64(&w, wall_ms);
+    } else {
+        w = (struct wr){ p->text, p->cap, p->len };
+        wr_le64(&w, wall_ms);
+        wr_le16(&w, (uint16_t)identity.n);
+        wr_put(&w, identity);
+        *place = (uint32_t)p->len + 1;
+        p->places_nr++;
+        p->len = w.len;
     }
-    wr_le64(&b->w, wall_ms);
-    wr_le16(&b->w, (uint16_t)identity.n);
-    wr_put(&b->w, identity);
-    b->entries++;
+    bool first = !p->armed;
+    p->armed = true;
     return first;
-lost:
-    METRIC_ADD(p->hub, presence_dropped_total, 1);
-    return first && p->open;
 }
 
 /* A place holds the upper bits of the hash, and the minute. Whoever makes hashes meet only has itself written
@@ -155,4 +272,66 @@ bool presence_note_activity(struct presence *p, struct span identity, uint64_t w
         return false;
     *place = mark;
     return presence_note(p, identity, wall_ms);
+}
+
+/* ---- those of an earlier start ------------------------------------------------------------------------ */
+
+struct left_op { /* owned by itself */
+    struct store_op store;
+    struct hub *h;
+    size_t nr;
+    struct left_one {
+        uint64_t at_ms;
+        size_t len;
+        uint8_t identity[2 * DEVICE_ID_MAX + 1];
+    } all[PRESENCE_LEFT_MAX];
+};
+
+static enum err left_add(void *ctx, const struct report_row *r)
+{
+    struct left_op *l = ctx;
+    struct left_one *one = &l->all[l->nr];
+    if (l->nr == PRESENCE_LEFT_MAX || r->device.n > sizeof one->identity)
+        return ERR_LIMIT;
+    *one = (struct left_one){ .at_ms = r->connected_changed_ms, .len = r->device.n };
+    memcpy(one->identity, r->device.p, r->device.n);
+    l->nr++;
+    return ERR_OK;
+}
+
+static enum err left_run(struct store_tx *tx, struct store_op *self)
+{
+    struct left_op *l = (struct left_op *)(void *)self;
+    l->nr = 0;
+    enum err e = tx_report_left(tx, PRESENCE_LEFT_MAX, left_add, l);
+    for (size_t i = 0; i < l->nr && !e; i++) {
+        struct span id = span_of(l->all[i].identity, l->all[i].len);
+        e = tx_report_end_left(tx, id);
+        if (!e)
+            e = event_connection(l->h, tx, id, false, l->all[i].at_ms);
+    }
+    return e;
+}
+
+static void left_done(struct op *op)
+{
+    struct left_op *l = (struct left_op *)(void *)op;
+    if (!op->err && l->nr == PRESENCE_LEFT_MAX) { /* others have their turn in between */
+        store_write(l->h->store, &l->store);
+        return;
+    }
+    if (op->err && op->err != ERR_STOPPED) /* who comes back is told of all the same */
+        log_warn("presence.left", "err=%s", err_name(op->err));
+    free(l);
+}
+
+void presence_tell_left(struct hub *h)
+{
+    struct left_op *l = event_wanted(h, MESSAGE_SOURCE_CONNECTION) ? calloc(1, sizeof *l) : NULL;
+    if (!l)
+        return;
+    l->h = h;
+    l->store.run = left_run;
+    l->store.op.done = left_done;
+    store_write(h->store, &l->store);
 }

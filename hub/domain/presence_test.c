@@ -56,13 +56,13 @@ static void test_what_is_written_is_whether_it_is_attached(void **state)
     assert_true(presence_note(&p, SPAN("d1"), 1000));
     assert_false(presence_note(&p, SPAN("d1"), 1001)); /* the batch is open already */
     assert_int_equal(read_presence("d1", &r), ERR_NOTFOUND);
-    presence_flush(&p);
+    (void)presence_flush(&p);
     assert_int_equal(read_presence("d1", &r), ERR_OK);
     assert_true(r.connected);
     assert_int_equal(r.activity_ms, 1001);
     bus_detach(fx.hub.bus, SPAN("d1"), a);
-    assert_true(presence_note(&p, SPAN("d1"), 2000));
-    presence_flush(&p);
+    (void)presence_note(&p, SPAN("d1"), 2000);
+    (void)presence_flush(&p);
     assert_int_equal(read_presence("d1", &r), ERR_OK);
     assert_false(r.connected);
     assert_int_equal(r.activity_ms, 2000);
@@ -88,7 +88,7 @@ static void test_a_module_has_a_connection_of_its_own(void **state)
     assert_int_equal(bus_attach(fx.hub.bus, SPAN("d1/m"), a), ERR_OK);
     (void)presence_note(&p, SPAN("d1/m"), 1000);
     (void)presence_note(&p, SPAN("d1/gone"), 1000);
-    presence_flush(&p);
+    (void)presence_flush(&p);
     assert_int_equal(read_presence("d1/m", &r), ERR_OK);
     assert_true(r.connected);
     assert_int_equal(r.connected_changed_ms, 1000);
@@ -105,7 +105,7 @@ static void test_a_deleted_device_leaves_nothing(void **state)
     (void)state;
     presence_init(&p, &fx.hub);
     (void)presence_note(&p, SPAN("gone"), 1000);
-    presence_flush(&p);
+    (void)presence_flush(&p);
     assert_int_equal(read_presence("gone", &r), ERR_NOTFOUND);
     presence_fini(&p);
 }
@@ -120,20 +120,105 @@ static void test_a_full_batch_leaves_by_itself(void **state)
     id[128] = 0;
     fixture_device(&fx, id, DEVICE_ENABLED);
     presence_init(&p, &fx.hub);
-    for (size_t i = 0; i < PRESENCE_BATCH_BYTES / 138 + 2; i++)
+    (void)presence_note(&p, span_str(id), 1000);
+    for (size_t i = 0; i < PRESENCE_BATCH_BYTES / 138 + 2; i++) {
+        snprintf(id, sizeof id, "%0128zu", i);
         (void)presence_note(&p, span_str(id), 1000 + i);
+    }
+    memset(id, 'x', 128);
     assert_int_equal(read_presence(id, &r), ERR_OK);
     assert_false(r.connected);
-    presence_flush(&p);
+    (void)presence_flush(&p);
     assert_int_equal(atomic_load(&fx.metrics.presence_dropped_total), 0);
     assert_int_equal(read_presence(id, &r), ERR_OK);
+    presence_fini(&p);
+}
+
+/* One entry each, however often somebody comes and goes; the newest time counts. */
+static void test_what_gathers_is_one_entry_each(void **state)
+{
+    struct presence p;
+    struct report_row r;
+    char id[16];
+    (void)state;
+    fixture_device(&fx, "d7", DEVICE_ENABLED);
+    presence_init(&p, &fx.hub);
+    for (unsigned i = 0; i < 100000; i++) {
+        snprintf(id, sizeof id, "d%u", i % 1000);
+        (void)presence_note(&p, span_str(id), 1000 + i);
+    }
+    assert_true(p.len < 1000 * 20);
+    assert_int_equal(atomic_load(&p.waiting), 0);
+    assert_true(presence_flush(&p)); /* on its way */
+    assert_int_equal(read_presence("d7", &r), ERR_OK);
+    assert_int_equal(r.activity_ms, 1000 + 99007);
+    presence_fini(&p);
+}
+
+struct block {
+    struct store_op store;
+    _Atomic bool *go;
+};
+static enum err block_run(struct store_tx *tx, struct store_op *self)
+{
+    (void)tx;
+    while (!atomic_load(((struct block *)(void *)self)->go))
+        continue;
+    return ERR_OK;
+}
+
+/* A store that does not answer: what comes meanwhile waits, and all of it is true in the end. */
+static void test_a_slow_store_makes_it_late_not_wrong(void **state)
+{
+    enum { DEVICES = 400 };
+    struct presence p;
+    struct report_row r;
+    char id[140];
+    _Atomic bool go = false;
+    struct block b = { .store.run = block_run, .go = &go };
+    (void)state;
+    for (unsigned i = 0; i < DEVICES; i++) {
+        snprintf(id, sizeof id, "d%u", i);
+        fixture_device(&fx, id, DEVICE_ENABLED);
+    }
+    presence_init(&p, &fx.hub);
+    fixture_prepare(&fx, &b.store.op);
+    store_write(fx.hub.store, &b.store);
+    for (unsigned i = 0; i < PRESENCE_WAITING_MAX; i++) { /* as many as may be on their way */
+        snprintf(id, sizeof id, "x%u", i);
+        (void)presence_note(&p, span_str(id), 1);
+        assert_true(presence_flush(&p));
+    }
+    assert_int_equal(atomic_load(&p.waiting), PRESENCE_WAITING_MAX);
+    for (unsigned i = 0; i < DEVICES; i++) {
+        snprintf(id, sizeof id, "d%u", i);
+        assert_int_equal(bus_attach(fx.hub.bus, span_str(id), (struct bus_addr){ 0, 0, i, 1 }), ERR_OK);
+        (void)presence_note(&p, span_str(id), 5000 + i);
+        assert_true(presence_flush(&p)); /* nothing more is handed over, and nothing is dropped */
+    }
+    for (unsigned i = 0; i < 10000; i++) { /* nobody else is waited for, so there are more than one batch */
+        snprintf(id, sizeof id, "other-%u", i);
+        (void)presence_note(&p, span_str(id), 1);
+    }
+    assert_int_equal(atomic_load(&p.waiting), PRESENCE_WAITING_MAX);
+    atomic_store(&go, true);
+    assert_int_equal(fixture_wait(&fx, &b.store.op), ERR_OK);
+    while (presence_flush(&p))
+        (void)read_presence("d0", &r);
+    for (unsigned i = 0; i < DEVICES; i++) {
+        snprintf(id, sizeof id, "d%u", i);
+        assert_int_equal(read_presence(id, &r), ERR_OK);
+        assert_true(r.connected);
+        assert_int_equal(r.activity_ms, 5000 + i);
+    }
+    assert_int_equal(atomic_load(&fx.metrics.presence_dropped_total), 0);
     presence_fini(&p);
 }
 
 static uint64_t heard_ms(struct presence *p, const char *id)
 {
     struct report_row r;
-    presence_flush(p);
+    (void)presence_flush(p);
     assert_int_equal(read_presence(id, &r), ERR_OK);
     return r.activity_ms;
 }
@@ -174,7 +259,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_what_is_written_is_whether_it_is_attached), T(test_a_module_has_a_connection_of_its_own),
         T(test_a_deleted_device_leaves_nothing),           T(test_a_full_batch_leaves_by_itself),
-        T(test_activity_is_written_once_a_minute),
+        T(test_activity_is_written_once_a_minute),         T(test_what_gathers_is_one_entry_each),
+        T(test_a_slow_store_makes_it_late_not_wrong),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

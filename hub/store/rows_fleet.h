@@ -16,6 +16,7 @@ struct report_row {     /* the newest report of a device, and what is known of i
     uint64_t report_seq, boot_id, reported_ms;
     struct span running;           /* release id, 32 bytes, or empty */
     bool connected;                /* as last written; true only for connections of this start of the hub */
+    bool left;                     /* connected in an earlier start of the hub, which ended; got, not put */
     uint64_t activity_ms;          /* wall; 0: never */
     uint64_t connected_changed_ms; /* wall; when `connected` became what it is; 0: never connected */
 };
@@ -87,6 +88,10 @@ MUST_USE enum err tx_report_get(struct store_tx *t, struct span device, struct r
 MUST_USE enum err tx_report_put(struct store_tx *t, const struct report_row *r);
 MUST_USE enum err tx_report_set_connected(struct store_tx *t, struct span device, bool connected,
                                           uint64_t at_ms);
+/* Those with `left`, at most max of them. */
+MUST_USE enum err tx_report_left(struct store_tx *t, size_t max, report_each *each, void *ctx);
+/* Writes down that it is not connected, since then; ends `left`. */
+MUST_USE enum err tx_report_end_left(struct store_tx *t, struct span device);
 /* Devices (modules are not counted) that are connected. */
 MUST_USE enum err tx_report_count_connected(struct store_tx *t, uint64_t *nr);
 /* The hub starts: nobody is connected yet. Whoever was, has been disconnected since at_ms. */

@@ -6,27 +6,33 @@
 
 /* ---- reports and connections ----------------------------------------------------------------------- */
 
+#define REPORT_COLS                                                                                          \
+    "device, report, report_seq, boot_id, reported_ms, running, connected = " START ", activity_ms,"         \
+    " CASE WHEN " LEFT_BEHIND " THEN " LEFT_SINCE " ELSE connected_changed_ms END, " LEFT_BEHIND
+
+static void report_row(struct store_tx *t, struct store_rows *r, struct report_row *out)
+{
+    *out = (struct report_row){
+        .device = col_span(t, r, 0),
+        .report = col_span(t, r, 1),
+        .report_seq = col_u64(t, r, 2),
+        .boot_id = col_u64(t, r, 3),
+        .reported_ms = col_u64(t, r, 4),
+        .running = col_span(t, r, 5),
+        .connected = col_u64(t, r, 6) != 0,
+        .activity_ms = col_u64(t, r, 7),
+        .connected_changed_ms = col_u64(t, r, 8),
+        .left = col_u64(t, r, 9) != 0,
+    };
+}
+
 enum err tx_report_get(struct store_tx *t, struct span device, struct report_row *out)
 {
-    static struct store_sql q =
-        STORE_SQL("SELECT device, report, report_seq, boot_id, reported_ms, running,"
-                  " connected = " START ", activity_ms,"
-                  " CASE WHEN " LEFT_BEHIND " THEN " LEFT_SINCE " ELSE connected_changed_ms END"
-                  " FROM report WHERE device = ?1");
+    static struct store_sql q = STORE_SQL("SELECT " REPORT_COLS " FROM report WHERE device = ?1");
     struct store_rows *r;
     enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(device)));
     if (!e)
-        *out = (struct report_row){
-            .device = col_span(t, r, 0),
-            .report = col_span(t, r, 1),
-            .report_seq = col_u64(t, r, 2),
-            .boot_id = col_u64(t, r, 3),
-            .reported_ms = col_u64(t, r, 4),
-            .running = col_span(t, r, 5),
-            .connected = col_u64(t, r, 6) != 0,
-            .activity_ms = col_u64(t, r, 7),
-            .connected_changed_ms = col_u64(t, r, 8),
-        };
+        report_row(t, r, out);
     return e;
 }
 
@@ -52,6 +58,29 @@ enum err tx_identity_seen(struct store_tx *t, struct span identity, struct ident
     struct store_rows *r;
     enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(identity)));
     return e ? e : tx_seen_row(t, r, 0, identity, out);
+}
+
+enum err tx_report_left(struct store_tx *t, size_t max, report_each *each, void *ctx)
+{
+    static struct store_sql q = /* "connected > 0" is what the index is limited to */
+        STORE_SQL("SELECT " REPORT_COLS " FROM report WHERE connected > 0 AND connected <> " START
+                  " LIMIT ?1");
+    struct store_rows *r;
+    struct report_row row;
+    enum err e = tx_query(t, &r, &q, ARGS(V_INT(max)));
+    while (tx_next(t, r, &e)) {
+        report_row(t, r, &row);
+        e = each(ctx, &row);
+    }
+    return tx_end(t, r, e);
+}
+
+enum err tx_report_end_left(struct store_tx *t, struct span device)
+{
+    static struct store_sql q =
+        STORE_SQL("UPDATE report SET connected_changed_ms = " LEFT_SINCE ", connected = -1"
+                  " WHERE device = ?1 AND " LEFT_BEHIND);
+    return tx_exec(t, &q, ARGS(V_TEXT(device)));
 }
 
 enum err tx_report_put(struct store_tx *t, const struct report_row *r)

@@ -243,6 +243,16 @@ enum err tx_report_get(struct store_tx *t, struct span device, struct report_row
     (void)out;
     return ERR_NOTFOUND;
 }
+enum err tx_report_left(struct store_tx *t, size_t max, report_each *each, void *ctx)
+{
+    (void)t, (void)max, (void)each, (void)ctx;
+    return ERR_OK;
+}
+enum err tx_report_end_left(struct store_tx *t, struct span device)
+{
+    (void)t, (void)device;
+    return ERR_OK;
+}
 enum err tx_report_set_connected(struct store_tx *t, struct span device, bool connected, uint64_t at_ms)
 {
     (void)t, (void)device, (void)connected, (void)at_ms;

@@ -50,7 +50,9 @@ void link_unref(struct peer_link *l)
 /* A device came or went: written down, and its other connection is told. */
 static void presence_flushed(struct timer *t)
 {
-    presence_flush(&CONTAINER_OF(t, struct amqp_worker, presence_timer)->presence);
+    struct amqp_worker *aw = CONTAINER_OF(t, struct amqp_worker, presence_timer);
+    if (presence_flush(&aw->presence))
+        timer_arm(aw->w, t, worker_now_ms(aw->w) + PEER_PRESENCE_MS);
 }
 
 void link_note_presence(struct conn *c, struct grant *g)

@@ -17,7 +17,9 @@ void activity_fini(struct activity *a)
 
 static void on_timer(struct timer *t)
 {
-    presence_flush(&CONTAINER_OF(t, struct activity_worker, timer)->presence);
+    struct activity_worker *a = CONTAINER_OF(t, struct activity_worker, timer);
+    if (presence_flush(&a->presence))
+        timer_arm(worker_self(), t, worker_now_ms(worker_self()) + ACTIVITY_MS);
 }
 
 void activity_note(struct job *j)

@@ -345,7 +345,9 @@ static void session_on_stop(struct conn *c)
 
 static void on_presence_timer(struct timer *t)
 {
-    presence_flush(&CONTAINER_OF(t, struct mqtt_worker, presence_timer)->presence);
+    struct mqtt_worker *mw = CONTAINER_OF(t, struct mqtt_worker, presence_timer);
+    if (presence_flush(&mw->presence))
+        timer_arm(mw->w, t, worker_now_ms(mw->w) + MQTT_PRESENCE_MS);
 }
 
 void session_note_presence(struct conn *c)
