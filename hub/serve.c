@@ -315,7 +315,8 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("stream", e);
     if ((e = routing_new(&d->routing, &d->hub,
                          &(struct routing_config){ .dir = path_in(d->dir, DIR_ROUTING),
-                                                   .files = path_in(d->dir, c->routing.files) })))
+                                                   .files = path_in(d->dir, c->routing.files),
+                                                   .log_bytes = c->stream.retain_bytes })))
         return failed("routing", e);
     if ((e = blob_dir_open(&d->hub.blob, path_in(d->dir, DIR_BLOB))))
         return failed("blob", e);

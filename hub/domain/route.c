@@ -241,10 +241,11 @@ static enum err webhook(const struct jnode *o, struct endpoint_spec *s, struct r
 
 static enum err mqtt(const struct jnode *o, struct endpoint_spec *s, struct route_fault *f)
 {
-    static const char *const names[] = { "kind",     "host",          "port",        "topic",
-                                         "clientId", "username",      "password",    "ca",
-                                         "batch",    "retainSeconds", "retainBytes", "deadLetterSeconds",
-                                         NULL };
+    static const char *const names[] = {
+        "kind", "host",  "port",          "topic",       "clientId",          "username", "password",
+        "ca",   "batch", "retainSeconds", "retainBytes", "deadLetterSeconds", "payload",  NULL
+    };
+    struct span payload = SPAN("body");
     enum err e = only(o, names, f);
     s->port = 8883;
     s->client_id = SPAN("roost");
@@ -267,6 +268,11 @@ static enum err mqtt(const struct jnode *o, struct endpoint_spec *s, struct rout
         e = text(o, "username", 256, &s->username, f);
     if (!e)
         e = text(o, "password", 1024, &s->password, f);
+    if (!e)
+        e = text(o, "payload", 8, &payload, f);
+    s->json = span_eq(payload, SPAN("json"));
+    if (!e && !s->json && !span_eq(payload, SPAN("body")))
+        e = fail(f, "member \"payload\" has to be body, or json for the message with its properties");
     if (!e && s->password.n && !s->username.n)
         e = fail(f, "member \"password\" needs \"username\"");
     if (!e)

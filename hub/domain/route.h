@@ -28,6 +28,7 @@ struct endpoint_spec {
     struct span url, secret, ca; /* webhook; ca (PEM) of MQTT too; empty: the system's authorities */
     struct span host, topic, client_id, username, password; /* MQTT */
     uint64_t port;
+    bool json;                             /* MQTT: the whole message as JSON, not its body alone */
     uint64_t rotate_bytes, rotate_s, keep; /* file; keep: files, the one being written not counted */
 };
 const char *endpoint_kind_name(unsigned kind); /* "stream", "webhook", "mqtt", "file" */

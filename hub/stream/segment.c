@@ -117,6 +117,14 @@ static bool is_dealt_with(struct segs *s, const struct seg *next)
     return any;
 }
 
+static uint64_t size_of_all(const struct segs *s)
+{
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < s->segs_nr; i++)
+        bytes += s->segs[i]->size;
+    return bytes;
+}
+
 static bool oldest_goes(struct segs *s, uint64_t now_ms)
 {
     if (s->segs_nr < 2)
@@ -125,10 +133,7 @@ static bool oldest_goes(struct segs *s, uint64_t now_ms)
         return true;
     if (s->retain_ms && s->segs[1]->last_ms + s->retain_ms < now_ms)
         return true;
-    uint64_t bytes = 0;
-    for (size_t i = 0; i < s->segs_nr; i++)
-        bytes += s->segs[i]->size;
-    return s->retain_bytes && bytes > s->retain_bytes;
+    return s->retain_bytes && size_of_all(s) > s->retain_bytes;
 }
 
 static void retain(struct segs *s, uint64_t now_ms)
@@ -330,7 +335,8 @@ static struct op *write_some(struct segs *s, struct op *op)
     struct batch b;
     struct stream_watch *woken = NULL;
     batch_take(s, op, &b);
-    enum err e = batch_write(s, &b);
+    bool too_much = s->refuse_bytes && size_of_all(s) + b.total > s->refuse_bytes;
+    enum err e = too_much ? ERR_FULL : batch_write(s, &b);
     say_full(s, e);
     if (!e)
         woken = batch_publish(s, &b);
@@ -567,6 +573,7 @@ enum err stream_segment_open(struct stream **out, const struct stream_config *cf
     s->segment_bytes = cfg->segment_bytes ? cfg->segment_bytes : 64u << 20;
     s->retain_ms = cfg->retain_ms;
     s->retain_bytes = cfg->retain_bytes;
+    s->refuse_bytes = cfg->refuse_bytes;
     s->wall_ms = cfg->wall_ms ? cfg->wall_ms : system_wall_ms;
     s->next_id = 1;
     s->dir_fd = s->lock_fd = s->fd = -1;

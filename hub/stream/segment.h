@@ -68,7 +68,7 @@ struct segs {
     struct stream base;
     char *dir;
     int dir_fd, lock_fd;
-    uint64_t segment_bytes, retain_ms, retain_bytes;
+    uint64_t segment_bytes, retain_ms, retain_bytes, refuse_bytes;
     uint64_t (*wall_ms)(void);
     uint32_t salt; /* checksum of the salt: where every other checksum starts */
 

@@ -289,6 +289,35 @@ static void test_segments_go_when_they_are_dealt_with(void **state)
     stream_close(s);
 }
 
+/* Nothing is given up for what is new; what is dealt with makes room. */
+static void test_more_than_may_be_is_refused(void **state)
+{
+    struct stream_config cfg = {
+        .dir = dir, .partitions = 1, .segment_bytes = 8192, .refuse_bytes = 40000, .wall_ms = wall_ms
+    };
+    struct stream *s;
+    struct stream_info i;
+    char text[1000] = "";
+    struct span record = span_of(text, sizeof text);
+    uint64_t seq = 0, nr = 0;
+    (void)state;
+    OK(stream_segment_open(&s, &cfg));
+    while (!stream_append_wait(s, 0, record, &seq, NULL))
+        nr++;
+    assert_in_range(nr, 30, 40);
+    assert_int_equal(stream_append_wait(s, 0, record, NULL, NULL), ERR_FULL);
+    stream_close(s);
+    OK(stream_segment_open(&s, &cfg)); /* also after a start */
+    assert_int_equal(stream_append_wait(s, 0, record, NULL, NULL), ERR_FULL);
+    stream_get_info(s, 0, &i);
+    assert_int_equal(i.first_seq, 0);
+    assert_int_equal(i.next_seq, nr);
+    stream_forget(s, 0, nr);
+    OK(stream_append_wait(s, 0, record, &seq, NULL));
+    assert_int_equal(seq, nr);
+    stream_close(s);
+}
+
 static void test_segments_go_by_age(void **state)
 {
     struct stream_config cfg = { .dir = dir, .partitions = 1, .retain_ms = 8000, .wall_ms = wall_ms };
@@ -519,6 +548,7 @@ int main(void)
         cmocka_unit_test_setup(test_a_batch_inside_a_record_is_no_batch, fresh),
         cmocka_unit_test_setup(test_segments_roll_and_go_by_size, fresh),
         cmocka_unit_test_setup(test_segments_go_when_they_are_dealt_with, fresh),
+        cmocka_unit_test_setup(test_more_than_may_be_is_refused, fresh),
         cmocka_unit_test_setup(test_segments_go_by_age, fresh),
         cmocka_unit_test_setup(test_positions_over_many_segments, fresh),
         cmocka_unit_test_setup(test_positions_in_a_large_segment, fresh),

@@ -82,6 +82,7 @@ struct stream_config {
     uint64_t segment_bytes;    /* roll after; default 64 MiB */
     uint64_t retain_ms;        /* default 24 h; 0: for ever */
     uint64_t retain_bytes;     /* default 8 GiB; 0: no limit */
+    uint64_t refuse_bytes;     /* what is there is kept, and more than this refused, ERR_FULL; 0: no limit */
     uint64_t (*wall_ms)(void); /* NULL: the system's clock */
 };
 /* Creates or opens; cuts a torn tail. ERR_EXISTS: another process has it; ERR_PROTO: other partition count.

@@ -32,7 +32,7 @@ async function startServer() {
     req.on('data', (d) => pieces.push(d));
     req.on('end', () => {
       const body = Buffer.concat(pieces);
-      const status = hooks.answer(req);
+      const status = hooks.answer(req, body);
       if (status === null) return; // says nothing, ever
       if (status === 200) hooks.batches.push({ path: req.url, headers: req.headers, body, rows: JSON.parse(body) });
       res.writeHead(status, status === 302 ? { location: 'https://127.0.0.1/elsewhere' } : {}).end();
@@ -279,6 +279,44 @@ test('a dead endpoint delays no other, comes back, and gives up into the dead-le
   })));
   assert.match(metrics, /roost_routing_dead_total\{endpoint="dead"\} 20/);
   assert.match(metrics, /roost_routing_delivered_total\{endpoint="good"\} 20/);
+});
+
+test('a message that a webhook refuses for what it is goes to the dead-letter stream, and holds up no other', async () => {
+  await clear();
+  const d = await device('p1');
+  const before = (await stream('dead-letter').catch(() => [])).length;
+  await api('PUT', 'endpoints/picky', webhook('/picky'));
+  await api('PUT', 'endpoints/lost', webhook('/lost'));
+  let open = false; // until then all of it gathers
+  hooks.answer = (req, body) => (req.url === '/lost' ? 404 : !open ? 503 : body.includes('poison') ? 422 : 200);
+  await api('PUT', 'routes/all', { endpoints: ['picky', 'lost'] });
+  for (let i = 0; i < 30; i++) await say(d, i % 13 === 5 ? `poison ${i}` : `${i}`);
+  open = true;
+  const bad = [5, 18].map((i) => `poison ${i}`);
+  await waitFor('the good ones', async () => hooked('/picky').length >= 28, { timeout: 60_000 });
+  assert.deepEqual(hooked('/picky').map((r) => r.body), Array.from({ length: 30 }, (_, i) => `${i}`).filter((_, i) => i % 13 !== 5));
+  const dead = (await rowsOf('dead-letter', before + 2)).slice(before);
+  assert.deepEqual(dead.map((r) => [r.body, r.properties['roost-endpoint'], r.properties['roost-error']]), bad.map((b) => [b, 'picky', 'the server answered 422']));
+  const [picky, lost] = [await endpoint('picky'), await endpoint('lost')];
+  assert.deepEqual([picky.delivered, picky.deadLettered], [28, 2]);
+  assert.deepEqual([lost.delivered, lost.deadLettered], [0, 0]); // an address that is wrong says nothing of the messages
+  assert.match(lost.lastError, /404/);
+});
+
+test('an MQTT endpoint sends the body, or the whole message as JSON', async () => {
+  await clear();
+  const d = await device('j1');
+  const mqtt = { kind: 'mqtt', host: 'localhost', port: brokerPort, username: 'roost', password: 'broker-password', ca };
+  await api('PUT', 'endpoints/bare', { ...mqtt, topic: 'bare/{device}', clientId: 'bare' });
+  await api('PUT', 'endpoints/whole', { ...mqtt, topic: 'whole/{device}', clientId: 'whole', payload: 'json' });
+  await api('PUT', 'routes/all', { endpoints: ['bare', 'whole'] });
+  await say(d, '{"t":1}', { app: { level: 'high' }, type: 'application/json' });
+  await waitFor('both', async () => heard.some((l) => l.startsWith('bare/')) && heard.some((l) => l.startsWith('whole/')));
+  assert.equal(heard.find((l) => l.startsWith('bare/')), 'bare/j1|{"t":1}');
+  const row = JSON.parse(heard.find((l) => l.startsWith('whole/')).slice('whole/j1|'.length));
+  assert.deepEqual([row.device, row.body, row.properties], ['j1', '{"t":1}', { level: 'high' }]);
+  assert.equal(row.system['content-type'], 'application/json');
+  assert.match((await refused('PUT', 'endpoints/whole', { ...mqtt, topic: 'x', payload: 'xml' })).message, /payload/);
 });
 
 test('killed in between: everything acknowledged reaches every endpoint, at least once', { timeout: 180_000 }, async () => {

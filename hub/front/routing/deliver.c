@@ -10,7 +10,7 @@
 #define RETRY_MAX_MS   60000u
 #define IDLE_MS        1000u
 #define BATCH_MAX      500u
-#define PROPS_ROOM     (256u + ROUTE_NAME_MAX)
+#define REFUSALS_MAX   3u /* of one message by itself: then it is given up */
 
 struct turn { /* one deliverer at work */
     struct out *o;
@@ -18,6 +18,8 @@ struct turn { /* one deliverer at work */
     struct stream_record records[BATCH_MAX];
     uint8_t *buf;
     uint64_t retry_ms;
+    size_t batch;      /* handed over at once; smaller while one that is refused is looked for */
+    unsigned refusals; /* of the first, by itself */
 };
 
 static void say_why(struct out *o, const char *why)
@@ -73,7 +75,31 @@ static enum err bury(struct turn *t, const struct stream_record *r, size_t nr)
     return e;
 }
 
-static void failed(struct turn *t, const struct stream_record *r, size_t nr)
+static void go_to(struct out *o, uint64_t seq)
+{
+    o->cursor.seq = seq;
+    atomic_store(&o->place, seq);
+}
+
+/* One message that is refused for what it is must not hold up the others: the batch it is in is halved until
+ * it is alone, and then it is given up after a few times. True: go on at once. */
+static bool refused(struct turn *t, const struct stream_record *r, size_t nr)
+{
+    struct out *o = t->o;
+    if (nr > 1) {
+        t->batch = (nr + 1) / 2;
+        t->refusals = 0;
+        return true;
+    }
+    if (++t->refusals < REFUSALS_MAX || bury(t, r, 1))
+        return false;
+    t->refusals = 0;
+    t->retry_ms = 0;
+    go_to(o, r->seq + 1);
+    return true;
+}
+
+static void failed(struct turn *t, const struct stream_record *r, size_t nr, enum err e)
 {
     struct out *o = t->o;
     struct deliver *d = &o->deliver;
@@ -83,11 +109,12 @@ static void failed(struct turn *t, const struct stream_record *r, size_t nr)
     if (!atomic_fetch_add(&o->failed, 1) || !t->retry_ms)
         log_warn("routing.deliver", "endpoint=%s reason=\"%s\" hint=\"it is tried again\"", o->name, d->why);
     say_why(o, d->why);
+    if (e == ERR_DENIED && refused(t, r, nr))
+        return;
     while (old < nr && r[old].enqueued_ms + d->spec->dead_letter_s * 1000 <= now)
         old++;
     if (old && !bury(t, r, old)) {
-        o->cursor.seq = r[old - 1].seq + 1;
-        atomic_store(&o->place, o->cursor.seq);
+        go_to(o, r[old - 1].seq + 1);
         if (old == nr)
             return; /* the next batch has its own chance */
     }
@@ -114,7 +141,7 @@ static enum err some(struct turn *t)
                                 .buf = t->buf,
                                 .buf_cap = ROUTE_BATCH_BYTES,
                                 .records = t->records,
-                                .records_cap = d->spec->batch };
+                                .records_cap = t->batch };
     size_t done = 0;
     enum err e = wait_stream_read(o->stream, &read);
     if (read.skipped && (!e || e == ERR_AGAIN)) {
@@ -130,18 +157,19 @@ static enum err some(struct turn *t)
     e = d->ops->send(d, t->records, read.records_nr, &done);
     atomic_fetch_add(&o->delivered, done);
     if (done) {
-        o->cursor.seq = t->records[done - 1].seq + 1;
-        atomic_store(&o->place, o->cursor.seq);
+        go_to(o, t->records[done - 1].seq + 1);
+        t->refusals = 0;
     }
     if (e == ERR_STOPPED)
         return e;
     if (e) {
-        failed(t, t->records + done, read.records_nr - done);
+        failed(t, t->records + done, read.records_nr - done, e);
         return ERR_OK;
     }
     if (t->retry_ms)
         log_info("routing.deliver", "endpoint=%s state=delivers", o->name);
     t->retry_ms = 0;
+    t->batch = 2 * t->batch < d->spec->batch ? 2 * t->batch : d->spec->batch;
     say_why(o, "");
     return ERR_OK;
 }
@@ -155,8 +183,10 @@ static void *deliver_main(void *arg)
     if (e)
         log_error("routing.deliver", "endpoint=%s err=%s hint=\"save it anew, or start the hub again\"",
                   o->name, err_name(e));
-    if (t)
+    if (t) {
         t->o = o;
+        t->batch = d->spec->batch;
+    }
     while (!e && !bell_stopped(&d->bell)) {
         enum err got = some(t);
         cursor_store(&o->cursor, o->stream, false);

@@ -4,6 +4,7 @@
 #include "hub/front/routing/routing_impl.h"
 
 #include "core/mqtt/mqtt_client.h"
+#include "hub/front/http/message_json.h"
 
 #include <curl/curl.h>
 #include <poll.h>
@@ -12,7 +13,8 @@
 #define ANSWER_MS 15000u
 #define IDLE_MS   60000u /* then the connection ends */
 #define TURN_MS   500    /* how often a stop is looked for */
-#define OUT_CAP   (STREAM_RECORD_MAX + 8192u)
+#define OUT_FIRST (STREAM_RECORD_MAX + OUT_MORE)
+#define OUT_MORE  8192u /* besides the payload */
 #define IN_CAP    4096u
 #define TOPIC_MAX 2048u
 #define CONNECT_S 10L
@@ -21,6 +23,7 @@ struct mqtt_out {
     CURL *curl; /* NULL: not connected */
     struct mqtt_client client;
     uint8_t *out, in[IN_CAP];
+    size_t out_cap;
     size_t in_len;
     uint64_t used_ms;
     char error[CURL_ERROR_SIZE];
@@ -32,7 +35,8 @@ static enum err open_(struct deliver *d)
     if (!k)
         return ERR_NOMEM;
     d->state = k;
-    k->out = malloc(OUT_CAP);
+    k->out_cap = OUT_FIRST;
+    k->out = malloc(k->out_cap);
     return k->out ? ERR_OK : ERR_NOMEM;
 }
 
@@ -50,7 +54,7 @@ static void close_(struct deliver *d)
     if (!k)
         return;
     if (k->curl) {
-        struct wr w = { k->out, OUT_CAP, 0 };
+        struct wr w = { k->out, k->out_cap, 0 };
         size_t n;
         if (!mqtt_client_disconnect(&k->client, &w))
             (void)!curl_easy_send(k->curl, w.p, w.len, &n);
@@ -155,7 +159,7 @@ static enum err connect_(struct deliver *d, struct mqtt_out *k)
                                         .username = s->username,
                                         .has_password = s->password.n > 0,
                                         .password = s->password };
-    struct wr w = { k->out, OUT_CAP, 0 };
+    struct wr w = { k->out, k->out_cap, 0 };
     if (k->curl)
         return ERR_OK;
     if (!(k->curl = curl_easy_init()))
@@ -242,18 +246,40 @@ static void put_topic(struct wr *w, const struct deliver *d, const struct messag
     }
 }
 
+/* Text in JSON may be several times as long as the body. */
+static bool room_for(struct mqtt_out *k, size_t payload)
+{
+    if (payload + OUT_MORE <= k->out_cap)
+        return true;
+    uint8_t *more = realloc(k->out, payload + OUT_MORE);
+    if (!more)
+        return false;
+    k->out = more;
+    k->out_cap = payload + OUT_MORE;
+    return true;
+}
+
 static enum err publish(struct deliver *d, struct mqtt_out *k, const struct stream_record *r)
 {
     uint8_t topic[TOPIC_MAX];
-    struct wr t = { topic, sizeof topic, 0 }, w = { k->out, OUT_CAP, 0 };
+    struct wr t = { topic, sizeof topic, 0 };
     struct message m;
+    char *line = NULL;
     if (message_decode(r->record, &m))
         return ERR_PROTO;
     put_topic(&t, d, &m);
     if (!wr_ok(&t))
         return ERR_PROTO;
     struct mqtt_publish p = { .topic = wr_span(&t), .payload = m.body, .qos = 1 };
-    enum err e = mqtt_client_publish(&k->client, &p, mono_ms_now(), &w, NULL);
+    if (d->spec->json) {
+        line = message_line(r);
+        p.payload = span_of(line, line ? strlen(line) - 1 : 0); /* without the line feed */
+    }
+    enum err e = (d->spec->json && !line) || !room_for(k, p.payload.n) ? ERR_NOMEM : ERR_OK;
+    struct wr w = { k->out, k->out_cap, 0 };
+    if (!e)
+        e = mqtt_client_publish(&k->client, &p, mono_ms_now(), &w, NULL);
+    free(line);
     return e ? e : write_all(d, k, wr_span(&w));
 }
 

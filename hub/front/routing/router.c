@@ -333,10 +333,13 @@ enum err routing_new(struct routing **out, struct hub *h, const struct routing_c
     enum err e = curl_global_init(CURL_GLOBAL_DEFAULT) ? ERR_NOMEM : make_dir(r->dir);
     if (!e && !(r->buf = malloc(ROUTE_BATCH_BYTES)))
         e = ERR_NOMEM;
+    uint64_t least = 8 * r->cfg.segment_bytes; /* what is dealt with goes file by file */
+    uint64_t log_bytes = cfg->log_bytes && cfg->log_bytes < least ? least : cfg->log_bytes;
     if (!e) /* nothing in the log is given up: what is dealt with is removed */
         e = stream_segment_open(&r->way.log, &(struct stream_config){ .dir = log,
                                                                       .partitions = 1,
                                                                       .segment_bytes = r->cfg.segment_bytes,
+                                                                      .refuse_bytes = log_bytes,
                                                                       .wall_ms = cfg->wall_ms });
     telemetry_way_route(&r->way); /* until it is known that nothing is left in the log */
     r->cursor.h = h;

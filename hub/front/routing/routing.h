@@ -21,6 +21,7 @@ struct routing_config {
     const char *dir;   /* of the log and the streams */
     const char *files; /* where file endpoints write, one directory each */
     uint64_t segment_bytes;
+    uint64_t log_bytes; /* of what is not decided yet: more is refused; 0: no limit */
     uint64_t (*wall_ms)(void);
 };
 /* Opens the log and the streams, and takes over h->way and h->events. `h` has its store and its stream, and

@@ -68,7 +68,8 @@ void ringing_off(struct ringing *r, struct stream *s); /* waits for nothing: it 
 struct deliver;
 struct deliver_ops { /* webhook.c, mqtt_out.c, file_out.c: on the deliverer's thread */
     enum err (*open)(struct deliver *d);
-    /* *done: how many of the first were taken for good, also with an error; d->why says what it was. */
+    /* *done: how many of the first were taken for good, also with an error; d->why says what it was.
+     * ERR_DENIED: what was sent is refused for what it is, and would be again. */
     enum err (*send)(struct deliver *d, const struct stream_record *r, size_t nr, size_t *done);
     void (*idle)(struct deliver *d); /* nothing came for some seconds; or NULL */
     void (*close)(struct deliver *d);

@@ -130,6 +130,17 @@ static struct curl_slist *fields(struct deliver *d, struct span body)
     return list;
 }
 
+/* A refusal of these messages, not of the address, the credentials or the moment [RFC 9110 15.5, RFC 6585].
+ */
+static bool is_of_the_body(long status)
+{
+    static const uint16_t others[] = { 401, 402, 403, 404, 405, 407, 408, 410, 421, 423, 425, 426, 429, 451 };
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++)
+        if (status == others[i])
+            return false;
+    return status >= 400 && status < 500;
+}
+
 static enum err send_(struct deliver *d, const struct stream_record *r, size_t nr, size_t *done)
 {
     struct webhook *k = d->state;
@@ -178,7 +189,7 @@ static enum err send_(struct deliver *d, const struct stream_record *r, size_t n
     }
     if (status < 200 || status > 299) {
         snprintf(d->why, sizeof d->why, "the server answered %ld", status);
-        return ERR_DENIED;
+        return is_of_the_body(status) ? ERR_DENIED : ERR_IO;
     }
     *done = took;
     return ERR_OK;
