@@ -1,4 +1,5 @@
-/* hub/front/azure_http/bodies_test.c - every JSON body of the registry: taken whole; refused, with no effect,
+/* hub/front/azure_http/bodies_test.c - every JSON body of the registry, and of the service's other
+ * operations: taken whole; refused, with no effect,
  * when it is cut at any byte or when any member is of another type; ids and texts at and over their limits.
  * The handlers run whole, on the real store. */
 #define FIXTURE_STREAM
@@ -128,6 +129,59 @@ static void cut_at_every_byte(void **state)
     assert_int_equal(identities(), before);
 }
 
+/* Bodies of the service's other operations. */
+static const struct {
+    http_handler *handler;
+    const char *device, *body;
+    unsigned status; /* of the whole body; 0: it needs more than this hub has */
+} more[] = {
+    { azure_twin_patch, "old", "{\"tags\":{\"a\":1},\"properties\":{\"desired\":{\"x\":{\"y\":[1]}}}}", 200 },
+    { azure_twin_put, "old", "{\"tags\":{\"a\":\"\\u00e9\"},\"properties\":{\"desired\":{\"x\":-1.5e3}}}",
+      200 },
+    { azure_query, "", "{\"query\":\"SELECT * FROM devices\"}", 200 },
+    { azure_config_put, "c",
+      "{\"id\":\"c\",\"schemaVersion\":\"1.0\",\"content\":{\"deviceContent\":{\"properties.desired.a\":"
+      "{\"b\":1}}},\"targetCondition\":\"tags.a = 1\",\"priority\":3,\"labels\":{\"l\":\"m\"},\"metrics\":"
+      "{\"queries\":{\"q\":\"SELECT deviceId FROM devices\"}}}",
+      200 },
+    { azure_configs_test, "", "{\"targetCondition\":\"tags.a = 1\",\"customMetricQueries\":{}}", 200 },
+    { azure_job_put, "j",
+      "{\"jobId\":\"j\",\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*"
+      "\","
+      "\"tags\":{\"a\":1}},\"startTime\":\"2026-01-01T00:00:00Z\",\"maxExecutionTimeInSeconds\":60}",
+      0 },
+    { azure_device_method, "old",
+      "{\"methodName\":\"m\",\"payload\":{\"a\":[1]},\"responseTimeoutInSeconds\":5}", 0 },
+};
+
+static enum err twin_tx(struct store_tx *tx, void *ctx)
+{
+    struct twin_row r;
+    enum err e = tx_twin_get(tx, SPAN("old"), &r);
+    if (!e)
+        *(uint64_t *)ctx = r.etag;
+    return e;
+}
+
+static void other_bodies_cut_at_every_byte(void **state)
+{
+    uint64_t before = 0, after = 0;
+    (void)state;
+    assert_int_equal(fixture_tx(&fx, twin_tx, &before), ERR_OK);
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
+        for (size_t n = 0; n < strlen(more[i].body); n++) {
+            char *exact = malloc(n + 1); /* so that reading beyond it is found */
+            assert_non_null(exact);
+            memcpy(exact, more[i].body, n);
+            if (ask(more[i].handler, span_of(exact, n), more[i].device, "") != 400)
+                fail_msg("row %zu cut at %zu: %u %s", i, n, answer.status, answer.body);
+            assert_non_null(strstr(answer.answer_fields, "iothub-errorcode: "));
+            free(exact);
+        }
+    assert_int_equal(fixture_tx(&fx, twin_tx, &after), ERR_OK);
+    assert_int_equal(before, after);
+}
+
 static size_t nodes_nr(const json_t *v)
 {
     size_t nr = 1, i;
@@ -213,6 +267,10 @@ static void whole_bodies_are_taken(void **state)
     for (size_t i = 0; i < ROWS; i++)
         if (ask(rows[i].handler, span_str(rows[i].body), rows[i].device, rows[i].module) != rows[i].status)
             fail_msg("row %zu: %u %s", i, answer.status, answer.body);
+    for (size_t i = 0; i < sizeof more / sizeof more[0]; i++)
+        if (more[i].status &&
+            ask(more[i].handler, span_str(more[i].body), more[i].device, "") != more[i].status)
+            fail_msg("other row %zu: %u %s", i, answer.status, answer.body);
 }
 
 static void texts_at_and_over_their_limits(void **state)
@@ -244,6 +302,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(cut_at_every_byte),
+        cmocka_unit_test(other_bodies_cut_at_every_byte),
         cmocka_unit_test(another_type_in_every_member),
         cmocka_unit_test(whole_bodies_are_taken),
         cmocka_unit_test(texts_at_and_over_their_limits),
