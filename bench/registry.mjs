@@ -36,6 +36,7 @@ const kinds = [
   { kind: 'query', what: 'queries by an index, a page of 100', azure: 167 },
   { kind: 'c2d_send', what: 'commands sent', azure: 833 },
   { kind: 'method', what: 'direct methods, 100 devices', azure: 61440 },
+  { kind: 'job', what: 'devices of a job that sets a desired property', azure: 500 },
 ].filter((k) => !opt.only || opt.only.split(',').includes(k.kind));
 
 // ---- the hub -----------------------------------------------------------------------------------------------
@@ -116,7 +117,22 @@ async function load() {
 
 // ---- one kind ----------------------------------------------------------------------------------------------
 
+// One job over the whole fleet, from its creation until it is over; in rounds, jobs after each other.
+async function job(round) {
+  const at = performance.now(), target = `/jobs/v2/bench-${round}?api-version=2021-04-12`;
+  const made = await ask('PUT', target, JSON.stringify({ jobId: `bench-${round}`, type: 'scheduleUpdateTwin', queryCondition: '*',
+    updateTwin: { etag: '*', properties: { desired: { job: round } } }, maxExecutionTimeInSeconds: 86400 }));
+  if (made.status !== 200) throw new Error(`${made.status} ${made.body.slice(0, 300)}`);
+  for (;;) {
+    const r = JSON.parse((await ask('GET', target)).body), nr = r.deviceJobStatistics?.succeededCount ?? 0;
+    const seconds = (performance.now() - at) / 1000;
+    if (r.status === 'completed') return { nr, bad: fleet - nr, seconds, per_s: nr / seconds, p50_us: 0, p99_us: 0 };
+    if (!['queued', 'scheduled', 'running', 'enqueued'].includes(r.status)) throw new Error(`the job is ${r.status}: ${r.failureReason}`);
+    await sleep(50);
+  }
+}
 async function generate({ kind, of = 1, conns }, round) {
+  if (kind === 'job') return job(round);
   if (kind === 'method') {
     const { stdout } = await run(path.join(top, 'build/release/bench/load'), ['call', '--port', ports.mqtt, '--login', 'hub', '--key', token.key,
       '--policy', 'iothubowner', '--conns', Math.min(100, fleet), '--seconds', opt.seconds, '--http', ports.https, '--pid', child.pid].map(String));
