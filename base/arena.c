@@ -26,6 +26,25 @@ void arena_fini(struct arena *a)
     }
 }
 
+void arena_reset(struct arena *a, size_t cap)
+{
+    struct arena_block *keep = NULL;
+    while (a->blocks) {
+        struct arena_block *b = a->blocks;
+        a->blocks = b->next;
+        if (keep || b->cap != BLOCK_LEN) {
+            free(b);
+            continue;
+        }
+        keep = b;
+        memset(b->bytes, 0, b->used);
+        b->used = 0;
+    }
+    *a = (struct arena){ .blocks = keep, .left = cap };
+    if (keep)
+        keep->next = NULL;
+}
+
 void *arena_alloc(struct arena *a, size_t n)
 {
     struct arena_block *b = a->blocks;

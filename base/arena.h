@@ -16,6 +16,8 @@ struct arena {
 
 void arena_init(struct arena *a, size_t cap);
 void arena_fini(struct arena *a); /* accepts one of zeros */
+/* Empties it for the next of many of its kind; what it keeps is one block. cap as for arena_init. */
+void arena_reset(struct arena *a, size_t cap);
 /* Zeroed, aligned for any type; NULL: out of memory or over the cap. */
 void *arena_alloc(struct arena *a, size_t n);
 struct span arena_copy(struct arena *a, struct span s); /* followed by a zero byte */

@@ -57,12 +57,43 @@ static void test_the_cap_is_reached_and_stays(void **state)
     arena_fini(&a);
 }
 
+/* What is asked for after a reset is zeroed like the first, whatever the sizes before; the flag is down
+ * again.
+ */
+static void test_a_reset_arena_is_as_new(void **state)
+{
+    static const size_t sizes[] = { 1, 3900, 200, 5000, 4000, 64, 9000, 16 };
+    struct arena a;
+    (void)state;
+    arena_init(&a, 20000);
+    for (size_t turn = 0; turn < 8; turn++) {
+        for (size_t i = 0; i <= turn % 4; i++) {
+            size_t n = sizes[(turn + i) % 8];
+            uint8_t *p = arena_alloc(&a, n);
+            assert_non_null(p);
+            for (size_t at = 0; at < n; at++)
+                assert_int_equal(p[at], 0);
+            memset(p, 0xff, n);
+        }
+        assert_null(arena_alloc(&a, 20000));
+        arena_reset(&a, 20000);
+        assert_int_equal(arena_err(&a), ERR_OK);
+    }
+    arena_reset(&a, 100);
+    assert_null(arena_alloc(&a, 101));
+    arena_fini(&a);
+    arena_reset(&a, 100); /* one of zeros */
+    assert_non_null(arena_alloc(&a, 100));
+    arena_fini(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces_are_zeroed_and_aligned),
         cmocka_unit_test(test_copies_do_not_move),
         cmocka_unit_test(test_the_cap_is_reached_and_stays),
+        cmocka_unit_test(test_a_reset_arena_is_as_new),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

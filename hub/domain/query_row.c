@@ -17,10 +17,8 @@ void query_twin_fini(struct query_twin *t)
 
 void query_twin_set(struct query_twin *t, struct twin_view *view)
 {
-    if (t->facts) {
-        arena_fini(&t->a);
-        arena_init(&t->a, ROW_ARENA_MAX);
-    }
+    if (t->facts)
+        arena_reset(&t->a, ROW_ARENA_MAX);
     t->view = view;
     t->facts = NULL;
     t->doc = SPAN_NONE;
@@ -40,19 +38,11 @@ static enum err need_facts(struct query_twin *t)
 enum err query_twin_document(struct query_twin *t, struct span *json)
 {
     struct twin twin;
-    struct wr w = { NULL, 0, 0 };
     enum err e = t->doc.n ? ERR_OK : need_facts(t);
     if (!e && !t->doc.n) {
         e = twin_load(&t->a, &t->r, &twin);
         if (!e)
-            twin_doc_write(&w, &twin, t->facts);
-        w = (struct wr){ e ? NULL : arena_alloc(&t->a, w.len), w.len, 0 };
-        if (!e && !w.p)
-            e = ERR_NOMEM;
-        if (!e)
-            twin_doc_write(&w, &twin, t->facts);
-        if (!e)
-            t->doc = wr_span(&w);
+            e = twin_doc_text(&t->a, &twin, t->facts, &t->doc);
     }
     if (!e)
         *json = t->doc;

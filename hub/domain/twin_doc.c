@@ -4,15 +4,19 @@
 #include "base/text.h"
 #include "core/json/json.h"
 
+#define AT_ONCE_MAX 3072u
+
 /* ---- what else is known ----------------------------------------------------------------------------- */
 
 static enum err of_device(struct store_tx *tx, struct span id, struct twin_facts *f)
 {
     struct device_row d;
-    enum err e = tx_device_get(tx, id, &d);
+    struct identity_seen seen;
+    enum err e = tx_device_get_seen(tx, id, &d, &seen);
     if (e)
         return e;
     *f = (struct twin_facts){ .identity_etag = d.etag,
+                              .seen = seen,
                               .enabled = d.status == DEVICE_ENABLED,
                               .edge = d.edge,
                               .auth = d.auth,
@@ -36,13 +40,17 @@ static enum err of_module(struct store_tx *tx, const struct twin_row *r, struct 
         return e;
     bool enabled = d.status == DEVICE_ENABLED;
     e = tx_module_get(tx, r->device, r->module, &m);
-    if (!e)
-        *f = (struct twin_facts){ .identity_etag = m.etag,
-                                  .enabled = enabled,
-                                  .auth = m.auth,
-                                  .thumb1 = m.thumb1,
-                                  .thumb2 = m.thumb2 };
-    return e;
+    if (e)
+        return e;
+    *f = (struct twin_facts){
+        .identity_etag = m.etag, .enabled = enabled, .auth = m.auth, .thumb1 = m.thumb1, .thumb2 = m.thumb2
+    };
+    return tx_identity_seen(tx, r->id, &f->seen);
+}
+
+static struct span kept(struct arena *a, struct span s)
+{
+    return s.n ? arena_copy(a, s) : s;
 }
 
 enum err twin_facts_get(struct store_tx *tx, struct arena *a, const struct twin_row *r,
@@ -52,14 +60,12 @@ enum err twin_facts_get(struct store_tx *tx, struct arena *a, const struct twin_
     enum err e = r->module.n ? of_module(tx, r, &f) : of_device(tx, r->device, &f);
     if (e)
         return e;
-    f.status_reason = arena_copy(a, f.status_reason);
-    f.thumb1 = arena_copy(a, f.thumb1);
-    f.thumb2 = arena_copy(a, f.thumb2);
-    f.scope = arena_copy(a, f.scope);
-    f.parent_scope = arena_copy(a, f.parent_scope);
-    e = tx_identity_seen(tx, r->id, &f.seen);
-    if (!e)
-        e = arena_err(a);
+    f.status_reason = kept(a, f.status_reason);
+    f.thumb1 = kept(a, f.thumb1);
+    f.thumb2 = kept(a, f.thumb2);
+    f.scope = kept(a, f.scope);
+    f.parent_scope = kept(a, f.parent_scope);
+    e = arena_err(a);
     if (!e)
         *out = f;
     return e;
@@ -118,7 +124,7 @@ static const char *auth_name(uint8_t auth)
     return auth < 4 ? names[auth] : "none";
 }
 
-void twin_doc_write(struct wr *w, const struct twin *t, const struct twin_facts *f)
+static void doc_write(struct wr *w, const struct twin *t, const struct twin_facts *f)
 {
     wr_str(w, "{\"deviceId\":");
     json_put_string(w, t->row.device);
@@ -172,20 +178,32 @@ void twin_doc_write(struct wr *w, const struct twin *t, const struct twin_facts 
     wr_u8(w, '}');
 }
 
+enum err twin_doc_text(struct arena *a, const struct twin *t, const struct twin_facts *f, struct span *out)
+{
+    /* Most are small: then the text is written at once, else it is measured first. */
+    const size_t guess =
+        1024 + t->row.configurations.n + t->row.tags.n + 4 * (t->row.desired.n + t->row.reported.n);
+    struct wr w = { 0 };
+    if (guess <= AT_ONCE_MAX)
+        w = (struct wr){ arena_alloc(a, guess), guess, 0 };
+    if (guess <= AT_ONCE_MAX && !w.p)
+        return ERR_NOMEM;
+    doc_write(&w, t, f);
+    if (!wr_ok(&w)) {
+        w = (struct wr){ arena_alloc(a, w.len), w.len, 0 };
+        if (!w.p)
+            return ERR_NOMEM;
+        doc_write(&w, t, f);
+    }
+    *out = wr_span(&w);
+    return ERR_OK;
+}
+
 enum err twin_doc_get(struct store_tx *tx, struct arena *a, const struct twin *t, struct span *out)
 {
     struct twin_facts f;
-    struct wr w = { 0 };
     enum err e = twin_facts_get(tx, a, &t->row, &f);
-    if (e)
-        return e;
-    twin_doc_write(&w, t, &f);
-    w = (struct wr){ arena_alloc(a, w.len), w.len, 0 };
-    if (!w.p)
-        return ERR_NOMEM;
-    twin_doc_write(&w, t, &f);
-    *out = wr_span(&w);
-    return ERR_OK;
+    return e ? e : twin_doc_text(a, t, &f, out);
 }
 
 void twin_view_write(struct wr *w, const struct twin *t, bool meta)

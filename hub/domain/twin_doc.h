@@ -20,7 +20,8 @@ MUST_USE enum err twin_facts_get(struct store_tx *tx, struct arena *a, const str
                                  struct twin_facts *out);
 
 /* {"deviceId":...,"etag":...,...,"tags":{},"properties":{"desired":{},"reported":{}},...} */
-void twin_doc_write(struct wr *w, const struct twin *t, const struct twin_facts *f);
+MUST_USE enum err twin_doc_text(struct arena *a, const struct twin *t, const struct twin_facts *f,
+                                struct span *out); /* into the arena */
 /* Reads both, writes into the arena. */
 MUST_USE enum err twin_doc_get(struct store_tx *tx, struct arena *a, const struct twin *t, struct span *out);
 

@@ -133,10 +133,17 @@ static void seen_as_said(struct store_tx *t, struct span id, const struct identi
 static enum err is_seen(struct store_tx *t, const char *id)
 {
     struct identity_seen seen;
-    enum err e = tx_identity_seen(t, span_str(id), &seen);
-    if (!e)
-        seen_as_said(t, span_str(id), &seen);
-    return e;
+    struct device_row d, same;
+    OK(tx_identity_seen(t, span_str(id), &seen));
+    seen_as_said(t, span_str(id), &seen);
+    enum err e = tx_device_get_seen(t, span_str(id), &d, &seen);
+    assert_int_equal(e, tx_device_get(t, span_str(id), &same));
+    if (!e) {
+        assert_true(span_eq(d.id, same.id) && d.seq == same.seq &&
+                    span_eq(d.parent_scope, same.parent_scope));
+        seen_as_said(t, d.id, &seen);
+    }
+    return ERR_OK;
 }
 
 struct seen_list {

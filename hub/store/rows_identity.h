@@ -89,6 +89,9 @@ MUST_USE enum err tx_meta_get(struct store_tx *t, struct span key, struct span *
 MUST_USE enum err tx_meta_put(struct store_tx *t, struct span key, struct span val);
 
 MUST_USE enum err tx_device_get(struct store_tx *t, struct span id, struct device_row *out);
+/* With what is seen of it. */
+MUST_USE enum err tx_device_get_seen(struct store_tx *t, struct span id, struct device_row *out,
+                                     struct identity_seen *seen);
 MUST_USE enum err tx_device_by_public_key(struct store_tx *t, struct span key, struct device_row *out);
 /* if_etag 0: whatever is there; UINT64_MAX: must not exist (ERR_EXISTS); else must match (ERR_STALE).
  * Writes the new etag to *etag when it is not NULL. */

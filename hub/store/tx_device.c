@@ -67,6 +67,21 @@ enum err tx_device_get(struct store_tx *t, struct span id, struct device_row *ou
     return e;
 }
 
+enum err tx_device_get_seen(struct store_tx *t, struct span id, struct device_row *out,
+                            struct identity_seen *seen)
+{
+    static struct store_sql q =
+        STORE_SQL("SELECT " DEVICE_COLS ", " SEEN_COLS("d.id") " FROM device d"
+                                                               " LEFT JOIN report ON report.device = d.id"
+                                                               " WHERE d.id = ?1");
+    struct store_rows *r;
+    enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(id)));
+    if (e)
+        return e;
+    device_row(t, r, out);
+    return tx_seen_row(t, r, DEVICE_COLS_NR, out->id, seen);
+}
+
 enum err tx_device_by_public_key(struct store_tx *t, struct span key, struct device_row *out)
 {
     static struct store_sql q = STORE_SQL("SELECT " DEVICE_COLS " FROM device WHERE public_key = ?1");
