@@ -1,12 +1,15 @@
-/* hub/background.c - see background.h: the timers of what runs by itself. */
+/* hub/background.c - see background.h: the timers of what runs by itself, and the thread of imports. */
 #include "hub/background.h"
 
+#include "base/log.h"
 #include "hub/domain/configuration.h"
 #include "hub/domain/fleet_job.h"
 #include "hub/domain/presence.h"
 #include "hub/domain/query.h"
+#include "hub/domain/registry_job.h"
 #include "port/clock.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 struct background {
@@ -18,6 +21,9 @@ struct background {
     struct timer configurations_timer;
     struct query_sources *queries;
     struct query_index_build indexes;
+    struct registry_jobs *registry;
+    pthread_t registry_thread; /* files are read and written there, which blocks */
+    bool registry_runs;
 };
 
 static void on_jobs_timer(struct timer *t)
@@ -59,23 +65,46 @@ enum err background_new(struct background **out, struct hub *hub, struct query_s
         struct configurations_env ce = { worker_mailbox(w), configurations_wake_in, b };
         e = configurations_new(&b->configurations, hub, &ce);
     }
+    if (!e && hub->files)
+        e = registry_jobs_new(&b->registry, hub);
     if (e) {
         fleet_jobs_free(b->jobs);
+        configurations_free(b->configurations);
         free(b);
         return e;
     }
+    hub->registry = b->registry;
     hub->jobs = b->jobs;
     hub->configurations = b->configurations;
     *out = b;
     return ERR_OK;
 }
 
+static void *registry_main(void *arg)
+{
+    registry_jobs_serve(arg);
+    return NULL;
+}
+
 void background_start(struct background *b)
 {
     presence_tell_left(b->hub);
+    if (b->registry && pthread_create(&b->registry_thread, NULL, registry_main, b->registry) == 0)
+        b->registry_runs = true;
+    else if (b->registry)
+        log_error("registry.thread", "reason=\"no thread is to be had\" hint=\"imports and exports wait\"");
     jobs_wake_in(b, 0);
     configurations_wake_in(b, 0);
     query_indexes_build(&b->indexes, b->hub, b->queries, worker_mailbox(b->worker));
+}
+
+void background_stop(struct background *b)
+{
+    if (!b || !b->registry_runs)
+        return;
+    registry_jobs_stop(b->registry);
+    pthread_join(b->registry_thread, NULL);
+    b->registry_runs = false;
 }
 
 void background_free(struct background *b)
@@ -83,8 +112,10 @@ void background_free(struct background *b)
     if (!b)
         return;
     b->hub->jobs = NULL;
+    b->hub->registry = NULL;
     b->hub->configurations = NULL;
     fleet_jobs_free(b->jobs);
     configurations_free(b->configurations);
+    registry_jobs_free(b->registry);
     free(b);
 }

@@ -227,6 +227,7 @@ static void set_hub(struct daemon *d)
                                          .pending_retry_s = (uint32_t)c->bootstrap.retry_s,
                                          .ticket_ttl_s = (uint32_t)c->updates.ticket_ttl_s,
                                          .upload_container = c->uploads.container,
+                                         .registry_container = c->uploads.registry_container,
                                          .upload_ttl_s = (uint32_t)c->uploads.ttl_s,
                                          .upload_retain_days = (uint32_t)c->uploads.retain_days,
                                          .upload_blob_bytes = c->uploads.blob_bytes,
@@ -375,6 +376,7 @@ static void close_parts(struct daemon *d)
 {
     for (unsigned i = 0; i < d->worker_nr; i++)
         worker_stop(d->workers[i]);
+    background_stop(d->background);
     routing_stop(d->routing);
     pool_free(d->pool);
     if (d->hub.stream)

@@ -118,6 +118,8 @@
     SECTION(uploads, "Files of devices (directory `files`).")                                                \
     WORD(uploads, container, "uploads",                                                                      \
          "their container: the first segment of their addresses; empty: none are taken")                     \
+    WORD(uploads, registry_container, "registry",                                                            \
+         "container of files that the registry is imported from and exported to; empty: there is none")      \
     NUMBER(uploads, ttl_s, 3600, 60, 86400, "how long an announced upload may take")                         \
     NUMBER(uploads, blob_bytes, 1073741824, 1, 5242880000, "largest file")                                   \
     NUMBER(uploads, device_bytes, 10737418240, 0, 1125899906842624,                                          \

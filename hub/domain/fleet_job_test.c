@@ -490,7 +490,9 @@ static enum err list_count(void *ctx, const struct fleet_job_row *r)
 }
 static enum err list_all(struct store_tx *tx, void *ctx)
 {
-    return tx_fleet_job_list(tx, &(struct fleet_job_filter){ INT64_MAX, -1, -1, 100 }, list_count, ctx);
+    return tx_fleet_job_list(
+        tx, &(struct fleet_job_filter){ .before = INT64_MAX, .kind = -1, .state = -1, .limit = 100 },
+        list_count, ctx);
 }
 
 static void test_history_ends(void **state)

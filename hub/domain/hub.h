@@ -31,7 +31,8 @@ struct hub_settings {
     uint32_t checkin_s; /* what devices are told */
     /* Base URLs that also have the artifacts (http, https, ftp, ftps): devices try them before the hub. */
     const char *mirrors[2];
-    const char *upload_container; /* of files of devices; empty: none are taken */
+    const char *upload_container;   /* of files of devices; empty: none are taken */
+    const char *registry_container; /* of files that are imported and exported; empty: none are */
     uint32_t upload_ttl_s, upload_retain_days;
     uint64_t upload_blob_bytes, upload_device_bytes, upload_total_bytes;
     bool upload_notify;
@@ -55,6 +56,7 @@ struct hub {
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
     struct fleet_jobs *jobs;          /* hub/domain/fleet_job.h; NULL: none are run */
+    struct registry_jobs *registry;   /* hub/domain/registry_job.h; NULL: none are run */
     struct access *access;            /* hub/domain/access.h */
     struct c2d_locks *c2d_locks;      /* hub/domain/c2d_lock.h; NULL: nothing is fetched under locks */
     struct telemetry_way *way;        /* hub/domain/telemetry.h; NULL: everything goes to the stream */

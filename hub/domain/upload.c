@@ -10,6 +10,12 @@ void upload_key(const struct hub *h, uint8_t out[SHA256_LEN])
     h->crypto->hmac_sha256(span_of(h->director_seed, sizeof h->director_seed), &what, 1, out);
 }
 
+bool registry_container_is(const struct hub *h, struct span name)
+{
+    const char *ours = h->settings.registry_container;
+    return h->files && ours && *ours && span_eq(name, span_str(ours));
+}
+
 bool upload_name_ok(struct span name)
 {
     size_t segments = 1, len = 0;
@@ -103,18 +109,20 @@ enum err upload_complete(struct hub *h, struct store_tx *tx, struct span device,
     return e ? e : tx_upload_delete(tx, id);
 }
 
-enum err upload_room(struct hub *h, struct store_tx *tx, struct span name, uint64_t add, uint64_t less)
+enum err upload_room(struct hub *h, struct store_tx *tx, struct span container, struct span name,
+                     uint64_t add, uint64_t less)
 {
+    bool devices = !registry_container_is(h, container);
     const uint8_t *slash = name.n ? memchr(name.p, '/', name.n) : NULL;
     struct span owner = slash ? span_of(name.p, (size_t)(slash - name.p)) : name;
     uint64_t own = 0, all = 0;
-    enum err e = add > less ? tx_upload_usage(tx, owner, &own) : ERR_OK;
+    enum err e = add > less && devices ? tx_upload_usage(tx, owner, &own) : ERR_OK;
     if (!e && add > less)
         e = tx_upload_usage(tx, SPAN_NONE, &all);
     if (e || add <= less)
         return e;
     uint64_t device_max = h->settings.upload_device_bytes, all_max = h->settings.upload_total_bytes;
-    return (device_max && own + add - less > device_max) || (all_max && all + add - less > all_max)
+    return (devices && device_max && own + add - less > device_max) || (all_max && all + add - less > all_max)
                ? ERR_LIMIT
                : ERR_OK;
 }

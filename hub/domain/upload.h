@@ -18,6 +18,8 @@
 
 /* The key that signs addresses: made of the director's, so it needs no place of its own. */
 void upload_key(const struct hub *h, uint8_t out[SHA256_LEN]);
+/* Is it the name of the container for files that are imported and exported, and are there any? */
+bool registry_container_is(const struct hub *h, struct span name);
 bool upload_name_ok(struct span name); /* the whole: segments that are not empty, no control characters */
 
 struct upload_announce {
@@ -37,9 +39,9 @@ MUST_USE enum err upload_complete(struct hub *h, struct store_tx *tx, struct spa
                                   bool success, struct span base, enum upload_refusal *refusal);
 
 /* In a transaction, before `add` bytes are put under `name` in place of `less`. ERR_LIMIT: over the quota of
- * the device or of all. */
-MUST_USE enum err upload_room(struct hub *h, struct store_tx *tx, struct span name, uint64_t add,
-                              uint64_t less);
+ * all, or of the device; files of the registry are no device's. */
+MUST_USE enum err upload_room(struct hub *h, struct store_tx *tx, struct span container, struct span name,
+                              uint64_t add, uint64_t less);
 
 /* What has had its time: announced uploads, blobs and blocks; and, once after a start, files that no row
  * names. One round; called every few seconds. Blocks: on the I/O pool, with what upload_sweep_tx has found.

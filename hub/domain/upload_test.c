@@ -74,7 +74,7 @@ static enum err put_run(struct store_tx *tx, void *ctx)
     const struct named_blob_row *r = ctx;
     struct named_blob_row old;
     enum err e = tx_blob_get(tx, r->container, r->name, &old);
-    e = upload_room(&fx.hub, tx, r->name, r->length, e ? 0 : old.length);
+    e = upload_room(&fx.hub, tx, SPAN("uploads"), r->name, r->length, e ? 0 : old.length);
     return e ? e : tx_blob_put(tx, r);
 }
 static enum err put(const char *name, uint64_t length)

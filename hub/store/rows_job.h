@@ -71,6 +71,7 @@ struct fleet_job_filter {
     uint64_t before;
     int kind, state;
     size_t limit;
+    bool registry; /* only imports and exports */
 };
 MUST_USE enum err tx_fleet_job_list(struct store_tx *t, const struct fleet_job_filter *f,
                                     fleet_job_each *each, void *ctx);
@@ -84,6 +85,15 @@ MUST_USE enum err tx_fleet_job_outdated(struct store_tx *t, uint64_t before_ms, 
                                         uint64_t records_max, uint64_t *seq);
 /* Deletes up to `limit` of its records, and the job once there are none; *gone says whether that is so. */
 MUST_USE enum err tx_fleet_job_delete(struct store_tx *t, uint64_t seq, size_t limit, bool *gone);
+
+/* Lines of an import that were refused, until they are written out; nr counts from 0 in each job. */
+typedef enum err job_error_each(void *ctx, uint64_t nr, struct span text);
+MUST_USE enum err tx_job_error_add(struct store_tx *t, uint64_t job, uint64_t nr, struct span text);
+/* In order of nr, from `from` on, at most `limit`. */
+MUST_USE enum err tx_job_error_list(struct store_tx *t, uint64_t job, uint64_t from, size_t limit,
+                                    job_error_each *each, void *ctx);
+/* Deletes up to `limit` that belong to no open job; *nr: how many. */
+MUST_USE enum err tx_job_error_sweep(struct store_tx *t, size_t limit, uint64_t *nr);
 
 MUST_USE enum err tx_fleet_device_add(struct store_tx *t, uint64_t job, struct span id, uint64_t created_ms);
 /* Of a job, in this state, in order of nr. */

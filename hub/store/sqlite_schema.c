@@ -185,6 +185,9 @@ static const struct migration {
       "ALTER TABLE configuration ADD COLUMN results TEXT NOT NULL DEFAULT '';"
       "ALTER TABLE configuration ADD COLUMN system_results TEXT NOT NULL DEFAULT '';" },
     { "records of one job", "CREATE INDEX job_device_job ON job_device(job);" },
+    { "imports and exports of the registry",
+      "CREATE TABLE job_error(job INTEGER NOT NULL, nr INTEGER NOT NULL, text TEXT NOT NULL,"
+      " PRIMARY KEY(job, nr)) WITHOUT ROWID;" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

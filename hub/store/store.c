@@ -91,19 +91,6 @@ static bool undo(struct store *s)
     return false; /* a sole op has no savepoint: the transaction goes with it */
 }
 
-/* Those from *from on have their outcome. */
-static void after_end(struct store_tx *t, struct tx_after **from, bool committed)
-{
-    struct tx_after *a = *from;
-    *from = NULL;
-    t->after_end = from;
-    while (a) {
-        struct tx_after *next = a->next; /* fn may free it */
-        a->fn(a, committed);
-        a = next;
-    }
-}
-
 /* Runs ops from `op` on in one transaction and sends them home; returns the first that was not run. */
 static struct op *write_batch(struct store *s, struct op *op)
 {
@@ -128,7 +115,7 @@ static struct op *write_batch(struct store *s, struct op *op)
         op->err = run_one(t, (struct store_op *)op);
         wrote |= t->wrote;
         if (op->err)
-            after_end(t, before, false);
+            tx_after_end(t, before, false);
         if (op->err && !undo(s)) {
             lost = t->fault ? t->fault : t->sole ? op->err : ERR_IO;
             op = next;
@@ -154,7 +141,7 @@ static struct op *write_batch(struct store *s, struct op *op)
         add(&s->commits, 1);
         add(&s->commit_us, now_us() - from);
     }
-    after_end(t, &t->after, !lost);
+    tx_after_end(t, &t->after, !lost);
     for (struct op *o = first, *next; nr--; o = next) {
         enum err e = o->err ? o->err : lost;
         next = o->next;

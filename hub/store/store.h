@@ -42,6 +42,11 @@ struct tx_after {
 };
 void tx_after(struct store_tx *t, struct tx_after *after);
 
+/* In a run() that writes: fn, whose error undoes what fn wrote and nothing else, and is returned. For an op
+ * of many parts that may fail one by one. What was read before the call is gone after it. Not inside itself.
+ */
+MUST_USE enum err tx_try(struct store_tx *t, enum err (*fn)(struct store_tx *t, void *ctx), void *ctx);
+
 /* Opens or creates the database in directory `dir`; migrates it. ERR_EXISTS: another process has it.
  * `readers` threads. */
 MUST_USE enum err store_sqlite_open(struct store **out, const char *dir, unsigned readers);

@@ -146,5 +146,7 @@ MUST_USE enum err tx_identity_clear(struct store_tx *t, struct span from, struct
 /* store.c: before the commit, and when a transaction is lost. */
 MUST_USE enum err tx_counters_flush(struct store_tx *t);
 void tx_counters_drop(struct store_tx *t);
+/* Those of tx_after from *from on have their outcome. */
+void tx_after_end(struct store_tx *t, struct tx_after **from, bool committed);
 
 #endif

@@ -291,6 +291,61 @@ static void test_a_lone_op_that_fails_leaves_nothing(void **state)
     assert_int_equal(store_read_wait(S, device_is, "x1"), ERR_NOTFOUND);
 }
 
+/* Parts of one op, each in a savepoint of its own. */
+struct hook {
+    struct tx_after after; /* first */
+    int told;              /* 0: not yet, 1: committed, 2: undone */
+};
+struct parts {
+    struct hook hook[4];
+    enum err result;
+};
+struct part {
+    struct parts *all;
+    int nr;
+};
+static void part_told(struct tx_after *self, bool committed)
+{
+    ((struct hook *)(void *)self)->told = committed ? 1 : 2;
+}
+static enum err put_part(struct store_tx *t, void *ctx)
+{
+    struct part *p = ctx;
+    char id[8];
+    snprintf(id, sizeof id, "part%d", p->nr);
+    struct device_row r = device_named(id);
+    p->all->hook[p->nr].after.fn = part_told;
+    tx_after(t, &p->all->hook[p->nr].after);
+    OK(tx_device_put(t, &r, 0, NULL));
+    return p->nr % 2 ? ERR_EXISTS : ERR_OK;
+}
+static enum err put_parts(struct store_tx *t, void *ctx)
+{
+    struct parts *all = ctx;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(tx_try(t, put_part, &(struct part){ all, i }), i % 2 ? ERR_EXISTS : ERR_OK);
+    return all->result;
+}
+
+static void test_parts_of_an_op_fail_one_by_one(void **state)
+{
+    struct parts all = { .result = ERR_OK };
+    (void)state;
+    W(put_parts, &all);
+    for (int i = 0; i < 4; i++) {
+        char id[8];
+        snprintf(id, sizeof id, "part%d", i);
+        assert_int_equal(all.hook[i].told, i % 2 ? 2 : 1);
+        assert_int_equal(store_read_wait(S, device_is, id), i % 2 ? ERR_NOTFOUND : ERR_OK);
+    }
+    R(check_counts, ((uint64_t[]){ 2, 0, 0 }));
+    all = (struct parts){ .result = ERR_LIMIT }; /* the op as a whole fails: its parts with it */
+    assert_int_equal(store_write_wait(S, put_parts, &all), ERR_LIMIT);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(all.hook[i].told, 2);
+    R(check_counts, ((uint64_t[]){ 2, 0, 0 }));
+}
+
 /* A reader keeps its snapshot and is not held up while the writer commits. */
 struct snapshot {
     sem_t inside, go;
@@ -402,6 +457,7 @@ int store_suite(const struct store_suite *how)
         T(test_listings_nest),
         T(test_an_op_that_fails_undoes_itself_alone),
         T(test_a_lone_op_that_fails_leaves_nothing),
+        T(test_parts_of_an_op_fail_one_by_one),
         T(test_a_reader_sees_one_moment),
         T(test_a_reader_never_waits_for_the_writer),
         T(test_closing_finishes_what_was_handed_over),

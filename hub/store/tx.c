@@ -134,6 +134,36 @@ void tx_after(struct store_tx *t, struct tx_after *after)
     t->after_end = &after->next;
 }
 
+void tx_after_end(struct store_tx *t, struct tx_after **from, bool committed)
+{
+    struct tx_after *a = *from;
+    *from = NULL;
+    t->after_end = from;
+    while (a) {
+        struct tx_after *next = a->next; /* fn may free it */
+        a->fn(a, committed);
+        a = next;
+    }
+}
+
+enum err tx_try(struct store_tx *t, enum err (*fn)(struct store_tx *t, void *ctx), void *ctx)
+{
+    struct tx_after **before = t->after_end;
+    enum err e = begin_write(t);
+    if (!e)
+        e = note(t, t->be->step(t->conn, STORE_SAVE));
+    if (e)
+        return e;
+    e = fn(t, ctx);
+    if (t->fault) /* of the database: the op is undone as a whole */
+        return e ? e : t->fault;
+    t->be->end_kept(t->conn);
+    if (e)
+        tx_after_end(t, before, false);
+    enum err ended = note(t, t->be->step(t->conn, e ? STORE_UNDO : STORE_RELEASE));
+    return ended ? ended : e;
+}
+
 static const char *const seq_names[STORE_SEQUENCES] = { "c2d_seq", "identity_seq", "event_seq" };
 
 static enum err load(struct store_tx *t, enum store_sequence which)

@@ -105,8 +105,10 @@ enum err tx_fleet_job_list(struct store_tx *t, const struct fleet_job_filter *f,
 {
     static struct store_sql q =
         STORE_SQL("SELECT " JOB_COLS " FROM job WHERE seq < ?1 AND (?2 < 0 OR kind = ?2)"
-                  " AND (?3 < 0 OR state = ?3) ORDER BY seq DESC LIMIT ?4");
-    return list(t, &q, ARGS(V_MS(f->before), V_INT(f->kind), V_INT(f->state), V_MS(f->limit)), each, ctx);
+                  " AND (?3 < 0 OR state = ?3) AND (?5 = 0 OR kind >= 2) ORDER BY seq DESC LIMIT ?4");
+    return list(t, &q,
+                ARGS(V_MS(f->before), V_INT(f->kind), V_INT(f->state), V_MS(f->limit), V_INT(f->registry)),
+                each, ctx);
 }
 
 enum err tx_fleet_job_list_open(struct store_tx *t, fleet_job_each *each, void *ctx)
@@ -262,4 +264,44 @@ enum err tx_fleet_device_walk(struct store_tx *t, struct span of, uint64_t after
         e = each(ctx, &job, &row);
     }
     return tx_end(t, r, e);
+}
+
+/* ---- lines of an import that were refused ---------------------------------------------------------------
+ */
+
+enum err tx_job_error_add(struct store_tx *t, uint64_t job, uint64_t nr, struct span text)
+{
+    static struct store_sql q = STORE_SQL("INSERT INTO job_error(job, nr, text) VALUES(?1, ?2, ?3)");
+    return tx_exec(t, &q, ARGS(V_MS(job), V_MS(nr), V_TEXT(text)));
+}
+
+enum err tx_job_error_list(struct store_tx *t, uint64_t job, uint64_t from, size_t limit,
+                           job_error_each *each, void *ctx)
+{
+    static struct store_sql q = STORE_SQL("SELECT nr, text FROM job_error WHERE job = ?1 AND nr >= ?2"
+                                          " ORDER BY nr LIMIT ?3");
+    struct store_rows *r;
+    enum err e = tx_query(t, &r, &q, ARGS(V_MS(job), V_MS(from), V_MS(limit)));
+    while (tx_next(t, r, &e))
+        e = each(ctx, col_u64(t, r, 0), col_span(t, r, 1));
+    return tx_end(t, r, e);
+}
+
+enum err tx_job_error_sweep(struct store_tx *t, size_t limit, uint64_t *nr)
+{
+    static struct store_sql find =
+        STORE_SQL("SELECT job FROM job_error WHERE job NOT IN (SELECT seq FROM job WHERE open = 1) LIMIT 1");
+    static struct store_sql count =
+        STORE_SQL("SELECT count(*) FROM (SELECT 1 FROM job_error WHERE job = ?1 LIMIT ?2)");
+    static struct store_sql q = STORE_SQL("DELETE FROM job_error WHERE job = ?1 AND nr IN"
+                                          " (SELECT nr FROM job_error WHERE job = ?1 ORDER BY nr LIMIT ?2)");
+    int64_t job = -1, n = 0;
+    enum err e = tx_number(t, -1, &job, &find, ARGS_NONE);
+    if (!e && job >= 0)
+        e = tx_number(t, 0, &n, &count, ARGS(V_INT(job), V_MS(limit)));
+    if (!e && n)
+        e = tx_exec(t, &q, ARGS(V_INT(job), V_MS(limit)));
+    if (!e)
+        *nr = (uint64_t)n;
+    return e;
 }

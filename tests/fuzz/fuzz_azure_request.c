@@ -53,7 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         azure_devices_post,    azure_keys_regenerate,  azure_commands_delete,    azure_modules_list,
         azure_module_get,      azure_module_put,       azure_module_delete,      azure_feedback_get,
         azure_feedback_delete, azure_feedback_abandon, azure_statistics_devices, azure_twin_get,
-        azure_twin_patch,      azure_twin_put,
+        azure_twin_patch,      azure_twin_put,         azure_registry_job_post,  azure_registry_job_get,
     };
     char query[256];
     if (!front)

@@ -109,6 +109,14 @@ static const struct {
     { azure_devices_post, "", "", "[{\"id\":\"b2\",\"tags\":{},\"properties\":{\"desired\":{}}}]", 200 },
     { azure_keys_regenerate, "", "",
       "{\"policyKey\":\"both\",\"devices\":[{\"id\":\"old\"},{\"id\":\"old\",\"moduleId\":\"m\"}]}", 200 },
+    /* a hub without files: refused when all of it has been read */
+    { azure_registry_job_post, "", "",
+      "{\"type\":\"import\",\"inputBlobContainerUri\":\"x\",\"outputBlobContainerUri\":\"x\","
+      "\"inputBlobName\":\"a\","
+      "\"outputBlobName\":\"b\",\"errorsBlobName\":\"c\",\"importMode\":\"create\",\"excludeKeysInExport\":"
+      "true,"
+      "\"includeConfigurations\":false,\"storageAuthenticationType\":\"keyBased\"}",
+      400 },
 };
 #define ROWS (sizeof rows / sizeof rows[0])
 

@@ -24,5 +24,8 @@ http_handler azure_config_put, azure_config_get, azure_config_delete, azure_conf
 http_handler azure_content_apply;
 /* jobs.c */
 http_handler azure_job_put, azure_job_get, azure_job_cancel, azure_jobs_list;
+/* registry_jobs.c */
+http_handler azure_registry_job_post, azure_registry_job_get, azure_registry_jobs_list;
+http_handler azure_registry_job_delete;
 
 #endif

@@ -47,6 +47,8 @@ static void test_routes_of_one_path_differ(void **state)
     assert_int_equal(class_of(HTTP_POST_, "/twins/{}/methods"), THROTTLE_METHODS);
     assert_int_equal(class_of(HTTP_POST_, "/digitaltwins/{}/components/{}/commands/{}"), THROTTLE_METHODS);
     assert_int_equal(class_of(HTTP_PUT_, "/jobs/v2/{}"), THROTTLE_JOBS);
+    assert_int_equal(class_of(HTTP_POST_, "/jobs/create"), THROTTLE_JOBS);
+    assert_int_equal(class_of(HTTP_DELETE_, "/jobs/{}"), THROTTLE_JOBS);
     assert_int_equal(class_of(HTTP_GET_, "/configurations"), THROTTLE_CONFIGURATIONS);
 }
 int main(void)

@@ -24,17 +24,29 @@ static const struct {
     const char *code;
     unsigned status;
 } codes[] = {
-    { "AuthenticationFailed", 403 },  { "AuthorizationPermissionMismatch", 403 },
-    { "BlobNotFound", 404 },          { "ContainerNotFound", 404 },
-    { "BlobAlreadyExists", 409 },     { "ConditionNotMet", 412 },
-    { "MissingRequiredHeader", 400 }, { "UnsupportedHeader", 400 },
-    { "InvalidHeaderValue", 400 },    { "InvalidQueryParameterValue", 400 },
-    { "InvalidResourceName", 400 },   { "InvalidRange", 416 },
-    { "InvalidBlockList", 400 },      { "InvalidBlockId", 400 },
-    { "InvalidXmlDocument", 400 },    { "BlockCountExceedsLimit", 409 },
-    { "RequestBodyTooLarge", 413 },   { "Md5Mismatch", 400 },
-    { "UnsupportedHttpVerb", 405 },   { "QuotaExceeded", 507 },
-    { "InsufficientStorage", 507 },   { "ServerBusy", 503 },
+    { "AuthenticationFailed", 403 },
+    { "AuthorizationPermissionMismatch", 403 },
+    { "BlobNotFound", 404 },
+    { "ContainerNotFound", 404 },
+    { "BlobAlreadyExists", 409 },
+    { "ContainerAlreadyExists", 409 },
+    { "ConditionNotMet", 412 },
+    { "MissingRequiredHeader", 400 },
+    { "UnsupportedHeader", 400 },
+    { "InvalidHeaderValue", 400 },
+    { "InvalidQueryParameterValue", 400 },
+    { "InvalidResourceName", 400 },
+    { "InvalidRange", 416 },
+    { "InvalidBlockList", 400 },
+    { "InvalidBlockId", 400 },
+    { "InvalidXmlDocument", 400 },
+    { "BlockCountExceedsLimit", 409 },
+    { "RequestBodyTooLarge", 413 },
+    { "Md5Mismatch", 400 },
+    { "UnsupportedHttpVerb", 405 },
+    { "QuotaExceeded", 507 },
+    { "InsufficientStorage", 507 },
+    { "ServerBusy", 503 },
     { "InternalError", 500 },
 };
 
@@ -129,6 +141,8 @@ bool blob_target(struct job *j, struct blob_target *out)
     const char *ours = j->h->settings.upload_container;
     if (j->h->files && ours && *ours && span_eq(out->container, span_str(ours)))
         return true;
+    if (registry_container_is(j->h, out->container))
+        return true;
     /* Whoever comes with a signature means a container; others have mistaken a path of the hub. */
     struct span sig;
     if (http_query(j->r, "sig", &sig)) {
@@ -217,6 +231,10 @@ static void start_other(struct job *j)
 {
     struct blob_target t;
     if (blob_target(j, &t)) {
+        /* Who makes sure that the container is there is told that it is; this hub makes no other. */
+        if (j->r->method == HTTP_PUT_ && !t.name.n && query_is(j, "restype", "container") &&
+            blob_permit(j, &t, "wc"))
+            (void)blob_fail(j, "ContainerAlreadyExists", "The container is there already.");
         (void)blob_fail(j, "UnsupportedHttpVerb", "This is not done with a container or blob.");
         job_end(j);
     }
@@ -262,9 +280,15 @@ static bool container_ok(const char *name)
 
 enum err blob_http_new(struct blob_http **out, struct hub *hub, struct pool *pool)
 {
-    if (!container_ok(hub->settings.upload_container)) {
-        log_error("uploads.container", "name=%s reason=\"3 to 63 of a-z, 0-9 and -, and no path of the hub\"",
-                  hub->settings.upload_container);
+    const char *const names[] = { hub->settings.upload_container, hub->settings.registry_container };
+    for (size_t i = 0; i < 2; i++)
+        if (!container_ok(names[i])) {
+            log_error("uploads.container",
+                      "name=%s reason=\"3 to 63 of a-z, 0-9 and -, and no path of the hub\"", names[i]);
+            return ERR_PROTO;
+        }
+    if (*names[0] && strcmp(names[0], names[1]) == 0) { /* exports have keys, devices write to the other */
+        log_error("uploads.container", "name=%s reason=\"the two containers need two names\"", names[0]);
         return ERR_PROTO;
     }
     struct blob_http *f = calloc(1, sizeof *f);

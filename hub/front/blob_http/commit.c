@@ -170,7 +170,7 @@ static enum err put(struct job *j, struct store_tx *tx)
     if (!e)
         e = tx_block_clear(tx, container, name);
     if (!e)
-        e = upload_room(j->h, tx, name, r->length, less);
+        e = upload_room(j->h, tx, container, name, r->length, less);
     if (e == ERR_LIMIT) {
         (void)blob_fail(j, "QuotaExceeded",
                         "The device, or the hub, has no room for more uploads: delete some.");

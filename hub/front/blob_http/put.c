@@ -128,7 +128,7 @@ static enum err store_block(struct job *j, struct store_tx *tx)
     }
     if (e && e != ERR_NOTFOUND)
         return e;
-    e = no_room(j, upload_room(j->h, tx, r.name, r.length, p->has_old ? old.length : 0));
+    e = no_room(j, upload_room(j->h, tx, r.container, r.name, r.length, p->has_old ? old.length : 0));
     return e ? e : tx_block_put(tx, &r);
 }
 
@@ -147,7 +147,8 @@ static enum err store_blob(struct job *j, struct store_tx *tx)
         memcpy(p->old, old.file.p, FILE_ID_LEN);
     if (!blob_conditions(j, there ? &old : NULL))
         return ERR_DENIED;
-    e = no_room(j, upload_room(j->h, tx, p->target.name, r->length, there ? old.length : 0));
+    e = no_room(
+        j, upload_room(j->h, tx, p->target.container, p->target.name, r->length, there ? old.length : 0));
     r->container = p->target.container;
     r->name = p->target.name;
     r->file = span_of(p->file, FILE_ID_LEN);

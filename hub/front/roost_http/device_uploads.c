@@ -268,7 +268,7 @@ static bool letters_ok(struct span s)
 }
 
 struct sas {
-    struct span letters;
+    struct span container, letters;
     uint64_t ttl_s;
 };
 
@@ -279,16 +279,16 @@ static enum err make_sas(struct job *j, struct store_tx *tx)
     struct wr w = { text, sizeof text, 0 };
     uint64_t end = j->h->wall_ms() + 1000 * s->ttl_s;
     upload_key(j->h, key);
-    service_sas_encode(&w, j->h->crypto, span_of(key, sizeof key), SPAN(UPLOAD_ACCOUNT), container(j),
+    service_sas_encode(&w, j->h->crypto, span_of(key, sizeof key), SPAN(UPLOAD_ACCOUNT), s->container,
                        SPAN_NONE, end, s->letters);
     explicit_bzero(key, sizeof key);
     j->out = json_object();
     if (!j->out)
         return ERR_NOMEM;
-    json_put(j->out, "container", json_span(container(j)));
+    json_put(j->out, "container", json_span(s->container));
     json_put(j->out, "sasToken", json_span(wr_span(&w)));
     json_put(j->out, "expires", json_time(end));
-    return audit_push(j->h, tx, j->who, "upload.sas", container(j), "%.*s for %llu s", (int)s->letters.n,
+    return audit_push(j->h, tx, j->who, "upload.sas", s->container, "%.*s for %llu s", (int)s->letters.n,
                       (const char *)s->letters.p, (unsigned long long)s->ttl_s);
 }
 
@@ -297,8 +297,9 @@ static void start_sas(struct job *j)
     static const char *const names[] = { "permissions", "ttlSeconds", NULL };
     struct span letters = SPAN("rl");
     uint64_t ttl = 3600;
-    if (!container(j).n || !span_eq(j->r->params[0], container(j)))
-        (void)job_fail(j, 404, "container-not-found", "the container of this hub is another one");
+    struct span asked = j->r->params[0];
+    if (!(container(j).n && span_eq(asked, container(j))) && !registry_container_is(j->h, asked))
+        (void)job_fail(j, 404, "container-not-found", "this hub has no such container");
     else if (in_only(j, j->in, names) && in_text(j, j->in, "permissions", IN_OPTIONAL, 5, &letters) &&
              in_u64(j, j->in, "ttlSeconds", IN_OPTIONAL, 7 * 86400, &ttl) && !letters_ok(letters))
         (void)job_fail(j, 400, "bad-member", "member \"permissions\" has to be some of r, w, d, l, c");
@@ -311,7 +312,7 @@ static void start_sas(struct job *j)
         job_end_err(j, ERR_NOMEM);
         return;
     }
-    *s = (struct sas){ letters, ttl };
+    *s = (struct sas){ asked, letters, ttl };
     j->state = s;
     job_write(j, make_sas, NULL);
 }
