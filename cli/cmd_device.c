@@ -261,5 +261,15 @@ const struct command device_commands[] = {
       device_delete },
     { "device approve", "DEVICE... | --all", "Lets devices in that bootstrapped without a token", NULL,
       approve_opts, 0, 1000, device_approve },
+    { "device import", "FILE", "Makes, changes or deletes the identities of a file, with their twins",
+      "FILE has one JSON object a line (docs/registry.md), as `roost device export` writes it; - is "
+      "standard\n"
+      "input. A line that is refused does not stop the others. The hub does it by itself: it goes on when "
+      "this\n"
+      "command ends or the hub is restarted.",
+      device_import_opts, 1, 1, device_import },
+    { "device export", "FILE", "Writes all identities with their twins to a file",
+      "One JSON object a line; - is standard output. The file has the symmetric keys, unless --no-keys.",
+      device_export_opts, 1, 1, device_export },
     { 0 }
 };

@@ -64,7 +64,7 @@ static int wait_for(struct cli *c, const char *id, double ends_s)
         uint64_t done =
             device_count(job, "succeeded") + device_count(job, "failed") + device_count(job, "canceled");
         if (!begun && total && json_is_true(json_object_get(job, "allFound"))) {
-            progress_begin(&p, c, id, total, 0);
+            progress_begin_count(&p, c, id, total, 0);
             begun = true;
         }
         if (begun)

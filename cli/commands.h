@@ -11,6 +11,11 @@
  */
 json_t *proof_arguments(const struct args *a);
 
+/* cmd_registry.c: of the table of cmd_device.c. */
+int device_import(struct cli *c, const struct args *a);
+int device_export(struct cli *c, const struct args *a);
+extern const struct opt device_import_opts[], device_export_opts[];
+
 extern const struct command device_commands[], module_commands[], ca_commands[], token_commands[],
     send_commands[], method_commands[], watch_commands[], keys_commands[], trust_commands[],
     release_commands[], update_commands[], status_commands[], bootstrap_commands[], twin_commands[],

@@ -344,9 +344,20 @@ int hub_complain(const struct hub_answer *a, const char *what)
     const char *code = json_string_value(json_object_get(error, "code"));
     const char *message = json_string_value(json_object_get(error, "message"));
     const char *next = NULL;
+    char name[64] = "";
     int rc = CLI_REFUSED;
 
-    if (a->status == 401) {
+    /* The Azure-compatible interface: {"Message":"ErrorCode:Name;text"} */
+    const char *text = json_string_value(json_object_get(doc, "Message"));
+    const char *semicolon = text ? strchr(text, ';') : NULL;
+    if (!error && semicolon && strncmp(text, "ErrorCode:", 10) == 0) {
+        snprintf(name, sizeof name, "%.*s", (int)(semicolon - text - 10), text + 10);
+        code = name;
+        message = semicolon + 1;
+    }
+    if (strcmp(name, "JobQuotaExceeded") == 0) {
+        rc = CLI_CONFLICT;
+    } else if (a->status == 401) {
         rc = CLI_AUTH;
         next = "The key of this profile is not one of this hub's. After `roostd init` was run anew, use its "
                "new profile.";

@@ -126,24 +126,45 @@ void progress_begin(struct progress *p, const struct cli *c, const char *what, u
     progress_set(p, done);
 }
 
+void progress_begin_count(struct progress *p, const struct cli *c, const char *what, uint64_t total,
+                          uint64_t done)
+{
+    *p = (struct progress){ .cli = c,
+                            .what = what,
+                            .counts = true,
+                            .total = total,
+                            .shown = ~0u,
+                            .started_s = monotonic_s(),
+                            .at_start = done };
+    progress_set(p, done);
+}
+
+static char *amount(const struct progress *p, uint64_t n, char out[24])
+{
+    if (!p->counts)
+        return bytes_text(n, out);
+    snprintf(out, 24, "%llu", (unsigned long long)n);
+    return out;
+}
+
 static void bar_draw(struct progress *p)
 {
     enum { WIDTH = 30 };
-    char done[16], total[16], rate[16];
+    char done[24], total[24], rate[24];
     double s = monotonic_s() - p->started_s;
     unsigned full = p->total ? (unsigned)(p->done * WIDTH / p->total) : WIDTH;
-    bytes_text(s > 0.1 ? (uint64_t)((double)(p->done - p->at_start) / s) : 0, rate);
+    amount(p, s > 0.1 ? (uint64_t)((double)(p->done - p->at_start) / s) : 0, rate);
     fprintf(stderr, "\r%s ", p->what);
     for (unsigned i = 0; i < WIDTH; i++)
         fputs(i < full ? "█" : "░", stderr);
     fprintf(stderr, " %3u%%  %s of %s  %s/s\033[K", p->total ? (unsigned)(p->done * 100 / p->total) : 100,
-            bytes_text(p->done, done), bytes_text(p->total, total), rate);
+            amount(p, p->done, done), amount(p, p->total, total), rate);
     fflush(stderr);
 }
 
 void progress_set(struct progress *p, uint64_t done)
 {
-    char a[16], b[16];
+    char a[24], b[24];
     p->done = done;
     if (p->cli->json)
         return;
@@ -155,8 +176,7 @@ void progress_set(struct progress *p, uint64_t done)
     if (tenth == p->shown)
         return;
     p->shown = tenth;
-    fprintf(stderr, "%s: %u%% (%s of %s)\n", p->what, tenth * 10, bytes_text(done, a),
-            bytes_text(p->total, b));
+    fprintf(stderr, "%s: %u%% (%s of %s)\n", p->what, tenth * 10, amount(p, done, a), amount(p, p->total, b));
 }
 
 void progress_end(struct progress *p)

@@ -21,12 +21,15 @@ void table_end(struct table *t, const struct cli *c, FILE *to); /* prints and fr
 struct progress {
     const struct cli *cli;
     const char *what;
+    bool counts; /* things, not bytes */
     uint64_t total, done;
     unsigned shown;    /* tenth or column last drawn */
     double started_s;  /* monotonic */
     uint64_t at_start; /* done when it began: resumed bytes are no speed */
 };
 void progress_begin(struct progress *p, const struct cli *c, const char *what, uint64_t total, uint64_t done);
+void progress_begin_count(struct progress *p, const struct cli *c, const char *what, uint64_t total,
+                          uint64_t done);
 void progress_set(struct progress *p, uint64_t done);
 void progress_end(struct progress *p);
 

@@ -299,6 +299,53 @@ test('the hub is found by profile, connection string and environment; each failu
   assert.match(away.stderr, /Is roostd running/);
 });
 
+test('all identities go into a file, and come from one', { timeout: 120_000 }, async () => {
+  const file = join(tmp.dir, 'fleet.txt'), back = join(tmp.dir, 'back.txt'), log = join(tmp.dir, 'refused.log');
+  const nr = 3000;
+  const lines = Array.from({ length: nr }, (_, i) => JSON.stringify({ id: `imported-${i}`, status: 'enabled', tags: { n: i } }));
+  writeFileSync(file, `${lines.join('\n')}\n`);
+  let r = await cli('device', 'import', file);
+  assert.equal(r.code, 0, r.stderr);
+  assert.match(r.stdout, /^3000 lines applied, 0 refused$/m);
+  assert.match(r.stderr, /^upload: 100% /m);
+  assert.match(r.stderr, /^import: 100% /m);
+
+  writeFileSync(file, `${lines.slice(0, 30).join('\n')}\n{"id":"not an id","status":"enabled"}\n{"id":"imported-new","status":"enabled"}`);
+  r = await cli('device', 'import', file, '--mode', 'create', '--errors', log);
+  assert.equal(r.code, 5);
+  assert.match(r.stdout, /^1 lines applied, 31 refused$/m);
+  assert.equal(r.stderr.match(/^refused: /gm).length, 20);
+  assert.equal(readFileSync(log, 'utf8').split('\n').filter(Boolean).length, 31);
+  r = await cli('device', 'import', file, '--mode', 'create', '--json');
+  assert.equal(r.code, 5);
+  assert.deepEqual([JSON.parse(r.stdout).failedCount, JSON.parse(r.stdout).errors.length, JSON.parse(r.stdout).errors[30].errorCode], [32, 32, 400004]);
+
+  assert.match(await good('device', 'export', back), /^\d+ identities in /m);
+  assert.equal(statSync(back).mode & 0o777, 0o600);
+  assert.ok(!existsSync(`${back}.part`));
+  const exported = readFileSync(back, 'utf8').split('\n').filter(Boolean).map((l) => JSON.parse(l));
+  const mine = exported.filter((l) => l.id.startsWith('imported-'));
+  assert.equal(mine.length, nr + 1);
+  assert.deepEqual(mine[7].tags, { n: 7 });
+  assert.ok(mine[7].authentication.symmetricKey.primaryKey);
+  const [first, second] = (await good('device', 'export', '-', '--no-keys')).split('\n');
+  assert.throws(() => JSON.parse(first));
+  assert.equal(JSON.parse(second).authentication.symmetricKey.primaryKey, null);
+  assert.ok((await json('device', 'export', back)).succeededCount > nr);
+
+  const gone = await run(bin('roost'), ['--hub', hub.dir, 'device', 'import', '-', '--mode', 'delete', '--json'],
+    { ok: false, input: mine.map((l) => JSON.stringify({ id: l.id })).join('\n') });
+  assert.equal(gone.code, 0, gone.stderr);
+  assert.equal(JSON.parse(gone.stdout).succeededCount, nr + 1);
+  assert.equal((await cli('device', 'show', 'imported-7')).code, 1);
+  assert.deepEqual((await json('upload', 'list')).uploads, []);
+
+  assert.equal((await cli('device', 'import', join(tmp.dir, 'absent'))).code, 1);
+  assert.equal((await cli('device', 'import', file, '--mode', 'replace')).code, 3);
+  assert.equal((await cli('device', 'import', file, '--container', 'none')).code, 1);
+  assert.equal((await cli('device', 'export', join(tmp.dir, 'no/such/folder'))).code, 1);
+});
+
 test('help, completion and unknown words', async () => {
   const roost = (...args) => run(bin('roost'), args, { ok: false });
   const all = await roost('--help');

@@ -52,6 +52,7 @@ static void write_job(struct wr *w, const void *item)
                 s->body.by_identity ? SPAN("identityBased") : SPAN("keyBased"));
     member_bool(w, "includeConfigurations", false);
     member_raw(w, "configurationsBlobName", SPAN("null"));
+    member_number(w, "totalCount", r->total);
     member_number(w, "succeededCount", r->succeeded);
     member_number(w, "failedCount", r->failed);
     put_text(w, "failureReason", r->reason, r->reason.n > 0);
