@@ -281,7 +281,8 @@ static size_t long_line(uint8_t *out, const char *id, size_t n)
     int head = sprintf((char *)out, "{\"id\":\"%s\",\"status\":\"enabled\",\"x\":\"", id);
     assert_true(head > 0);
     memset(out + head, 'x', n - (size_t)head - 2);
-    memcpy(out + n - 2, "\"}", 2);
+    out[n - 2] = '"';
+    out[n - 1] = '}';
     out[n] = '\n';
     return n + 1;
 }
@@ -313,8 +314,11 @@ static void refused_lines_are_capped(void **state)
     uint8_t *text = malloc(nr * 3);
     (void)state;
     assert_non_null(text);
-    for (size_t i = 0; i < nr; i++)
-        memcpy(text + 3 * i, "{}\n", 3);
+    for (size_t i = 0; i < nr; i++) {
+        text[3 * i] = '{';
+        text[3 * i + 1] = '}';
+        text[3 * i + 2] = '\n';
+    }
     import(span_of(text, nr * 3));
     free(text);
     assert_int_equal(row.state, FLEET_JOB_COMPLETED);
