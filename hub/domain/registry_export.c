@@ -30,8 +30,9 @@ static enum err each_module(void *ctx, const struct module_row *m)
 }
 
 /* A device with its modules is in the page as a whole, or in the next one. */
-static enum err each_device(void *ctx, const struct device_row *d)
+static enum err each_device(void *ctx, const struct device_row *d, const struct identity_seen *seen)
 {
+    (void)seen;
     struct page *p = ctx;
     size_t len = p->out.len;
     uint64_t nr = p->nr, seq = d->seq;

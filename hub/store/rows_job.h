@@ -66,12 +66,12 @@ MUST_USE enum err tx_fleet_job_get(struct store_tx *t, struct span id, struct fl
 MUST_USE enum err tx_fleet_job_by_seq(struct store_tx *t, uint64_t seq, struct fleet_job_row *out);
 /* Writes everything that changes: state, open, reason, began, end, cursor, selected, counts. */
 MUST_USE enum err tx_fleet_job_put(struct store_tx *t, const struct fleet_job_row *r);
-/* The newest first, those with seq < before (UINT64_MAX: all). kind and state < 0: any. */
+/* The newest first, those with seq < before (UINT64_MAX: all). kind and state -1: any. */
+#define FLEET_JOB_REGISTRY (-2) /* as a kind: imports and exports */
 struct fleet_job_filter {
     uint64_t before;
     int kind, state;
     size_t limit;
-    bool registry; /* only imports and exports */
 };
 MUST_USE enum err tx_fleet_job_list(struct store_tx *t, const struct fleet_job_filter *f,
                                     fleet_job_each *each, void *ctx);

@@ -103,12 +103,10 @@ static enum err list(struct store_tx *t, struct store_sql *q, const struct store
 enum err tx_fleet_job_list(struct store_tx *t, const struct fleet_job_filter *f, fleet_job_each *each,
                            void *ctx)
 {
-    static struct store_sql q =
-        STORE_SQL("SELECT " JOB_COLS " FROM job WHERE seq < ?1 AND (?2 < 0 OR kind = ?2)"
-                  " AND (?3 < 0 OR state = ?3) AND (?5 = 0 OR kind >= 2) ORDER BY seq DESC LIMIT ?4");
-    return list(t, &q,
-                ARGS(V_MS(f->before), V_INT(f->kind), V_INT(f->state), V_MS(f->limit), V_INT(f->registry)),
-                each, ctx);
+    static struct store_sql q = STORE_SQL(
+        "SELECT " JOB_COLS " FROM job WHERE seq < ?1 AND (?2 = -1 OR kind = ?2 OR (?2 = -2 AND kind >= 2))"
+        " AND (?3 < 0 OR state = ?3) ORDER BY seq DESC LIMIT ?4");
+    return list(t, &q, ARGS(V_MS(f->before), V_INT(f->kind), V_INT(f->state), V_MS(f->limit)), each, ctx);
 }
 
 enum err tx_fleet_job_list_open(struct store_tx *t, fleet_job_each *each, void *ctx)

@@ -196,7 +196,7 @@ static enum err list(struct job *j, struct store_tx *tx)
 {
     struct listing l = { .list = { .a = &j->a } };
     struct fleet_job_filter f = {
-        .before = INT64_MAX, .kind = -1, .state = -1, .registry = true, .limit = LIST_MAX
+        .before = INT64_MAX, .kind = FLEET_JOB_REGISTRY, .state = -1, .limit = LIST_MAX
     };
     enum err e = tx_fleet_job_list(tx, &f, list_one, &l);
     if (e)
