@@ -1,6 +1,6 @@
 /* hub/background.h - what the hub does without being asked: jobs, configurations, indexes for queries. They
- * run on one worker, between its connections, and leave the work itself to the store; imports and exports have
- * a thread. */
+ * run on one worker, between its connections, and leave the work itself to the store; imports and exports
+ * have a thread. */
 #ifndef ROOST_HUB_BACKGROUND_H
 #define ROOST_HUB_BACKGROUND_H
 

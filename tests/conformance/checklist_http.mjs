@@ -2,7 +2,6 @@
 // name. `why` says why a line has no test here; `part` what is left out of the test there is.
 const sdk = 'needs the .NET SDK';
 
-
 export const httpSections = [
   ['Transport, version, authentication', {
     1: 'no api-version',
