@@ -16,7 +16,7 @@ import { parseArgs, promisify } from 'node:util';
 const top = fileURLToPath(new URL('..', import.meta.url)), bin = process.env.ROOST_BIN ?? path.join(top, 'build/release/bin');
 const { values: opt } = parseArgs({ options: {
   fleet: { type: 'string', default: '20000' }, seconds: { type: 'string', default: '5' }, rounds: { type: 'string', default: '1' },
-  conns: { type: 'string', default: '64' }, only: { type: 'string' }, out: { type: 'string' }, keep: { type: 'boolean', default: false },
+  conns: { type: 'string', default: '64' }, only: { type: 'string' }, job: { type: 'boolean', default: false }, out: { type: 'string' }, keep: { type: 'boolean', default: false },
 } });
 const fleet = Number(opt.fleet), rounds = Number(opt.rounds);
 const run = promisify(execFile);
@@ -115,6 +115,41 @@ async function load() {
   return { seconds: s, per_s: fleet / s, per_cpu_s: fleet / (cpu() - before.cpu), machine: (busy() - before.busy) / s };
 }
 
+// The same fleet as a file, through an import job; then all of it through an export job.
+async function loadByJob() {
+  const { sasToken } = JSON.parse((await ask('POST', '/roost/v1/containers/registry/sas', '{"permissions":"rwdl","ttlSeconds":86400}')).body);
+  const good = async (what, status, ...request) => {
+    const r = await ask(...request);
+    if (r.status !== status) throw new Error(`${what}: ${r.status} ${r.body.slice(0, 300)}`);
+    return r.body && r.body[0] === '{' ? JSON.parse(r.body) : null;
+  };
+  const ids = [];
+  for (let at = 0; at < fleet; at += 20000) {
+    const id = Buffer.from(String(ids.length).padStart(6, '0')).toString('base64');
+    const lines = Array.from({ length: Math.min(20000, fleet - at) }, (_, i) => JSON.stringify({ id: `d${at + i}`, importMode: 'create', status: 'enabled',
+      tags: { site: `s${Math.floor((at + i) / 100)}`, group: `g${(at + i) % 10}` }, properties: { desired: { interval: 60, firmware: { version: '1.0.0' } } } }));
+    await good('block', 201, 'PUT', `/registry/devices.txt${sasToken}&comp=block&blockid=${encodeURIComponent(id)}`, `${lines.join('\n')}\n`);
+    ids.push(id);
+  }
+  await good('blocks', 201, 'PUT', `/registry/devices.txt${sasToken}&comp=blocklist`, `<BlockList>${ids.map((i) => `<Latest>${i}</Latest>`).join('')}</BlockList>`);
+  const uri = 'https://hub.localhost/registry', storageAuthenticationType = 'identityBased';
+  const job = async (body) => {
+    const before = { at: performance.now(), cpu: cpu(), busy: busy() };
+    let peak = rss(), j = await good('job', 200, 'POST', '/jobs/create?api-version=2021-04-12', JSON.stringify({ outputBlobContainerUri: uri, storageAuthenticationType, ...body }));
+    while (!j.endTimeUtc) {
+      await sleep(100);
+      peak = Math.max(peak, rss());
+      j = await good('job', 200, 'GET', `/jobs/${j.jobId}?api-version=2021-04-12`);
+    }
+    if (j.status !== 'completed' || j.succeededCount !== fleet || j.failedCount) throw new Error(JSON.stringify(j));
+    const s = (performance.now() - before.at) / 1000;
+    return { seconds: s, per_s: fleet / s, per_cpu_s: fleet / (cpu() - before.cpu), machine: (busy() - before.busy) / s, peak };
+  };
+  const r = await job({ type: 'import', inputBlobContainerUri: uri });
+  r.export = await job({ type: 'export', outputBlobName: 'export.txt' });
+  return r;
+}
+
 // ---- one kind ----------------------------------------------------------------------------------------------
 
 // One job over the whole fleet, from its creation until it is over; in rounds, jobs after each other.
@@ -161,11 +196,14 @@ try {
   await prepare();
   await start();
   const empty = rss();
-  results.import = await load();
+  results.import = await (opt.job ? loadByJob() : load());
   results.import.rss_empty = empty;
   results.import.rss = rss();
   console.log(`import of ${fleet} identities with twins: ${results.import.seconds.toFixed(1)} s, ${n(results.import.per_s)}/s, ${n(results.import.per_cpu_s)} per CPU-s; ` +
     `memory ${(empty / 1e6).toFixed(1)} MB before, ${(results.import.rss / 1e6).toFixed(1)} MB after`);
+  if (opt.job)
+    console.log(`by an import job, at most ${(results.import.peak / 1e6).toFixed(1)} MB; export of it: ${results.import.export.seconds.toFixed(1)} s, ${n(results.import.export.per_s)}/s, ` +
+      `${n(results.import.export.per_cpu_s)} per CPU-s, at most ${(results.import.export.peak / 1e6).toFixed(1)} MB; the machine was busy with ${results.import.machine.toFixed(2)} and ${results.import.export.machine.toFixed(2)} cores`);
   await stop();
   results.restart_ms = await start('d0');
   await stop('SIGKILL');
