@@ -11,6 +11,7 @@
 #include "hub/domain/c2d.h"
 #include "hub/domain/feedback.h"
 #include "hub/domain/receivers.h"
+#include "hub/domain/twin.h"
 #include "hub/front/amqp/peer.h"
 
 #include <setjmp.h>
@@ -287,14 +288,19 @@ static void test_who_does_not_read_gets_nothing_more(void **state)
     fini();
 }
 
-static struct span twin_get(void)
+/* resource: NULL leaves it out */
+static struct span twin_ask(const char *operation, const char *resource)
 {
     struct wr w = { mem, sizeof mem, 0 };
     amqp_section_begin(&w, AMQP_MESSAGE_ANNOTATIONS);
     size_t at = amqp_map_begin(&w);
     amqp_put_symbol(&w, SPAN("operation"));
-    amqp_put_string(&w, SPAN("GET"));
-    amqp_map_end(&w, at, 2);
+    amqp_put_string(&w, span_str(operation));
+    if (resource) {
+        amqp_put_symbol(&w, SPAN("resource"));
+        amqp_put_string(&w, span_str(resource));
+    }
+    amqp_map_end(&w, at, resource ? 4 : 2);
     amqp_section_begin(&w, AMQP_VALUE);
     amqp_put_null(&w);
     return wr_span(&w);
@@ -312,12 +318,133 @@ static void test_answers_that_nobody_takes_are_capped(void **state)
     for (; asked < 2 * PEER_OUTBOX_MAX && !one.c->closing; asked++) {
         UNTIL(ask->credit || one.c->closing);
         if (!one.c->closing)
-            client_send(&one, ask, twin_get(), 0);
+            client_send(&one, ask, twin_ask("GET", NULL), 0);
         settle();
     }
     assert_true(one.c->closing);
     assert_true(asked > PEER_OUTBOX_MAX && asked < 2 * PEER_OUTBOX_MAX);
     fini();
+}
+
+/* ---- news of desired properties that found no room ------------------------------------------------------
+ */
+
+struct desired {
+    const char *id, *section;
+};
+static enum err desired_tx(struct store_tx *tx, void *ctx)
+{
+    struct arena a;
+    struct twin_patch p;
+    struct twin t;
+    struct twin_fault f;
+    struct twin_if any = { 0 };
+    const struct desired *d = ctx;
+    char body[200];
+    snprintf(body, sizeof body, "{\"properties\":{\"desired\":%s}}", d->section);
+    arena_init(&a, 1 << 20);
+    enum err e = twin_service_patch(&a, span_str(body), false, &p, &f);
+    if (!e)
+        e = twin_update(&fx.hub, tx, &a, span_str(d->id), &p, &any, &t, &f);
+    arena_fini(&a);
+    return e;
+}
+static void desired(const char *id, const char *section)
+{
+    struct desired d = { id, section };
+    assert_int_equal(fixture_tx(&fx, desired_tx, &d), ERR_OK);
+}
+
+/* The device waits for news of its desired properties. */
+static struct amqp_link *subscribes(struct client *k, const char *address)
+{
+    struct amqp_link *ask = client_sender(k, address);
+    receives(k, address, 100);
+    settle();
+    UNTIL(ask->credit);
+    uint32_t nr = k->deliveries;
+    client_send(k, ask, twin_ask("PUT", "/notifications/twin/properties/desired"), 0);
+    UNTIL(k->deliveries == nr + 1);
+    return ask;
+}
+
+/* What is on its way to the worker is as much as may be. */
+static void fill_bus(void)
+{
+    enum err e;
+    while (!(e = bus_post(fx.hub.bus, SPAN("d2"), BUS_TWIN, SPAN("x"))))
+        ;
+    assert_int_equal(e, ERR_FULL);
+}
+/* All of it has been delivered: what is posted last comes last. */
+static void empty_bus(void)
+{
+    while (bus_post(fx.hub.bus, SPAN("d2"), BUS_TWIN, SPAN("x")) == ERR_FULL)
+        turn();
+    settle();
+    uint32_t nr = two.deliveries;
+    desired("d2", "{\"a\":1}"); /* there is room for it */
+    UNTIL(two.deliveries > nr);
+}
+static bool told(const char *section)
+{
+    return span_eq(client_data(&one), span_str(section));
+}
+
+/* They are not lost until the device comes again: it is told once all that is there, and then what is new. */
+static void test_desired_properties_that_found_no_room_are_told(void **state)
+{
+    (void)state;
+    device_dials(&one);
+    dial(&two);
+    put_token(&two, "hub.example.net/devices/d2", fixture_key1, "");
+    subscribes(&two, "/devices/d2/twin");
+    struct amqp_link *ask = subscribes(&one, "/devices/d1/twin");
+    uint32_t nr = one.deliveries - 1;
+    desired("d1", "{\"a\":1,\"b\":1}");
+    UNTIL(one.deliveries == nr + 2);
+    assert_true(told("{\"a\":1,\"b\":1,\"$version\":2}"));
+    fill_bus();
+    desired("d1", "{\"a\":2}");
+    desired("d1", "{\"c\":3}");
+    UNTIL(one.deliveries == nr + 3);
+    assert_true(told("{\"a\":2,\"b\":1,\"c\":3,\"$version\":4}"));
+    empty_bus();
+    settle();
+    assert_int_equal(one.deliveries, nr + 3); /* once for both */
+    desired("d1", "{\"a\":4}");
+    UNTIL(one.deliveries == nr + 4);
+    assert_true(told("{\"a\":4,\"$version\":5}"));
+    /* who has taken its subscription back is told nothing, by either way */
+    client_send(&one, ask, twin_ask("DELETE", "/notifications/twin/properties/desired"), 0);
+    UNTIL(one.deliveries == nr + 5);
+    fill_bus();
+    desired("d1", "{\"a\":5}");
+    empty_bus();
+    settle();
+    assert_int_equal(one.deliveries, nr + 5);
+    fini();
+}
+
+/* A device that vanishes while its desired properties are being read leaves nothing behind. */
+static void test_a_peer_that_vanishes_while_it_is_read_for(void **state)
+{
+    (void)state;
+    device_dials(&one);
+    dial(&two);
+    put_token(&two, "hub.example.net/devices/d2", fixture_key1, "");
+    subscribes(&two, "/devices/d2/twin");
+    subscribes(&one, "/devices/d1/twin");
+    fill_bus();
+    desired("d1", "{\"a\":1}");
+    worker_turn(worker, 0); /* woken: it has asked the store */
+    client_fini(&one);
+    assert_false(bus_is_attached(fx.hub.bus, SPAN("d1")));
+    empty_bus();
+    settle();
+    client_fini(&two);
+    memset(&one, 0, sizeof one);
+    memset(&two, 0, sizeof two);
 }
 
 /* What was under way when the peer vanished comes home to nobody. */
@@ -370,6 +497,8 @@ int main(void)
         T(test_links_of_others_are_refused),
         T(test_who_does_not_read_gets_nothing_more),
         T(test_answers_that_nobody_takes_are_capped),
+        T(test_desired_properties_that_found_no_room_are_told),
+        T(test_a_peer_that_vanishes_while_it_is_read_for),
         T(test_a_peer_that_vanishes_leaves_nothing),
         T(test_an_idle_connection_owns_little),
     };
