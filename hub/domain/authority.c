@@ -30,6 +30,8 @@ enum err authority_put(struct hub *h, struct store_tx *tx, struct arena *a, stru
         e = certificate_facts(span_of(der, len), &r.facts);
     if (!e && !r.facts.is_ca)
         e = ERR_DENIED;
+    if (!e && r.facts.is_weak)
+        e = ERR_VERIFY;
     if (e)
         return e;
     e = tx_ca_get(tx, name, &row);

@@ -20,6 +20,7 @@ struct authority {
 /* Registers or replaces the first certificate of a PEM text. *fresh: the name was free.
  *   ERR_PROTO   not a certificate
  *   ERR_DENIED  it may not sign others
+ *   ERR_VERIFY  its key or the signature on it has less than 112 bits of strength
  *   ERR_LIMIT   larger than CERTIFICATE_DER_MAX, or AUTHORITIES_MAX are registered */
 MUST_USE enum err authority_put(struct hub *h, struct store_tx *tx, struct arena *a, struct span name,
                                 struct span pem, struct authority *out, bool *fresh);

@@ -96,6 +96,36 @@ static void test_put_list_delete(void **state)
         authority_name_ok(SPAN("0123456789012345678901234567890123456789012345678901234567890123x")));
 }
 
+/* A chain through it would be refused at every login: better said at once. */
+static void test_a_weak_one_is_refused(void **state)
+{
+    static const struct {
+        struct made_how how;
+        enum err e;
+    } cases[] = {
+        { { .rsa_bits = 1024 }, ERR_VERIFY },
+        { { .rsa_bits = 1536 }, ERR_VERIFY },
+        { { .digest = "SHA1" }, ERR_VERIFY },
+        { { .rsa_bits = 2048, .digest = "SHA1" }, ERR_VERIFY },
+        { { .rsa_bits = 2048, .digest = "MD5" }, ERR_VERIFY },
+        { { .rsa_bits = 2048 }, ERR_OK },
+        { { .digest = "SHA384" }, ERR_OK },
+    };
+    char text[4096];
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct made m;
+        make_how(&m, "plant root", NULL, true, &cases[i].how);
+        struct call c = { .name = "weak", .pem = made_pem(&m, text, sizeof text) };
+        assert_int_equal(call(&c, run_put), cases[i].e);
+        assert_int_equal(call(&c, run_list), ERR_OK);
+        assert_int_equal(c.nr, cases[i].e ? 0 : 1);
+        if (!cases[i].e)
+            assert_int_equal(call(&c, run_delete), ERR_OK);
+        made_free(&m);
+    }
+}
+
 static void test_so_many_and_no_more(void **state)
 {
     char text[4096], name[16];
@@ -116,6 +146,7 @@ static void test_so_many_and_no_more(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-    const struct CMUnitTest tests[] = { T(test_put_list_delete), T(test_so_many_and_no_more) };
+    const struct CMUnitTest tests[] = { T(test_put_list_delete), T(test_a_weak_one_is_refused),
+                                        T(test_so_many_and_no_more) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include <time.h>
 
 #define AUTH_LEVEL 2 /* of OpenSSL: 112 bits */
+#define LEAST_BITS 112
 
 bool certificate_hash(struct span der, uint8_t out[32])
 {
@@ -56,6 +57,15 @@ static uint64_t wall_of(const ASN1_TIME *t)
     return s > 0 ? (uint64_t)s * 1000 : 0;
 }
 
+/* The same bound as AUTH_LEVEL, for one certificate. What OpenSSL does not know counts as nothing. */
+static bool is_weak(X509 *x)
+{
+    int bits = 0;
+    EVP_PKEY *key = X509_get0_pubkey(x);
+    return !key || EVP_PKEY_get_security_bits(key) < LEAST_BITS ||
+           X509_get_signature_info(x, NULL, NULL, &bits, NULL) != 1 || bits < LEAST_BITS;
+}
+
 enum err certificate_facts(struct span der, struct certificate_facts *out)
 {
     struct certificate_facts f = { .is_ca = false };
@@ -67,6 +77,7 @@ enum err certificate_facts(struct span der, struct certificate_facts *out)
     f.not_before_ms = wall_of(X509_get0_notBefore(x));
     f.not_after_ms = wall_of(X509_get0_notAfter(x));
     f.is_ca = X509_check_ca(x) > 0;
+    f.is_weak = is_weak(x);
     bool ok = EVP_Digest(der.p, der.n, f.sha256, &len, EVP_sha256(), NULL) == 1;
     X509_free(x);
     ERR_clear_error();

@@ -22,6 +22,7 @@ struct certificate_facts {
     char subject[CERTIFICATE_NAME_MAX];   /* for people, cut when longer */
     uint64_t not_before_ms, not_after_ms; /* wall */
     bool is_ca;                           /* it may sign others */
+    bool is_weak;                         /* its key or the signature on it has less than 112 bits */
     uint8_t sha256[32];
 };
 /* ERR_PROTO: not one certificate and nothing else. */

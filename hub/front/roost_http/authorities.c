@@ -57,6 +57,11 @@ static enum err put(struct job *j, struct store_tx *tx)
     if (e == ERR_DENIED)
         return JOB_REFUSE(j, 400, "not-an-authority",
                           "the certificate may not sign others: its basic constraints lack CA:TRUE");
+    if (e == ERR_VERIFY)
+        return JOB_REFUSE(
+            j, 400, "weak-certificate",
+            "its key or signature has less than 112 bits of strength: RSA from 2048 bits, curves "
+            "from 224, no signature over SHA-1 or MD5");
     if (e == ERR_LIMIT)
         return JOB_REFUSE(j, 409, "too-many-authorities",
                           "%u authorities are registered, or the certificate is larger than %u bytes",
