@@ -25,8 +25,13 @@ static struct http_fake answer;
 
 static int setup(void **state)
 {
+    char dir[96];
     (void)state;
     fixture_init(&fx);
+    snprintf(dir, sizeof dir, "%s/files", fx.dir);
+    assert_int_equal(files_open(&fx.hub.files, dir, 0), ERR_OK);
+    fx.hub.settings.upload_container = "uploads";
+    fx.hub.settings.upload_ttl_s = 3600;
     assert_int_equal(worker_new(&worker, 0), ERR_OK);
     assert_int_equal(azure_http_new(&front, &fx.hub, NULL), ERR_OK);
     fixture_policy(&fx, "owner", 15);
@@ -38,6 +43,7 @@ static int teardown(void **state)
 {
     (void)state;
     http_fake_free(&answer);
+    files_close(fx.hub.files);
     fixture_fini(&fx);
     azure_http_free(front);
     worker_free(worker);
@@ -153,6 +159,11 @@ static const struct {
       "{\"queries\":{\"q\":\"SELECT deviceId FROM devices\"}}}",
       200 },
     { azure_configs_test, "", "{\"targetCondition\":\"tags.a = 1\",\"customMetricQueries\":{}}", 200 },
+    { azure_content_apply, "edge",
+      "{\"modulesContent\":{\"$edgeAgent\":{\"properties.desired\":{\"a\":1}},\"m9\":"
+      "{\"properties.desired.b\":[2]}}}",
+      204 },
+    { azure_files_post, "old", "{\"blobName\":\"logs/a.txt\"}", 200 },
     { azure_job_put, "j",
       "{\"jobId\":\"j\",\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*"
       "\","
@@ -188,6 +199,45 @@ static void other_bodies_cut_at_every_byte(void **state)
         }
     assert_int_equal(fixture_tx(&fx, twin_tx, &after), ERR_OK);
     assert_int_equal(before, after);
+}
+
+/* A completion that is cut completes nothing: the whole one still finds the upload open. */
+static void a_cut_completion_leaves_the_upload_open(void **state)
+{
+    char id[300], body[500];
+    (void)state;
+    assert_int_equal(ask(azure_files_post, SPAN("{\"blobName\":\"cut.txt\"}"), "old", ""), 200);
+    json_t *said = json_loads(answer.body, 0, NULL);
+    snprintf(id, sizeof id, "%s", json_string_value(json_object_get(said, "correlationId")));
+    json_decref(said);
+    snprintf(body, sizeof body,
+             "{\"correlationId\":\"%s\",\"isSuccess\":false,\"statusCode\":500,\"statusDescription\":"
+             "\"off\"}",
+             id);
+    for (size_t n = 0; n < strlen(body); n++) {
+        char *exact = malloc(n + 1);
+        assert_non_null(exact);
+        memcpy(exact, body, n);
+        if (ask(azure_files_done, span_of(exact, n), "old", "") != 400)
+            fail_msg("cut at %zu: %u %s", n, answer.status, answer.body);
+        assert_non_null(strstr(answer.answer_fields, "iothub-errorcode: IotHubFormatError\r\n"));
+        free(exact);
+    }
+    static const char *const wrong[] = { "{\"correlationId\":7}", "{\"correlationId\":[\"%s\"]}",
+                                         "{\"correlationId\":\"%s\",\"isSuccess\":\"true\"}",
+                                         "{\"correlationId\":\"%s\",\"isSuccess\":1}", "[\"%s\"]" };
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char text[500];
+        const char *at = strstr(wrong[i], "%s");
+        snprintf(text, sizeof text, "%.*s%s%s", at ? (int)(at - wrong[i]) : 500, wrong[i], at ? id : "",
+                 at ? at + 2 : "");
+        if (ask(azure_files_done, span_str(text), "old", "") != 400)
+            fail_msg("%s: %u", text, answer.status);
+        assert_null(strstr(answer.answer_fields, "CorrelationId\r\n"));
+    }
+    if (ask(azure_files_done, span_str(body), "old", "") != 204)
+        fail_msg("%s: %u %s", body, answer.status, answer.body);
+    assert_int_equal(ask(azure_files_done, span_str(body), "old", ""), 400); /* it is closed */
 }
 
 static size_t nodes_nr(const json_t *v)
@@ -269,6 +319,165 @@ static void another_type_in_every_member(void **state)
     assert_int_equal(identities(), before);
 }
 
+/* A body with a hole, and what may stand in it, by the letters below. What is inside of sections is the
+ * caller's own, so the members that are ours are written out here instead of being found. */
+static const struct {
+    http_handler *handler;
+    const char *device, *before, *after, *good;
+} holes[] = {
+    { azure_twin_patch, "old", "", "", "o" },
+    { azure_twin_patch, "old", "{\"properties\":{\"desired\":{\"x\":1}},\"tags\":", "}", "oz" },
+    { azure_twin_patch, "old", "{\"tags\":{\"a\":1},\"properties\":", "}", "oz" },
+    { azure_twin_patch, "old", "{\"tags\":{\"a\":1},\"properties\":{\"desired\":", "}}", "oz" },
+    { azure_twin_put, "old", "", "", "o" },
+    { azure_twin_put, "old", "{\"properties\":{\"desired\":{\"x\":1}},\"tags\":", "}", "oz" },
+    { azure_twin_put, "old", "{\"tags\":{\"a\":1},\"properties\":", "}", "oz" },
+    { azure_twin_put, "old", "{\"tags\":{\"a\":1},\"properties\":{\"desired\":", "}}", "oz" },
+    { azure_query, "", "", "", "" },
+    { azure_query, "", "{\"query\":", "}", "" },
+    { azure_device_method, "old", "", "", "" },
+    { azure_device_method, "old", "{\"methodName\":", "}", "s" },
+    { azure_device_method, "old", "{\"methodName\":\"m\",\"responseTimeoutInSeconds\":", "}", "nz" },
+    { azure_device_method, "old", "{\"methodName\":\"m\",\"connectTimeoutInSeconds\":", "}", "nz" },
+    { azure_job_put, "w", "", "", "" },
+    { azure_job_put, "w",
+      "{\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*\",\"tags\":{\"a\":1}},\"type\":", "}", "" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*\",\"tags\":{"
+      "\"a\":1}},\"jobId\":",
+      "}", "z" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"updateTwin\":{\"etag\":\"*\",\"tags\":{\"a\":1}},"
+      "\"queryCondition\":",
+      "}", "sz" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*\",\"tags\":{"
+      "\"a\":1}},\"startTime\":",
+      "}", "z" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*\",\"tags\":{"
+      "\"a\":1}},\"maxExecutionTimeInSeconds\":",
+      "}", "nz" },
+    { azure_job_put, "w", "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":", "}",
+      "" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"tags\":{\"a\":1},"
+      "\"etag\":",
+      "}}", "" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*\","
+      "\"properties\":{\"desired\":{\"x\":1}},\"tags\":",
+      "}}", "oz" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*\",\"tags\":{"
+      "\"a\":1},\"properties\":",
+      "}}", "oz" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleUpdateTwin\",\"queryCondition\":\"*\",\"updateTwin\":{\"etag\":\"*\","
+      "\"properties\":{\"desired\":",
+      "}}}", "oz" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleDeviceMethod\",\"queryCondition\":\"*\",\"cloudToDeviceMethod\":", "}", "" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleDeviceMethod\",\"queryCondition\":\"*\",\"cloudToDeviceMethod\":{\"methodName\":",
+      "}}", "s" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleDeviceMethod\",\"queryCondition\":\"*\",\"cloudToDeviceMethod\":{\"methodName\":"
+      "\"m\",\"responseTimeoutInSeconds\":",
+      "}}", "nz" },
+    { azure_job_put, "w",
+      "{\"type\":\"scheduleDeviceMethod\",\"queryCondition\":\"*\",\"cloudToDeviceMethod\":{\"methodName\":"
+      "\"m\",\"connectTimeoutInSeconds\":",
+      "}}", "nz" },
+    { azure_config_put, "w", "", "", "" },
+    { azure_config_put, "w", "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"id\":", "}",
+      "z" },
+    { azure_config_put, "w",
+      "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"schemaVersion\":", "}", "sz" },
+    { azure_config_put, "w",
+      "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"targetCondition\":", "}", "z" },
+    { azure_config_put, "w",
+      "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"priority\":", "}", "nz" },
+    { azure_config_put, "w", "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"labels\":", "}",
+      "z" },
+    { azure_config_put, "w",
+      "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"labels\":{\"l\":", "}}", "s" },
+    { azure_config_put, "w",
+      "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"metrics\":", "}", "oz" },
+    { azure_config_put, "w",
+      "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"metrics\":{\"queries\":", "}}", "z" },
+    { azure_config_put, "w",
+      "{\"content\":{\"deviceContent\":{\"properties.desired.a\":1}},\"metrics\":{\"queries\":{\"q\":", "}}}",
+      "" },
+    { azure_config_put, "w", "{\"content\":", "}", "" },
+    { azure_config_put, "w", "{\"content\":{\"deviceContent\":", "}}", "" },
+    { azure_config_put, "w", "{\"content\":{\"deviceContent\":{\"properties.desired\":", "}}}", "o" },
+    { azure_content_apply, "edge", "", "", "" },
+    { azure_content_apply, "edge", "{\"modulesContent\":", "}", "" },
+    { azure_content_apply, "edge", "{\"deviceContent\":", "}", "" },
+    { azure_content_apply, "edge", "{\"modulesContent\":{\"$edgeAgent\":", "}}", "" },
+    { azure_content_apply, "edge", "{\"modulesContent\":{\"$edgeAgent\":{\"properties.desired\":", "}}}",
+      "o" },
+    { azure_content_apply, "edge",
+      "{\"modulesContent\":{\"$edgeAgent\":{\"properties.desired\":{}},\"m9\":", "}}", "" },
+    { azure_content_apply, "edge",
+      "{\"modulesContent\":{\"$edgeAgent\":{\"properties.desired\":{}},\"m9\":{\"properties.desired\":",
+      "}}}", "o" },
+    { azure_files_post, "old", "", "", "" },
+    { azure_files_post, "old", "{\"blobName\":", "}", "s" },
+};
+
+/* All that those bodies could have left behind. */
+struct left {
+    uint64_t etag, modules, edge_etag;
+    enum err job, config;
+};
+static enum err left_tx(struct store_tx *tx, void *ctx)
+{
+    struct left *l = ctx;
+    struct twin_row twin;
+    struct fleet_job_row job;
+    struct config_row config;
+    enum err e = tx_twin_get(tx, SPAN("old"), &twin);
+    l->etag = e ? 0 : twin.etag;
+    if (!e)
+        e = tx_twin_get(tx, SPAN("edge"), &twin);
+    l->edge_etag = e ? 0 : twin.etag;
+    if (!e)
+        e = tx_module_count(tx, SPAN("edge"), &l->modules);
+    l->job = tx_fleet_job_get(tx, SPAN("w"), &job);
+    l->config = tx_config_get(tx, SPAN("w"), &config);
+    return e;
+}
+
+static void another_type_in_every_hole(void **state)
+{
+    static const struct {
+        char letter;
+        const char *text;
+    } kinds[] = { { 'n', "7" },   { 'f', "-1.5" },      { 's', "\"?\"" }, { 'b', "true" },
+                  { 'a', "[7]" }, { 'o', "{\"?\":7}" }, { 'z', "null" } };
+    struct left before = { 0 }, after = { 0 };
+    (void)state;
+    assert_int_equal(ask(azure_device_put, SPAN("{\"capabilities\":{\"iotEdge\":true}}"), "edge", ""), 200);
+    assert_int_equal(fixture_tx(&fx, left_tx, &before), ERR_OK);
+    assert_int_equal(before.job, ERR_NOTFOUND);
+    assert_int_equal(before.config, ERR_NOTFOUND);
+    for (size_t i = 0; i < sizeof holes / sizeof holes[0]; i++)
+        for (size_t k = 0; k < sizeof kinds / sizeof kinds[0]; k++) {
+            char body[400];
+            if (strchr(holes[i].good, kinds[k].letter))
+                continue;
+            snprintf(body, sizeof body, "%s%s%s", holes[i].before, kinds[k].text, holes[i].after);
+            if (ask(holes[i].handler, span_str(body), holes[i].device, "") != 400)
+                fail_msg("%s: %u %s", body, answer.status, answer.body);
+            assert_non_null(strstr(answer.answer_fields, "iothub-errorcode: "));
+            assert_non_null(strstr(answer.body, "{\"Message\":\"ErrorCode:"));
+        }
+    assert_int_equal(fixture_tx(&fx, left_tx, &after), ERR_OK);
+    assert_memory_equal(&before, &after, sizeof after);
+}
+
 static void whole_bodies_are_taken(void **state)
 {
     (void)state;
@@ -312,6 +521,8 @@ int main(void)
         cmocka_unit_test(cut_at_every_byte),
         cmocka_unit_test(other_bodies_cut_at_every_byte),
         cmocka_unit_test(another_type_in_every_member),
+        cmocka_unit_test(a_cut_completion_leaves_the_upload_open),
+        cmocka_unit_test(another_type_in_every_hole),
         cmocka_unit_test(whole_bodies_are_taken),
         cmocka_unit_test(texts_at_and_over_their_limits),
     };

@@ -167,7 +167,10 @@ static bool read_config(struct job *j, struct config_new *n)
         return azure_fail(j, AZ_ArgumentInvalid, "id of the body is not the one of the path");
     n->labels = json_member(j, o, "labels");
     n->content = json_member(j, o, "content");
-    n->metrics = json_member(j, jtree_get(o, SPAN("metrics")), "queries");
+    const struct jnode *metrics = jtree_get(o, SPAN("metrics"));
+    if (metrics && metrics->kind != JOBJECT && metrics->kind != JNULL)
+        return azure_fail(j, AZ_InvalidConfigurationCustomMetricsQuery, "metrics has to be an object");
+    n->metrics = json_member(j, metrics, "queries");
     return true;
 }
 
