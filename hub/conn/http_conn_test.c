@@ -218,6 +218,8 @@ static const struct {
     { "GET /empty HTTP/1.1\r\nHost: h\r\nX: a\rb\r\n\r\n", "400", "close" },
     { "GET /empty HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400", "close" },
     { "GET /empty HTTP/1.1\r\nHost: h\r\nAuthorization: a\r\nauthorization: a\r\n\r\n", "400", "close" },
+    { "GET /empty HTTP/1.1\r\nHost: h\r\nIf-Match: *\r\nif-match: \"a\"\r\n\r\n", "400", "close" },
+    { "GET /empty HTTP/1.1\r\nHost: h\r\nContent-Type: a/b\r\nContent-Type: a/b\r\n\r\n", "400", "close" },
     { "GET /empty HTTP/1.1\r\n\r\n", "400", "close" },
     { "GET /empty#f HTTP/1.1\r\nHost: h\r\n\r\n", "400", "close" },
     { "GET empty HTTP/1.1\r\nHost: h\r\n\r\n", "400", "close" },

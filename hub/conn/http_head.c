@@ -164,7 +164,9 @@ static unsigned understand(struct http_head *h)
     size_t hosts = count(h, SPAN("Host"), &v);
     if (hosts > 1 || (is_11 && !hosts))
         return 400;
-    if (count(h, SPAN("Authorization"), &v) > 1)
+    /* What is read as one value: of two, one would count and the other be passed over in silence. */
+    if (count(h, SPAN("Authorization"), &v) > 1 || count(h, SPAN("If-Match"), &v) > 1 ||
+        count(h, SPAN("Content-Type"), &v) > 1)
         return 400;
     size_t lengths = count(h, SPAN("Content-Length"), &length);
     size_t codings = count(h, SPAN("Transfer-Encoding"), &v);

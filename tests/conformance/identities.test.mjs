@@ -186,6 +186,8 @@ test('[mqtt 49] a certificate by its authority', async () => {
   assert.equal(await code({ id: 'signed' }, { tls: { ...deep.tls, cert: deep.pem + line.pem } }), 0);
   assert.equal((await hub.request('PUT', '/roost/v1/ca/leaf', { body: good.pem })).status, 400); // may not sign
   assert.equal((await hub.request('PUT', '/roost/v1/ca/leaf', { body: 'no pem' })).status, 400);
+  const weak = await hub.request('PUT', '/roost/v1/ca/weak', { body: (await certificate('weak', { ca: true, digest: 'sha1' })).pem });
+  assert.deepEqual([weak.status, weak.json.error.code], [400, 'weak-certificate']);
   const { authorities } = await hub.api('GET', '/roost/v1/ca');
   assert.deepEqual(authorities.map((a) => [a.name, a.subject, a.sha256]), [['plant', '/CN=the plant', root.sha256.toLowerCase()]]);
   await hub.api('DELETE', '/roost/v1/ca/plant');
