@@ -38,6 +38,7 @@ static void release(struct amqp_conn *c)
 void amqp_conn_fini(struct amqp_conn *c)
 {
     release(c);
+    amqp_mem_put(c, c->last_word, c->last_word_len);
     while (!list_is_empty(&c->sessions))
         amqp_session_free((struct amqp_session *)c->sessions.next);
     while (!list_is_empty(&c->ending))
@@ -217,13 +218,15 @@ static enum err on_open(struct amqp_conn *c, const struct amqp_frame *f, struct 
     return ERR_OK;
 }
 
-static enum err on_close(struct amqp_conn *c, const struct amqp_frame *f, struct amqp_event *ev,
-                         struct wr *out)
+static enum err on_close(struct amqp_conn *c, const struct amqp_frame *f, struct wr *out)
 {
-    if (amqp_end_decode(f, &ev->error))
+    struct amqp_error error;
+    if (amqp_end_decode(f, &error))
         return amqp_fail(c, ERR_PROTO, "amqp:decode-error", "a broken close", out);
     amqp_close(c, NULL, out);
     c->close_seen = true;
+    if (error.condition.n)
+        amqp_keep_error(c, NULL, f);
     amqp_lost(c);
     return ERR_AGAIN;
 }
@@ -240,7 +243,7 @@ static enum err on_frame(struct amqp_conn *c, const struct amqp_frame *f, struct
     if (!c->open_seen)
         return amqp_fail(c, ERR_PROTO, "amqp:connection:framing-error", "open has to come first", out);
     if (f->code == AMQP_CLOSE)
-        return on_close(c, f, ev, out);
+        return on_close(c, f, out);
     if (c->close_sent) {
         c->disposition_on = false;
         return ERR_AGAIN; /* nothing matters any more but its answer [2.4.3] */
@@ -273,6 +276,30 @@ static enum err on_frame(struct amqp_conn *c, const struct amqp_frame *f, struct
     }
 }
 
+void amqp_keep_error(struct amqp_conn *c, struct amqp_session *s, const struct amqp_frame *f)
+{
+    assert(!c->last_word); /* no frame is read before all that has ended is told */
+    struct span raw = f->fields.raw;
+    c->last_word = amqp_mem_get(c, raw.n);
+    if (!c->last_word)
+        return;
+    memcpy(c->last_word, raw.p, raw.n);
+    c->last_word_len = raw.n;
+    c->last_word_of = s;
+}
+
+static void tell_error(struct amqp_conn *c, struct amqp_session *s, struct amqp_event *ev)
+{
+    struct amqp_frame f = { 0 };
+    if (!c->last_word || c->last_word_of != s)
+        return;
+    if (amqp_read_one(span_of(c->last_word, c->last_word_len), &f.fields) || amqp_end_decode(&f, &ev->error))
+        ev->error = (struct amqp_error){ 0 };
+    c->spent = c->last_word; /* given back with the next call */
+    c->spent_cap = c->last_word_len;
+    c->last_word = NULL;
+}
+
 /* What is over is told link by link, then session by session. */
 static enum err tell_ends(struct amqp_conn *c, struct amqp_event *ev)
 {
@@ -289,6 +316,7 @@ static enum err tell_ends(struct amqp_conn *c, struct amqp_event *ev)
     }
     list_del(&s->node);
     ev->kind = AMQP_EV_END;
+    tell_error(c, s, ev);
     if (s->end_seen || c->lost)
         c->dead_session = s;
     else
@@ -334,6 +362,7 @@ enum err amqp_next(struct amqp_conn *c, struct span *in, struct amqp_event *ev, 
                 return ERR_STOPPED;
             c->told = true;
             ev->kind = AMQP_EV_CLOSE;
+            tell_error(c, NULL, ev);
             return ERR_OK;
         }
         if (c->phase == AMQP_PHASE_FAILED)

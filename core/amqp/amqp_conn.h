@@ -76,7 +76,10 @@ struct amqp_conn {
     struct amqp_session *dead_session;
     uint8_t *spent; /* a delivery of several frames that was given out */
     size_t spent_cap;
-    const char *error; /* why it failed, for a log; NULL: it did not */
+    uint8_t *last_word; /* fields of an end or close with an error that is still to be told */
+    size_t last_word_len;
+    struct amqp_session *last_word_of; /* NULL: of the connection */
+    const char *error;                 /* why it failed, for a log; NULL: it did not */
     uint32_t frame_max, peer_idle_ms;
     uint32_t sessions_nr, links_nr;
     uint32_t sent_nr, got_nr; /* deliveries not settled: ours, the peer's */
@@ -119,7 +122,7 @@ struct amqp_link {
     uint8_t snd_mode, rcv_mode; /* as the peer asked */
     bool attach_sent, attach_seen, detach_sent, detach_seen;
     bool in_partial, partial_settled;
-    bool drain;   /* we send: the peer wants the credit used or given up */
+    bool drain;   /* the credit is to be used or given up: the peer wants it, or, when we receive, we do */
     bool sending; /* a delivery of ours has begun and not ended */
     uint8_t partial_tag[AMQP_TAG_MAX];
     uint8_t name[];
@@ -143,7 +146,8 @@ enum amqp_event_kind {
     AMQP_EV_BEGIN,        /* session; the answer has been written, or this is it */
     AMQP_EV_ATTACH,       /* link, attach: answer with amqp_accept or amqp_refuse, now or later */
     AMQP_EV_ATTACHED,     /* link, attach: the answer to amqp_attach */
-    AMQP_EV_FLOW,         /* link: its credit or drain changed; NULL: of session, its window opened */
+    AMQP_EV_FLOW,         /* link: its credit or drain changed, or what we drain is empty; NULL: of session,
+                           * its window opened */
     AMQP_EV_DELIVERY,     /* link, delivery; unless settled, owes an amqp_settle */
     AMQP_EV_SETTLED,      /* link, sent: the peer's word on a delivery of ours */
     AMQP_EV_DETACH,       /* link: gone, with error or none; the answer has been written */
@@ -169,7 +173,7 @@ struct amqp_event {
         struct amqp_state state;
         bool settled; /* false: the peer waits for amqp_answer */
     } sent;
-    struct amqp_error error; /* DETACH, END, CLOSE: the peer's, or none */
+    struct amqp_error error; /* DETACH, END, CLOSE: the peer's, or none (or no memory to keep it) */
 };
 
 /* The next event off the front of *in.
@@ -210,7 +214,10 @@ void amqp_end(struct amqp_session *s, const struct amqp_error *e, struct wr *out
 void amqp_close(struct amqp_conn *c, const struct amqp_error *e, struct wr *out);
 
 /* We receive: the peer may send so many from now on. */
-void amqp_credit(struct amqp_link *l, uint32_t credit, struct wr *out);
+void amqp_credit(struct amqp_link *l, uint32_t n, struct wr *out);
+/* The same, and what the peer has no delivery for it gives back at once: l->credit is 0 with the last
+ * delivery or with an AMQP_EV_FLOW. */
+void amqp_drain(struct amqp_link *l, uint32_t n, struct wr *out);
 /* Settles what the peer sent, first to last (ids as they came on this session), with this state. nr: how many
  * there are of this link. */
 void amqp_settle(struct amqp_link *l, uint32_t first, uint32_t last, uint32_t nr, const struct amqp_state *s,

@@ -17,7 +17,8 @@ struct end {
     uint8_t out[OUT_CAP], in[OUT_CAP];
     struct wr w;
     size_t in_len;
-    char log[4096]; /* one word an event */
+    char log[4096];  /* one word an event */
+    char reason[64]; /* of the last end or close */
     struct amqp_session *session;
     struct amqp_link *link; /* of the last event that had one */
     struct amqp_event last;
@@ -146,6 +147,8 @@ static void on_event(struct end *e, const struct amqp_event *ev)
              ev->sent.settled ? "" : "?");
         break;
     default:
+        snprintf(e->reason, sizeof e->reason, "%.*s", (int)ev->error.description.n,
+                 (const char *)ev->error.description.p);
         note(e, "%s:%.*s ",
              ev->kind == AMQP_EV_DETACH ? "detach"
              : ev->kind == AMQP_EV_END  ? "end"
@@ -453,23 +456,76 @@ static void test_dispositions_of_a_range(void **state)
     finish();
 }
 
+/* The error of an end or close comes with its event, not with those of the links before it. */
+static void test_ends_with_errors(void **state)
+{
+    (void)state;
+    both_init();
+    struct amqp_session *s = online();
+    struct amqp_error e = { SPAN("amqp:session:errant-link"), SPAN("why"), SPAN_NONE };
+    client_link(s, "one", false, AMQP_RCV_FIRST);
+    client_link(s, "two", true, AMQP_RCV_FIRST);
+    pump();
+    server.log[0] = client.log[0] = 0;
+    amqp_end(server.session, &e, &server.w);
+    pump_by(1); /* what the frame lay in is gone when the links have been told */
+    expect_log(&client, "detach: detach: end:amqp:session:errant-link ");
+    assert_string_equal(client.reason, "why");
+    assert_int_equal(amqp_begin(&client.c, &client.w, &s), ERR_OK);
+    client_link(s, "one", false, AMQP_RCV_FIRST);
+    pump();
+    server.log[0] = client.log[0] = 0;
+    e.condition = SPAN("amqp:connection:forced");
+    amqp_close(&server.c, &e, &server.w);
+    pump_by(1);
+    expect_log(&client, "detach: end: close:amqp:connection:forced ");
+    assert_string_equal(client.reason, "why");
+    finish();
+}
+
+/* No memory to keep the error: the end is told without. */
+static void test_end_error_without_memory(void **state)
+{
+    (void)state;
+    both_init();
+    (void)online();
+    struct amqp_error e = { SPAN("amqp:internal-error"), SPAN("why"), SPAN_NONE };
+    client.cfg.memory_max = client.c.memory;
+    amqp_end(server.session, &e, &server.w);
+    pump();
+    expect_log(&client, "end: ");
+    finish();
+}
+
 static void test_drain(void **state)
 {
     (void)state;
     both_init();
     struct amqp_session *s = online();
     struct amqp_link *down = client_link(s, "down", true, AMQP_RCV_FIRST);
-    down->drain = true;
-    amqp_credit(down, 10, &client.w);
+    amqp_drain(down, 10, &client.w);
     pump();
+    server.log[0] = client.log[0] = 0;
     assert_true(server.link->drain);
     assert_int_equal(send_text(&server, server.link, SPAN("x"), true, 0), ERR_OK);
     amqp_drained(server.link, &server.w);
     pump();
     assert_int_equal(down->credit, 0);
     assert_false(down->drain);
+    expect_log(&client, "delivery:1s flow:0 "); /* it is told, once */
     assert_int_equal(down->delivery_count, server.link->delivery_count);
     assert_int_equal(send_text(&server, server.link, SPAN("x"), true, 0), ERR_AGAIN);
+    /* all of it used: nothing is left to give back, and the next credit drains nothing */
+    amqp_drain(down, 1, &client.w);
+    pump();
+    assert_int_equal(send_text(&server, server.link, SPAN("x"), true, 0), ERR_OK);
+    amqp_drained(server.link, &server.w);
+    pump();
+    expect_log(&client, "delivery:1s ");
+    assert_false(down->drain);
+    amqp_credit(down, 3, &client.w);
+    pump();
+    assert_false(server.link->drain);
     /* the same flow again gives nothing more */
     amqp_credit(down, 3, &client.w);
     amqp_credit(down, 3, &client.w);
@@ -896,6 +952,8 @@ int main(void)
         cmocka_unit_test(test_headers_that_are_answered_and_refused),
         cmocka_unit_test(test_a_large_delivery_over_small_frames),
         cmocka_unit_test(test_dispositions_of_a_range),
+        cmocka_unit_test(test_ends_with_errors),
+        cmocka_unit_test(test_end_error_without_memory),
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_an_aborted_delivery_leaves_nothing),
         cmocka_unit_test(test_broken_order_closes),

@@ -60,6 +60,8 @@ enum err amqp_on_disposition(struct amqp_session *s, const struct amqp_frame *f,
 void amqp_session_flow(struct amqp_session *s, struct amqp_link *l, bool echo, struct wr *out);
 void amqp_session_free(struct amqp_session *s); /* and its links */
 void amqp_link_free(struct amqp_link *l);
+/* Keeps the error of a peer's end or close until the event that tells it. s NULL: of the connection. */
+void amqp_keep_error(struct amqp_conn *c, struct amqp_session *s, const struct amqp_frame *f);
 /* The link is over for us: what it had under way is forgotten. */
 void amqp_link_drop(struct amqp_link *l);
 

@@ -233,13 +233,22 @@ enum err amqp_on_detach(struct amqp_session *s, const struct amqp_frame *f, stru
 
 /* ---- receiving ---------------------------------------------------------------------------------------- */
 
-void amqp_credit(struct amqp_link *l, uint32_t credit, struct wr *out)
+static void credit(struct amqp_link *l, uint32_t n, bool drain, struct wr *out)
 {
     assert(l->receiver);
     if (l->detach_sent || l->detach_seen || l->session->end_sent || l->session->conn->close_sent)
         return;
-    l->credit = credit;
+    l->credit = n;
+    l->drain = drain;
     amqp_session_flow(l->session, l, false, out);
+}
+void amqp_credit(struct amqp_link *l, uint32_t n, struct wr *out)
+{
+    credit(l, n, false, out);
+}
+void amqp_drain(struct amqp_link *l, uint32_t n, struct wr *out)
+{
+    credit(l, n, n > 0, out);
 }
 
 void amqp_settle(struct amqp_link *l, uint32_t first, uint32_t last, uint32_t nr, const struct amqp_state *st,
@@ -302,7 +311,8 @@ static enum err delivery_begin(struct amqp_link *l, const struct amqp_transfer *
         amqp_detach(l, &e, out);
         return ERR_AGAIN;
     }
-    l->credit--;
+    if (!--l->credit)
+        l->drain = false; /* all of it is used */
     l->delivery_count++;
     l->in_partial = true;
     l->partial_id = t->delivery_id;

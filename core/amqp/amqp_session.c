@@ -237,6 +237,8 @@ enum err amqp_on_end(struct amqp_conn *c, struct amqp_session *s, const struct a
             amqp_session_free(s);
         return ERR_AGAIN;
     }
+    if (e.condition.n)
+        amqp_keep_error(c, s, f);
     end_write(s, NULL, out);
     list_move(&s->node, &c->ending);
     return ERR_AGAIN;
@@ -298,6 +300,7 @@ enum err amqp_on_flow(struct amqp_session *s, const struct amqp_frame *frame, st
 {
     struct amqp_flow f;
     struct amqp_link *l = NULL;
+    bool told = false;
     if (amqp_flow_decode(frame, &f))
         return amqp_fail(s->conn, ERR_PROTO, "amqp:decode-error", "a broken flow", out);
     uint32_t seen = f.has_next_incoming ? f.next_incoming_id : 1;
@@ -314,7 +317,9 @@ enum err amqp_on_flow(struct amqp_session *s, const struct amqp_frame *frame, st
         l = CONTAINER_OF(n, struct amqp_link, by_handle);
         if (l->detach_sent)
             return ERR_AGAIN;
+        told = !l->receiver || l->drain;
         link_flow(l, &f);
+        told = told && !(l->receiver && l->drain);
     }
     if (f.echo)
         amqp_session_flow(s, l && l->attach_sent ? l : NULL, false, out);
@@ -325,5 +330,5 @@ enum err amqp_on_flow(struct amqp_session *s, const struct amqp_frame *frame, st
         return ERR_OK;
     }
     ev->link = l;
-    return l && !l->receiver ? ERR_OK : ERR_AGAIN;
+    return told ? ERR_OK : ERR_AGAIN;
 }
