@@ -62,6 +62,8 @@ export function render() {
     '* **Service SDK for Node.js** (`azure-iothub`, pinned), unmodified: `registry.test.mjs`.',
     '* **Device, service and Event Hubs SDKs for Node.js over AMQP** (`azure-iot-device-amqp`, `azure-iothub`, `@azure/event-hubs`, pinned), unmodified,',
     '  TCP and WebSocket: `amqp_sdk`, `amqp_fleet`, `amqp_events`, `amqp_notices`; **rhea**, **Qpid Proton** and bare bytes: the other `amqp` files.',
+    '* **The AMQP engine as a client** of servers of rhea and Qpid Proton: openings, every section, outcomes, credit, drain, ends with errors:',
+    '  `amqp_client.test.mjs`.',
     '* **mosquitto_pub and mosquitto_sub** of Debian with hand-made topics: `mosquitto.test.mjs`.',
     '* **Bare connections**, byte for byte, and plain HTTPS requests: the other files.', '',
     `The lines below are the checklists of the protocols. ${totals.join(' and ')} have a test; a test carries its numbers in its`,
