@@ -333,7 +333,7 @@ static void test_parts_of_an_op_fail_one_by_one(void **state)
     (void)state;
     W(put_parts, &all);
     for (int i = 0; i < 4; i++) {
-        char id[8];
+        char id[20];
         snprintf(id, sizeof id, "part%d", i);
         assert_int_equal(all.hook[i].told, i % 2 ? 2 : 1);
         assert_int_equal(store_read_wait(S, device_is, id), i % 2 ? ERR_NOTFOUND : ERR_OK);

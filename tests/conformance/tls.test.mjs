@@ -85,7 +85,7 @@ function check(n, answer) {
 }
 
 // A program whose standard input and output are the connection's.
-function pipe(file, args, input, { timeout = 60_000, keepOpen = false } = {}) {
+function pipe(file, args, input, { timeout = Number(process.env.ROOST_PEER_TIMEOUT_MS ?? 60_000), keepOpen = false } = {}) {
   return new Promise((done, fail) => {
     const p = spawn(file, args, { stdio: 'pipe' }), out = [];
     let err = '';

@@ -33,7 +33,7 @@ mountpoint -q /dev || mount -t devtmpfs dev /dev
 mount -t tmpfs tmp /tmp
 mkdir -p /dev/shm && mount -t tmpfs shm /dev/shm
 ip link set lo up
-export PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 ROOST_TLS_RECORD_LAYER=kernel
+export NO_COLOR=1 PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 ROOST_TLS_RECORD_LAYER=kernel ROOST_PEER_TIMEOUT_MS=600000
 modprobe tls || echo "no kernel TLS"
 cat /proc/sys/net/ipv4/tcp_available_ulp
 cd /roost/tests/conformance && node --test --test-concurrency=1 tls.test.mjs
@@ -49,7 +49,7 @@ mke2fs -q -t ext4 -d "$tree" "$dir/disk" 3G
 # ---- one boot -------------------------------------------------------------------------------------------
 qemu-system-x86_64 -accel "${ACCEL:-kvm}" -cpu max -smp 2 -m 2048 -nographic -no-reboot \
   -kernel "$tree/vmlinuz" -initrd "$tree/initrd.img" -drive "file=$dir/disk,if=virtio,format=raw" \
-  -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 init=/test.sh" </dev/null | tr -d '\r' | tee "$dir/console.log"
+  -append "root=/dev/vda rw console=ttyS0 quiet panic=-1 init=/test.sh" </dev/null | stdbuf -oL tr -d '\r' | tee "$dir/console.log"
 grep -q '^\(#\|ℹ\) fail 0$' "$dir/console.log"
 # Connections whose keys the kernel took, for sending.
 awk '$1 == "TlsTxSw" || $1 == "TlsTxDevice" { n += $2 } END { if (!n) exit 1; print n " connections were sealed by the kernel" }' "$dir/console.log"
