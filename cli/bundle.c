@@ -41,7 +41,7 @@ static int put(const char *dir, const char *name, struct span bytes)
 {
     char *path = path_join(dir, name);
     int rc = CLI_OK;
-    if (file_write(path, bytes, 0644, false))
+    if (file_save(path, bytes, 0644, false))
         rc = cli_fail(CLI_USAGE, NULL, "%s: %s", path, strerror(errno));
     free(path);
     return rc;

@@ -160,7 +160,7 @@ static void flip(const char *path, const char *name, size_t step, const struct t
         struct bundle_verdict v = { .reason = REASON_FORMAT };
         uint8_t bit = (uint8_t)(1u << at % 8);
         f.p[at] ^= bit;
-        assert_int_equal(file_write(file, file_span(&f), 0644, false), ERR_OK);
+        assert_int_equal(file_save(file, file_span(&f), 0644, false), ERR_OK);
         if (bundle_open(&b, path) == CLI_OK)
             bundle_verify(&b, path, t, NULL, &v);
         assert_int_not_equal(v.reason, REASON_NONE);
@@ -169,12 +169,12 @@ static void flip(const char *path, const char *name, size_t step, const struct t
     for (size_t cut = 0; cut < f.n; cut += step * 3 + 1) { /* shorter */
         struct bundle b;
         struct bundle_verdict v = { .reason = REASON_FORMAT };
-        assert_int_equal(file_write(file, span_of(f.p, cut), 0644, false), ERR_OK);
+        assert_int_equal(file_save(file, span_of(f.p, cut), 0644, false), ERR_OK);
         if (bundle_open(&b, path) == CLI_OK)
             bundle_verify(&b, path, t, NULL, &v);
         assert_int_not_equal(v.reason, REASON_NONE);
     }
-    assert_int_equal(file_write(file, file_span(&f), 0644, false), ERR_OK);
+    assert_int_equal(file_save(file, file_span(&f), 0644, false), ERR_OK);
     free(f.p);
     free(file);
 }

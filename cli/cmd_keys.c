@@ -174,7 +174,7 @@ static int record_sign(const char *dir, const struct trust_record *old, const st
 static int record_save(const char *dir, const struct trust_record *t, const struct wr *raw)
 {
     char *path = trust_dir_path(dir, t->version);
-    enum err e = file_write(path, wr_span(raw), 0644, true);
+    enum err e = file_save(path, wr_span(raw), 0644, true);
     int rc =
         e ? cli_fail(CLI_USAGE, NULL, "%s: %s", path, e == ERR_EXISTS ? "is there already" : strerror(errno))
           : CLI_OK;

@@ -71,7 +71,7 @@ static enum err write_all(int fd, struct span s)
     return ERR_OK;
 }
 
-enum err file_write(const char *path, struct span bytes, mode_t mode, bool fresh)
+enum err file_save(const char *path, struct span bytes, mode_t mode, bool fresh)
 {
     size_t n = strlen(path) + 16;
     char *tmp = malloc(n);

@@ -20,7 +20,7 @@ static inline struct span file_span(const struct file_bytes *f)
 }
 MUST_USE enum err file_read(const char *path, size_t cap, struct file_bytes *out);
 /* Through a temporary file beside it, flushed, renamed. With `fresh`, ERR_EXISTS when path is there. */
-MUST_USE enum err file_write(const char *path, struct span bytes, mode_t mode, bool fresh);
+MUST_USE enum err file_save(const char *path, struct span bytes, mode_t mode, bool fresh);
 /* "dir/name" in memory of the caller's. */
 char *path_join(const char *dir, const char *name);
 bool is_dir(const char *path);

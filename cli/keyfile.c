@@ -86,7 +86,7 @@ int keyfile_write(const struct keyfile *k, const char *path)
     wr_str(&w, "\nseed=");
     hex_encode(&w, span_of(k->seed, ED25519_KEY_LEN));
     wr_str(&w, "\n");
-    enum err e = file_write(path, wr_span(&w), 0600, true);
+    enum err e = file_save(path, wr_span(&w), 0600, true);
     explicit_bzero(text, sizeof text);
     if (e == ERR_EXISTS)
         return cli_fail(CLI_USAGE, "Keys are never overwritten; choose another directory.",

@@ -67,12 +67,12 @@ static void test_a_damaged_file_is_refused(void **state)
     for (unsigned i = 0; i < 64; i++) { /* every digit of the seed */
         char was = digit[i];
         digit[i] = was == '7' ? '8' : '7';
-        assert_int_equal(file_write(path, span_of(f.p, f.n), 0600, false), ERR_OK);
+        assert_int_equal(file_save(path, span_of(f.p, f.n), 0600, false), ERR_OK);
         assert_int_equal(keyfile_read(&got, path), CLI_USAGE);
         digit[i] = was;
     }
     for (size_t n = 0; n + 1 < f.n; n += 7) { /* cut */
-        assert_int_equal(file_write(path, span_of(f.p, n), 0600, false), ERR_OK);
+        assert_int_equal(file_save(path, span_of(f.p, n), 0600, false), ERR_OK);
         assert_int_equal(keyfile_read(&got, path), CLI_USAGE);
     }
     free(f.p);

@@ -105,14 +105,14 @@ static void test_where_hub_leads(void **state)
     assert_int_equal(profile_from(&p, dir, why, sizeof why), ERR_NOTFOUND);
     assert_non_null(strstr(why, "roostd init"));
     snprintf(path, sizeof path, "%s/operator.profile", dir);
-    assert_int_equal(file_write(path, SPAN("connection-string=" CONNECTION "\nca-file=ca.pem\n"), 0600, true),
+    assert_int_equal(file_save(path, SPAN("connection-string=" CONNECTION "\nca-file=ca.pem\n"), 0600, true),
                      ERR_OK);
     assert_int_equal(profile_from(&p, dir, why, sizeof why), ERR_OK); /* the directory */
     assert_memory_equal(p.ca_file, dir, strlen(dir));
     profile_free(&p);
     assert_int_equal(profile_from(&p, path, why, sizeof why), ERR_OK); /* the file */
     profile_free(&p);
-    assert_int_equal(file_write(path, SPAN("oops\n"), 0600, false), ERR_OK);
+    assert_int_equal(file_save(path, SPAN("oops\n"), 0600, false), ERR_OK);
     assert_int_not_equal(profile_from(&p, path, why, sizeof why), ERR_OK);
     assert_non_null(strstr(why, "operator.profile: line 1"));
     unlink(path);
@@ -128,8 +128,8 @@ static void test_files_are_written_whole(void **state)
     assert_non_null(mkdtemp(dir));
     snprintf(path, sizeof path, "%s/f", dir);
     assert_int_equal(file_read(path, 10, &f), ERR_NOTFOUND);
-    assert_int_equal(file_write(path, SPAN("one"), 0600, true), ERR_OK);
-    assert_int_equal(file_write(path, SPAN("two"), 0600, true), ERR_EXISTS);
+    assert_int_equal(file_save(path, SPAN("one"), 0600, true), ERR_OK);
+    assert_int_equal(file_save(path, SPAN("two"), 0600, true), ERR_EXISTS);
     assert_int_equal(file_read(path, 3, &f), ERR_OK);
     assert_int_equal(f.n, 3);
     assert_string_equal((char *)f.p, "one");
@@ -137,7 +137,7 @@ static void test_files_are_written_whole(void **state)
     free(f.p);
     assert_int_equal(file_read(path, 2, &f), ERR_LIMIT);
     assert_int_equal(file_read(dir, 2, &f), ERR_IO);
-    assert_int_equal(file_write(path, SPAN("three"), 0644, false), ERR_OK);
+    assert_int_equal(file_save(path, SPAN("three"), 0644, false), ERR_OK);
     assert_int_equal(stat(path, &st), 0);
     assert_int_equal(st.st_size, 5);
     assert_int_equal(st.st_mode & 0777, 0644);
