@@ -177,12 +177,13 @@ struct client_link { /* how to attach; the rest is the usual */
 };
 static inline struct amqp_link *client_attach(struct client *k, const struct client_link *how)
 {
-    struct amqp_terminus t = { .present = true, .address = span_str(how->address) };
+    struct amqp_terminus node = { .present = true, .address = span_str(how->address) },
+                         own = { .present = true };
     struct amqp_attach a = { .name = span_str(how->name),
                              .receiver = how->receiver,
                              .rcv_mode = how->rcv_mode,
-                             .source = how->receiver ? t : (struct amqp_terminus){ .present = true },
-                             .target = how->receiver ? (struct amqp_terminus){ .present = true } : t,
+                             .source = how->receiver ? node : own,
+                             .target = how->receiver ? own : node,
                              .properties = how->properties };
     struct amqp_link *l;
     struct wr w = client_wr();
