@@ -43,6 +43,7 @@ enum {
     CERT_WARN_DAYS = 30,
     KILL_WAIT_MS = 800, /* what is left of the 5 s after stop_s, for connections that are cut off */
     TRIM_NR = 200,      /* beginnings of connections after which memory is given back */
+    TIDY_MS = 50,       /* for the workers to give up what they keep, before it is trimmed */
     TURN_MS = 1000      /* how often the main thread looks around when nothing calls it */
 };
 
@@ -73,6 +74,7 @@ struct daemon { /* all parts of a serving hub */
     struct http_limits http_limits;
     struct tls_ctx *tls;
     uint64_t begun_seen, begun_trimmed; /* beginnings of connections: at the last look, at the last trim */
+    bool tidied;                        /* workers have been asked to tidy: trim next */
     struct conn_net *net;
     struct conn_listener *https, *mqtts, *amqps, *plain, *ops;
 };
@@ -561,16 +563,20 @@ static void stop(struct daemon *d)
         nanosleep(&pause, NULL);
 }
 
-/* Handshakes and logins are large and short: when a wave of them has passed, the pages it leaves go back to
- * the system. */
+/* Handshakes and logins are large and short: when a wave of them has passed, the workers tidy, and then the
+ * pages it leaves go back to the system. */
 static void trim(struct daemon *d)
 {
     struct conn_stats s;
     conn_net_get_stats(d->net, &s);
     uint64_t nr = s.accepted + s.handshakes + s.handshake_failed;
-    if (nr == d->begun_seen && nr - d->begun_trimmed >= TRIM_NR) {
+    if (d->tidied) {
         malloc_trim(0);
+        d->tidied = false;
         d->begun_trimmed = nr;
+    } else if (nr == d->begun_seen && nr - d->begun_trimmed >= TRIM_NR) {
+        conn_net_tidy(d->net);
+        d->tidied = true;
     }
     d->begun_seen = nr;
 }
@@ -602,7 +608,8 @@ static enum exit_code serve_until_stopped(struct daemon *d, const sigset_t *sign
         wait_ms = (int)(watchdog_us / 3000) + 1;
     sd_notify(0, "READY=1");
     for (;;) {
-        struct timespec wait = { wait_ms / 1000, (wait_ms % 1000) * 1000000L };
+        int ms = d->tidied ? TIDY_MS : wait_ms;
+        struct timespec wait = { ms / 1000, (ms % 1000) * 1000000L };
         int sig = sigtimedwait(signals, NULL, &wait);
         if (sig == SIGHUP)
             reload(d);

@@ -117,7 +117,8 @@ struct conn_worker { /* the net's part on one worker */
     struct list old;        /* states of protocols that have passed their connection on */
     struct deferred forget; /* queued while there are any */
     bool draining, killing; /* of the thread that stops the hub */
-    struct op drain_op, kill_op;
+    struct op drain_op, kill_op, tidy_op;
+    atomic_bool tidying;    /* tidy_op is under way */
     uint8_t *in;            /* CONN_KEEP_SMALL + CONN_READ_MAX: every connection reads here */
     struct tls_worker *tls; /* made with the first TLS connection */
     uint8_t *raw;           /* CONN_RAW_MAX: what arrives under a WebSocket; made with the first of them */

@@ -321,6 +321,30 @@ static void on_kill(struct op *op)
     conn_stop_worker(CONTAINER_OF(op, struct conn_worker, kill_op), true);
 }
 
+/* The C library keeps some small pieces of each size for the thread that freed them. After a wave of
+ * connections these lie all over its heap, each on a page that cannot go back. Pieces that lie together take
+ * their place. */
+static void gather_small_pieces(void)
+{
+    enum { STEP = 16, SIZES = 64, EACH = 7 }; /* what glibc keeps; other libraries lose nothing by it */
+    void *volatile pieces[2][SIZES * EACH]; /* volatile: a compiler may leave out what is only freed again */
+    for (size_t i = 0; i < 2; i++)
+        for (size_t k = 0; k < SIZES * EACH; k++)
+            pieces[i][k] = malloc((k / EACH + 1) * STEP + 8);
+    for (size_t i = 2; i-- > 0;) /* the new ones first: they are kept, and there is no room for the old */
+        for (size_t k = 0; k < SIZES * EACH; k++)
+            free(pieces[i][k]);
+}
+
+static void on_tidy(struct op *op)
+{
+    struct conn_worker *cw = CONTAINER_OF(op, struct conn_worker, tidy_op);
+    if (cw->tls)
+        tls_worker_tidy(cw->tls);
+    gather_small_pieces();
+    atomic_store(&cw->tidying, false);
+}
+
 enum err conn_net_new(struct conn_net **out, const struct conn_limits *limits, struct worker *const *workers,
                       unsigned worker_nr, uint16_t node)
 {
@@ -352,6 +376,8 @@ enum err conn_net_new(struct conn_net **out, const struct conn_limits *limits, s
         cw->flush.run = conn_flush_worker;
         cw->drain_op.done = on_drain;
         cw->kill_op.done = on_kill;
+        cw->tidy_op.done = on_tidy;
+        atomic_init(&cw->tidying, false);
         cw->forget.run = conn_forget_worker;
         slab_init(&cw->slab);
         list_init(&cw->old);
@@ -415,6 +441,13 @@ void conn_net_kill(struct conn_net *n)
             n->workers[i].killing = true;
             worker_post(n->workers[i].w, &n->workers[i].kill_op);
         }
+}
+
+void conn_net_tidy(struct conn_net *n)
+{
+    for (unsigned i = 0; i < n->worker_nr; i++)
+        if (!atomic_exchange(&n->workers[i].tidying, true))
+            worker_post(n->workers[i].w, &n->workers[i].tidy_op);
 }
 
 uint64_t conn_net_open_nr(const struct conn_net *n)

@@ -44,6 +44,9 @@ void conn_listener_set_tls(struct conn_listener *l, struct tls_ctx *tls);
 void conn_net_drain(struct conn_net *n);
 /* Any thread, takes effect soon: those still there are closed (CONN_CLOSE_STOP), without lingering. */
 void conn_net_kill(struct conn_net *n);
+/* Any thread, takes effect soon: when a wave of connections has passed, gives up what it left with the
+ * workers (derived keys; scattered small pieces of memory), so that the heap can be trimmed. */
+void conn_net_tidy(struct conn_net *n);
 uint64_t conn_net_open_nr(const struct conn_net *n); /* any thread */
 uint32_t conn_net_connections_max(const struct conn_net *n);
 

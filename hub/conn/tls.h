@@ -41,6 +41,7 @@ bool tls_kernel_is_missed(void);
 struct tls_worker;
 MUST_USE enum err tls_worker_new(struct tls_worker **out);
 void tls_worker_free(struct tls_worker *w);
+void tls_worker_tidy(struct tls_worker *w); /* derived keys go; those that are needed come back */
 
 enum tls_need { TLS_DONE, TLS_NEED_READ, TLS_NEED_WRITE, TLS_CLOSED /* the peer said so */, TLS_FAILED };
 

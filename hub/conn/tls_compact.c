@@ -24,16 +24,31 @@ enum err tls_worker_new(struct tls_worker **out)
         return ERR_NOMEM;
     slab_init(&w->slab);
     enum err e = tls_crypto_new(&w->work.crypto);
-    if (!e && (!(w->work.slots = calloc(TLS_KEY_SLOTS, sizeof *w->work.slots)) ||
-               !(w->in = malloc(TLS_RAW_LEN + TLS_RECORD_MAX)) || !(w->out = malloc(TLS_SEAL_LEN))))
+    if (!e && (!(w->in = malloc(TLS_RAW_LEN + TLS_RECORD_MAX)) || !(w->out = malloc(TLS_SEAL_LEN))))
         e = ERR_NOMEM;
     if (e) {
         tls_worker_free(w);
         return e;
     }
-    w->work.slots_nr = TLS_KEY_SLOTS;
     *out = w;
     return ERR_OK;
+}
+
+/* With the next use after the last tidying. Without memory for it keys are derived for each record. */
+static struct tls_work *work_of(struct tls_worker *w)
+{
+    if (!w->work.slots && (w->work.slots = calloc(TLS_KEY_SLOTS, sizeof *w->work.slots)))
+        w->work.slots_nr = TLS_KEY_SLOTS;
+    return &w->work;
+}
+
+void tls_worker_tidy(struct tls_worker *w)
+{
+    if (w->work.slots)
+        tls_wipe(w->work.slots, TLS_KEY_SLOTS * sizeof *w->work.slots);
+    free(w->work.slots);
+    w->work.slots = NULL;
+    w->work.slots_nr = 0;
 }
 
 void tls_worker_free(struct tls_worker *w)
@@ -42,9 +57,7 @@ void tls_worker_free(struct tls_worker *w)
         return;
     slab_fini(&w->slab);
     tls_crypto_free(w->work.crypto);
-    if (w->work.slots)
-        tls_wipe(w->work.slots, TLS_KEY_SLOTS * sizeof *w->work.slots);
-    free(w->work.slots);
+    tls_worker_tidy(w);
     free(w->in);
     free(w->out);
     free(w);
@@ -130,7 +143,7 @@ static enum tls_need compact_write(struct tls *t, struct span s, size_t *n)
     struct span in = span_of(s.p, s.n < TLS_SEAL_PLAIN ? s.n : TLS_SEAL_PLAIN);
     struct wr out = { c->w->out, TLS_SEAL_LEN, 0 };
     size_t all = in.n;
-    if (tls_rec_seal(&c->rec, &c->w->work, &in, &out))
+    if (tls_rec_seal(&c->rec, work_of(c->w), &in, &out))
         return TLS_FAILED;
     need = send_sealed(c, wr_span(&out), all - in.n);
     *n = need == TLS_DONE ? all - in.n : 0;
@@ -150,7 +163,7 @@ static enum tls_need compact_file(struct tls *t, int fd, uint64_t offset, uint64
     enum tls_need need = send_held(c, n);
     if (need != TLS_DONE || *n)
         return need;
-    if (tls_rec_due(&c->rec, &c->w->work, &out))
+    if (tls_rec_due(&c->rec, work_of(c->w), &out))
         return TLS_FAILED;
     for (size_t at = out.len; len && nr < TLS_FILE_RECORDS; nr++) {
         v[nr] = (struct iovec){ out.p + at + head, len < max ? (size_t)len : max };
@@ -162,7 +175,7 @@ static enum tls_need compact_file(struct tls *t, int fd, uint64_t offset, uint64
         return TLS_FAILED; /* the file is shorter than was promised, or cannot be read */
     for (int i = 0; i < nr && done < (size_t)got; i++) {
         size_t k = (size_t)got - done < v[i].iov_len ? (size_t)got - done : v[i].iov_len;
-        if (tls_rec_seal_in_place(&c->rec, &c->w->work, out.p + out.len, k))
+        if (tls_rec_seal_in_place(&c->rec, work_of(c->w), out.p + out.len, k))
             return TLS_FAILED;
         out.len += k + around;
         done += k;
@@ -186,7 +199,7 @@ static bool say_due(struct tls_compact *c)
     struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
     if (c->tls.ops->layer == TLS_LAYER_KERNEL)
         return tls_kernel_due(c);
-    if (!held_of(c, HELD_OUT) && tls_rec_due(&c->rec, &c->w->work, &w) == ERR_OK)
+    if (!held_of(c, HELD_OUT) && tls_rec_due(&c->rec, work_of(c->w), &w) == ERR_OK)
         say(c, &w);
     return true;
 }
@@ -195,7 +208,7 @@ static void compact_bye(struct tls *t)
 {
     struct tls_compact *c = tls_compact_of(t);
     struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
-    if (!held_of(c, HELD_OUT) && tls_rec_alert(&c->rec, &c->w->work, TLS_CLOSE_NOTIFY, &w) == ERR_OK)
+    if (!held_of(c, HELD_OUT) && tls_rec_alert(&c->rec, work_of(c->w), TLS_CLOSE_NOTIFY, &w) == ERR_OK)
         say(c, &w);
 }
 
@@ -208,7 +221,7 @@ static void refuse(struct tls_compact *c, uint8_t alert)
         if (alert != TLS_CLOSE_NOTIFY)
             tls_kernel_alert(c, (enum tls_alert)alert);
     } else if (alert != TLS_CLOSE_NOTIFY && !held_of(c, HELD_OUT) &&
-               tls_rec_alert(&c->rec, &c->w->work, (enum tls_alert)alert, &w) == ERR_OK)
+               tls_rec_alert(&c->rec, work_of(c->w), (enum tls_alert)alert, &w) == ERR_OK)
         say(c, &w);
 }
 
@@ -239,7 +252,8 @@ enum tls_need tls_compact_read(struct tls *t, uint8_t *buf, size_t cap, size_t *
     have += got > 0 ? (size_t)got : 0;
     while (used < have && !e && !(c->rec.state & TLS_REC_EOF)) {
         struct tls_opened o;
-        e = tls_rec_open(&c->rec, &c->w->work, span_of(c->w->in + used, have - used), buf + *n, cap - *n, &o);
+        e = tls_rec_open(&c->rec, work_of(c->w), span_of(c->w->in + used, have - used), buf + *n, cap - *n,
+                         &o);
         if (e == ERR_PROTO)
             refuse(c, o.alert);
         used += o.used;

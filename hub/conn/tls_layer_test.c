@@ -510,6 +510,32 @@ static void keys_change_while_data_flows(void **state)
     free_client();
 }
 
+static void a_tidied_worker_keeps_no_keys_and_goes_on(void **state)
+{
+    (void)state;
+    for (int v = TLS1_2_VERSION; v <= TLS1_3_VERSION; v++) {
+        established(v, false);
+        write_data(1000, 3);
+        let_through(cl.out_len);
+        read_data(1000, 3);
+        const struct conn_worker *cw = &f.net->workers[0];
+        bool caches =
+            v == TLS1_3_VERSION && layer == TLS_LAYER_COMPACT; /* of 1.2 the keys are what is kept */
+        assert_int_equal(cw->tls->work.slots != NULL, caches);
+        conn_net_tidy(f.net);
+        conn_net_tidy(f.net); /* asked twice is once */
+        NET_UNTIL(&f, !atomic_load(&cw->tidying));
+        assert_null(cw->tls->work.slots);
+        assert_int_equal(cw->tls->work.slots_nr, 0);
+        write_data(70000, 4);
+        let_through(cl.out_len);
+        read_data(70000, 4);
+        assert_int_equal(cw->tls->work.slots != NULL, caches);
+        hang_up();
+        free_client();
+    }
+}
+
 static void a_certificate_stays_with_its_connection(void **state)
 {
     (void)state;
@@ -548,6 +574,7 @@ int main(void)
         T(half_a_connection_goes_on),
         T(a_peer_that_reads_slowly_misses_nothing),
         T(keys_change_while_data_flows),
+        T(a_tidied_worker_keeps_no_keys_and_goes_on),
         T(a_certificate_stays_with_its_connection),
     };
     int failed = 0;
