@@ -218,7 +218,8 @@ struct login {                 /* owned by itself */
     bool settled;
     struct wr mem; /* token, names, the request's ids */
     struct amqp_value message_id;
-    struct span reply_to, path, text_device, text_module;
+    struct span reply_to, path;
+    struct span name; /* whom it says it is: the device, or the policy */
     uint8_t room[];
 };
 
@@ -263,12 +264,13 @@ static void resource_read(struct login *l, struct span token)
     struct span path = resource_path(span_of(l->mem.p + at, l->mem.len - at)), rest = path;
     l->path = path.n ? path : SPAN("/");
     l->check.policy_only = t.policy_len > 0;
+    l->name = keep(l, sas_policy(&t));
     if (t.policy_len || path.n <= sizeof devices - 1 ||
         !span_ieq(span_of(path.p, sizeof devices - 1), span_str(devices)))
         return;
     rest = span_skip(path, sizeof devices - 1);
     const uint8_t *slash = memchr(rest.p, '/', rest.n);
-    l->check.device = span_of(rest.p, slash ? (size_t)(slash - rest.p) : rest.n);
+    l->check.device = l->name = span_of(rest.p, slash ? (size_t)(slash - rest.p) : rest.n);
     rest = span_skip(rest, l->check.device.n);
     if (rest.n > sizeof modules - 1 && span_ieq(span_of(rest.p, sizeof modules - 1), span_str(modules))) {
         rest = span_skip(rest, sizeof modules - 1);
@@ -365,18 +367,18 @@ bool login_has_to_wait(struct conn *c, struct span name)
            refusals_wait_s(r, rate_source(span_str(conn_peer(c, peer)), source), name, now);
 }
 
-void login_note_refused(struct conn *c, const struct access_check *k)
+void login_note_refused(struct conn *c, struct span name, enum access_why why)
 {
     char peer[64], source[RATE_SOURCE_MAX];
     const struct hub *h = peer_hub(c);
     conn_peer(c, peer);
     METRIC_ADD(h, amqp_refused_total, 1);
     if (h->refusals)
-        refusals_note(h->refusals, "amqp", rate_source(span_str(peer), source), k->device,
-                      access_why_name(k->why), worker_now_ms(conn_worker(c)));
+        refusals_note(h->refusals, "amqp", rate_source(span_str(peer), source), name, access_why_name(why),
+                      worker_now_ms(conn_worker(c)));
     if (peer_log_allowed(peer_worker(c)))
-        log_warn("amqp.refused", "device=%.*s peer=%s why=%s", (int)k->device.n, (const char *)k->device.p,
-                 peer, access_why_name(k->why));
+        log_warn("amqp.refused", "name=%.*s peer=%s why=%s", (int)name.n, (const char *)name.p, peer,
+                 access_why_name(why));
 }
 
 /* ---- SASL ------------------------------------------------------------------------------------------- */
@@ -396,8 +398,8 @@ static void sasl_checked(struct op *op)
     if (c && !conn_is_closing(c)) {
         peer_of(c)->busy = false;
         bool good = !op->err && login_take(c, l) == 200;
-        if (op->err)
-            login_note_refused(c, &l->check);
+        if (op->err == ERR_DENIED)
+            login_note_refused(c, l->name, l->check.why);
         sasl_answer(c, good ? 0 : op->err == ERR_DENIED ? 1 : 4); /* 4: later it may be good */
         peer_go_on(c);
         peer_flush(c);
@@ -476,14 +478,15 @@ void login_sasl(struct conn *c, const struct amqp_sasl_init *init)
         percent_decode(&l->mem, user);
         user = span_of(l->mem.p + at, l->mem.len - at);
         login_load(l, password);
-        if (login_has_to_wait(c, l->check.device)) {
+        if (!l->name.n)
+            l->name = user;
+        if (login_has_to_wait(c, l->name)) {
             login_free(l);
             sasl_answer(c, 4); /* "try again later", unlike a refusal */
             return;
         }
         if (!user_fits(peer_hub(c), l, user)) {
-            l->check.why = ACCESS_UNKNOWN;
-            login_note_refused(c, &l->check);
+            login_note_refused(c, l->name, ACCESS_UNKNOWN);
             login_free(l);
             sasl_answer(c, 1);
             return;
@@ -545,8 +548,8 @@ static void cbs_checked(struct op *op)
         peer_of(c)->busy = false;
         if (l->on->link) { /* the disposition first: some take an answer before it for a failure */
             int32_t code = op->err == ERR_DENIED ? 401 : op->err ? 500 : login_take(c, l);
-            if (op->err)
-                login_note_refused(c, &l->check);
+            if (op->err == ERR_DENIED)
+                login_note_refused(c, l->name, l->check.why);
             if (!l->settled)
                 link_settle(l->on, l->delivery, NULL, NULL);
             answer(l->on, &l->message_id, l->reply_to, code, status_text(code, &l->check));
@@ -595,6 +598,7 @@ static void cbs_message(struct peer_link *l, const struct amqp_event *ev)
     }
     struct span token = m.value.bytes;
     if (!span_starts(token, SPAN("SharedAccessSignature"))) {
+        login_note_refused(c, SPAN_NONE, ACCESS_BAD_TOKEN);
         cbs_say(l, ev, &m, 401, "this hub takes shared access signatures, no other tokens");
         return;
     }
@@ -613,7 +617,7 @@ static void cbs_message(struct peer_link *l, const struct amqp_event *ev)
     k->message_id.bytes = keep(k, m.properties.message_id.bytes);
     k->reply_to = keep(k, m.properties.reply_to);
     login_load(k, token);
-    if (login_has_to_wait(c, k->check.device)) {
+    if (login_has_to_wait(c, k->name)) {
         cbs_say(l, ev, &m, 503, "too many logins from this address have failed: wait");
         login_free(k);
         return;

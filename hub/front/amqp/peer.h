@@ -233,7 +233,7 @@ void grants_sweep(struct conn *c);
 
 /* Has its source failed too often? Then it is not even looked at. */
 bool login_has_to_wait(struct conn *c, struct span name);
-void login_note_refused(struct conn *c, const struct access_check *k);
+void login_note_refused(struct conn *c, struct span name, enum access_why why);
 
 /* proof.c: looks up whether the connection may act for the identity of `to`. False: there is nothing to go
  * by. */

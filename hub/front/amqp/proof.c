@@ -53,7 +53,7 @@ static void proven(struct op *op)
             METRIC_ADD(peer_hub(c), amqp_logins_total, 1);
             peer_proven(c);
         } else if (op->err == ERR_DENIED) {
-            login_note_refused(c, k);
+            login_note_refused(c, k->device, k->why);
         }
         if (p->l->link && may)
             link_decide(p->l, &p->attach, false);

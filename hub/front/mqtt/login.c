@@ -40,11 +40,15 @@ static void connack(struct conn *c, bool present, enum mqtt_connack_code code)
     session_send(c, &w);
 }
 
-/* All trouble with names and credentials looks the same from outside. */
+/* All trouble with names and credentials looks the same from outside, and counts the same. */
 static void refuse(struct conn *c, struct span client_id, const char *why)
 {
-    char peer[64];
+    char peer[64], source[RATE_SOURCE_MAX];
+    struct refusals *r = session_hub(c)->refusals;
     METRIC_ADD(session_hub(c), mqtt_refused_total, 1);
+    if (r)
+        refusals_note(r, "mqtt", rate_source(span_str(conn_peer(c, peer)), source), client_id, why,
+                      worker_now_ms(conn_worker(c)));
     if (session_log_allowed(session_worker(c)))
         log_warn("mqtt.login", "device=%.*s peer=%s why=%s", client_id.n > 257 ? 257 : (int)client_id.n,
                  (const char *)client_id.p, conn_peer(c, peer), why);
@@ -65,14 +69,6 @@ static bool has_to_wait(struct conn *c, struct span client_id)
     connack(c, false, MQTT_CONNACK_UNAVAILABLE); /* "try again later", unlike a refusal */
     conn_close(c, CONN_CLOSE_AUTH);
     return true;
-}
-
-static void note_refusal(struct conn *c, struct span client_id, enum access_why why)
-{
-    char peer[64], source[RATE_SOURCE_MAX];
-    if (session_hub(c)->refusals)
-        refusals_note(session_hub(c)->refusals, "mqtt", rate_source(span_str(conn_peer(c, peer)), source),
-                      client_id, access_why_name(why), worker_now_ms(conn_worker(c)));
 }
 
 static void unavailable(struct conn *c, struct login *l, enum err e)
@@ -248,7 +244,6 @@ static void checked(struct op *op)
     if (!c) {
         login_free(l);
     } else if (op->err == ERR_DENIED) {
-        note_refusal(c, l->connect.client_id, l->check.why);
         refuse(c, l->connect.client_id, access_why_name(l->check.why));
         login_free(l);
     } else if (op->err) {
@@ -318,12 +313,12 @@ void session_login(struct conn *c, const struct mqtt_packet *p)
         session_refuse(c, CONN_CLOSE_PROTO, e ? "connect" : "will-qos-2");
         return;
     }
+    if (has_to_wait(c, m.client_id))
+        return;
     if (!m.has_username || username_parse(m.client_id, m.username, &user)) {
         refuse(c, m.client_id, m.has_username ? "names" : "no-user-name");
         return;
     }
-    if (has_to_wait(c, m.client_id))
-        return;
     struct span leaf = SPAN_NONE, chain = SPAN_NONE;
     if (!m.password.n && conn_peer_certificate(c, &leaf) && !conn_peer_chain(c, &chain))
         chain = SPAN_NONE;
