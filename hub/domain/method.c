@@ -205,6 +205,11 @@ void method_on_timer(struct method_call *m, enum method_timer which)
         end(m, METHOD_OFFLINE, ERR_OK);
 }
 
+static bool has_slash(struct span s)
+{
+    return s.n && memchr(s.p, '/', s.n);
+}
+
 void method_start(struct method_call *m)
 {
     struct wr w = { m->identity, sizeof m->identity, 0 };
@@ -219,7 +224,8 @@ void method_start(struct method_call *m)
     m->store.op.done = looked;
     m->call.op.done = on_answer;
     m->wait.op.done = on_announced;
-    if (!wr_ok(&w)) { /* longer than any id: the store will say that there is none */
+    /* Longer than any id, or "d/m" as the id of a device: the store will say that there is none. */
+    if (!wr_ok(&w) || has_slash(m->device) || has_slash(m->module)) {
         m->reading = true;
         store_read(m->hub->store, &m->store);
         return;

@@ -43,7 +43,7 @@ struct method_call {
     struct hub *hub;
     struct mailbox *home; /* of the caller's worker, on which everything runs */
     struct span device, module /* empty: the device itself */, name;
-    struct span payload;              /* JSON text as the device gets it; empty is sent as it is */
+    struct span payload; /* JSON text as the device gets it; empty: null, or nothing (a setting) */
     uint32_t connect_ms, response_ms; /* connect_ms 0: it has to be there now */
     /* Starts one of two timers anew (ms 0: stops it); when it ends, method_on_timer. */
     void (*arm)(struct method_call *m, enum method_timer which, uint32_t ms);
@@ -89,5 +89,8 @@ bool method_is_json(struct span text); /* one JSON value */
 /* The text of a member of a JSON object, as it stands there. `object` is known to be JSON. False: none of
  * that name, spelled without escapes. */
 bool method_member_text(struct span object, const char *name, struct span *out);
+/* The body of a call, any bytes, as a JSON library may read it: with null in the place of its member
+ * "payload", when that is JSON. A payload has numbers of any length, and strings with \u0000. */
+struct span method_call_json(struct arena *a, struct span body);
 
 #endif

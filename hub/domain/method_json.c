@@ -46,7 +46,7 @@ struct span method_body_json(struct arena *a, struct span body)
     return out;
 }
 
-/* ---- a member's text: the object is known to be JSON, so finding ends is enough ----------------------- */
+/* ---- a member's text: of what is known to be JSON, finding ends is enough ---------------------------- */
 
 static void skip_space(struct span *s)
 {
@@ -112,4 +112,20 @@ bool method_member_text(struct span s, const char *name, struct span *out)
             return false;
         s = span_skip(s, 1);
     }
+}
+
+struct span method_call_json(struct arena *a, struct span body)
+{
+    struct span payload;
+    if (!method_member_text(body, "payload", &payload) || payload.n < 4 || !method_is_json(payload))
+        return body;
+    uint8_t *copy = arena_alloc(a, body.n);
+    if (!copy)
+        return body; /* the arena says so */
+    memcpy(copy, body.p, body.n);
+    uint8_t *at = copy + (payload.p - body.p);
+    static const uint8_t null[] = { 'n', 'u', 'l', 'l' };
+    for (size_t i = 0; i < payload.n; i++) /* lines stay where they are, for what is said of mistakes */
+        at[i] = i < sizeof null ? null[i] : at[i] == '\n' ? '\n' : ' ';
+    return span_of(copy, body.n);
 }

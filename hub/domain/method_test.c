@@ -430,6 +430,34 @@ static void test_member_texts(void **state)
     }
 }
 
+static void test_calls_as_libraries_read_them(void **state)
+{
+    static const struct {
+        const char *body, *out;
+    } rows[] = { { "{\"payload\":18446744073709551615,\"x\":1}",
+                   "{\"payload\":null                ,\"x\":1}" },
+                 { "{\"payload\":\"\\u0000\"}", "{\"payload\":null    }" },
+                 { "{\"payload\":[1, \n2],\n\"x\":}", "{\"payload\":null\n  ,\n\"x\":}" },
+                 { "{\"payload\":5}", "{\"payload\":5}" },
+                 { "{\"payload\":nothing}", "{\"payload\":nothing}" },
+                 { "{\"payload\":[1,2}", "{\"payload\":[1,2}" },
+                 { "{\"payload\":{\"a\":1},\"payload\":2}", "{\"payload\":null   ,\"payload\":2}" },
+                 { "[]", "[]" },
+                 { "", "" } };
+    struct arena a;
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        for (size_t n = 0; n <= strlen(rows[i].body); n++) {
+            arena_init(&a, 4096);
+            struct span out = method_call_json(&a, span_of(rows[i].body, n));
+            assert_int_equal(out.n, n);
+            if (n == strlen(rows[i].body) && !span_eq(out, span_str(rows[i].out)))
+                fail_msg("%s: %.*s", rows[i].body, (int)out.n, (const char *)out.p);
+            arena_fini(&a);
+        }
+    }
+}
+
 int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -446,7 +474,8 @@ int main(void)
                                         cmocka_unit_test(test_names),
                                         cmocka_unit_test(test_every_cut_of_a_request),
                                         cmocka_unit_test(test_bodies_as_json),
-                                        cmocka_unit_test(test_member_texts) };
+                                        cmocka_unit_test(test_member_texts),
+                                        cmocka_unit_test(test_calls_as_libraries_read_them) };
 #undef T
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

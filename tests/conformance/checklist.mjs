@@ -35,7 +35,7 @@ export const sections = [
     30: 'takeover',
     31: 'device and its module side by side',
     32: 'keep alive',
-    33: { what: 'keep alive 0 and 65535', why: 'half an hour of silence; the unit tests of the session hold the cap with a clock of their own' },
+    33: { what: 'keep alive 0 and 65535', part: 'by a hub whose clock the test moves' },
     34: 'PINGREQ',
   }],
   ['Shared access signatures', {
@@ -103,10 +103,10 @@ export const sections = [
   ['Methods', Object.fromEntries(['call topic and payload', 'answer', 'offline device', 'device that comes in time', 'no answer', 'late answer',
     'odd statuses', 'largest payload'].map((what, i) => [97 + i, what]))],
   ['End to end', {
-    105: { what: 'SDKs over TCP', part: 'the Node.js SDK with telemetry, cloud-to-device messages, twins and methods' },
-    106: { what: 'SDKs over WebSocket', part: 'the Node.js SDK with telemetry, cloud-to-device messages, twins and methods' },
+    105: { what: 'SDKs over TCP', part: 'the Node.js SDK, and paho-mqtt used as the SDK for Python uses it, with telemetry, cloud-to-device messages, twins and methods' },
+    106: { what: 'SDKs over WebSocket', part: 'the Node.js SDK, and paho-mqtt used as the SDK for Python uses it, with telemetry, cloud-to-device messages, twins and methods' },
     107: 'renewed token without new subscriptions',
-    108: { what: 'Python client across a restart', why: 'needs the Python SDK; what it relies on is 58' },
-    109: { what: 'C# client at the end of its token', why: 'needs the C# SDK; what it relies on is 45' },
+    108: { what: 'Python client across a restart', part: 'paho-mqtt used as the SDK for Python uses it, not that SDK itself' },
+    109: { what: 'C# client at the end of its token', part: 'a bare client that does what the SDK for C# does, packet by packet, not that SDK itself' },
   }],
 ];

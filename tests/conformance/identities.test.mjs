@@ -132,15 +132,15 @@ async function certificate(cn, { by, ca = false, days = 30, digest = 'sha256' } 
   return { ...f, sha1: await print('sha1'), sha256: await print('sha256'), pem: readFileSync(f.crt, 'utf8'),
     tls: { key: readFileSync(f.key, 'utf8'), cert: readFileSync(f.crt, 'utf8') } };
 }
-async function signIn(device, cert, options = { password: null }) {
-  const c = await Raw.tls(hub, cert?.tls ?? {});
+async function signIn(device, cert, options = { password: null }, ws) {
+  const c = ws ? await Raw.ws(hub, { ...ws, tls: cert?.tls ?? {} }) : await Raw.tls(hub, cert?.tls ?? {});
   const ack = await c.hello(device, options);
   if (ack.returnCode === 0) await c.quiet();
   else await c.expectClose();
   return { code: ack.returnCode, c };
 }
-async function code(device, cert, options) {
-  const r = await signIn(device, cert, options);
+async function code(device, cert, options, ws) {
+  const r = await signIn(device, cert, options, ws);
   if (r.code === 0) await r.c.disconnect();
   return r.code;
 }
@@ -192,6 +192,28 @@ test('[mqtt 49] a certificate by its authority', async () => {
   assert.deepEqual(authorities.map((a) => [a.name, a.subject, a.sha256]), [['plant', '/CN=the plant', root.sha256.toLowerCase()]]);
   await hub.api('DELETE', '/roost/v1/ca/plant');
   assert.equal(await code({ id: 'signed' }, good), 5);
+});
+
+test('[mqtt 47] [mqtt 48] [mqtt 49] [mqtt 50] certificates in WebSockets, of devices and modules', async () => {
+  const root = await certificate('ws plant', { ca: true });
+  await hub.request('PUT', '/roost/v1/ca/ws-plant', { body: root.pem });
+  const own = await certificate('anything'), signed = await certificate('ws-signed', { by: root });
+  const module = await certificate('ws-signed\\/camera', { by: root });
+  await register('ws-thumb', { authentication: 'selfSigned', thumbprint: own.sha256 });
+  await register('ws-signed', { authentication: 'certificateAuthority' });
+  await hub.api('PUT', '/roost/v1/devices/ws-signed/modules/camera', { authentication: 'certificateAuthority' });
+  await hub.api('PUT', '/roost/v1/devices/ws-signed/modules/thumb', { authentication: 'selfSigned', thumbprint: own.sha1 });
+  const none = { password: null };
+  for (const ws of [{}, { path: '/$iothub/websocket?iothub-no-client-cert=false', protocol: 'MQTT' }]) {
+    for (const [id, cert, want] of [['ws-thumb', own, 0], ['ws-thumb', signed, 5], ['ws-thumb', null, 5], ['ws-signed', signed, 0], ['ws-signed', module, 5],
+      ['ws-signed', own, 5], ['ws-signed/camera', module, 0], ['ws-signed/camera', signed, 5], ['ws-signed/thumb', own, 0], ['ws-signed/thumb', module, 5]])
+      assert.equal(await code({ id }, cert, none, ws), want, `${id} ${JSON.stringify(ws)}`);
+  }
+  const { c } = await signIn({ id: 'ws-signed/camera' }, module, none, {});
+  await c.publish('devices/ws-signed/modules/camera/messages/events/', 'x');
+  assert.deepEqual(authMethod((await telemetry(hub, 'ws-signed', 1))[0]), { scope: 'module', type: 'x509' });
+  await hub.api('DELETE', '/roost/v1/ca/ws-plant'); // what vouched for it is gone, and so is it
+  await c.expectClose();
 });
 
 test('[mqtt 45] [mqtt 49] an authority that is removed takes the connections along of whom it vouched for', async () => {

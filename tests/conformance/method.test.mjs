@@ -66,7 +66,9 @@ test('[mqtt 97] [mqtt 98] [http 70] [http 73] payloads reach the device as they 
   const d = await newDevice(hub);
   const c = await listening(d);
   const rids = new Set();
-  for (const text of ['null', '5', '1.10', '123456789012345678', '"grüße \\u0041"', 'true', '[1, [2]]', '{"a": {"b":1e2} }', '{}']) {
+  const texts = ['null', '5', '1.10', '123456789012345678', '18446744073709551615', '-99999999999999999999', '"\\u0000"', '{"a":1,"a":2}',
+    '"grüße \\u0041"', 'true', '[1, [2]]', '{"a": {"b":1e2} }', '{}'];
+  for (const text of texts) {
     const call = invoke(d, `{"methodName":"reboot","payload" : ${text} ,"responseTimeoutInSeconds":30}`);
     const { name, rid, payload } = await expectCall(c);
     assert.equal(name, 'reboot');
@@ -78,7 +80,7 @@ test('[mqtt 97] [mqtt 98] [http 70] [http 73] payloads reach the device as they 
     assert.match(r.headers['content-type'], /^application\/json/);
     assert.equal(r.text, `{"status":200,"payload":${text}}`);
   }
-  assert.equal(rids.size, 9);
+  assert.equal(rids.size, texts.length);
   const call = invoke(d, {});
   const { rid, payload } = await expectCall(c);
   assert.equal(payload, 'null', 'a payload that is left out');
@@ -146,6 +148,7 @@ test('[http 76] a module is an identity of its own: unknown, not there, called',
   assert.equal(got.payload, '"for m1"');
   reply(m, got.rid, 200, '"from m1"');
   assert.deepEqual((await call).json, { status: 200, payload: 'from m1' });
+  assert.equal((await invoke({ id: `${d.id}/m1` }, {})).headers['iothub-errorcode'], 'DeviceNotFound'); // as one id it names nobody
   const other = invoke(d, {}); // and the device is still called as itself
   reply(c, (await expectCall(c)).rid, 200, '"from its device"');
   assert.deepEqual((await other).json, { status: 200, payload: 'from its device' });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { X509Certificate, createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import http from 'node:http';
 import https from 'node:https';
 import { after, before, test } from 'node:test';
 import iothub from 'azure-iothub';
@@ -411,6 +412,43 @@ test('over MQTT too, whoever fails again and again is told to wait, and nobody e
   await (await connected(hub, { id: other.deviceId, key: keyOf(other) })).disconnect();
 });
 
+test('a client whose names do not fit, and a certificate that is not the one, fail like any other', async () => {
+  const failures = async () => +/^roost_login_failures_total (\d+)$/m.exec(await metrics())[1];
+  const d = await create({ authentication: { type: 'selfSigned', x509Thumbprint: { primaryThumbprint: 'a'.repeat(40) } } }), other = await create();
+  let before = await failures();
+  let code = 5;
+  for (let i = 0; i < 80 && code === 5; i++) {
+    const c = await Raw.tls(hub);
+    code = (await c.hello({ id: other.deviceId, key: keyOf(other) }, { username: `${NAME}/${d.deviceId}/?${VERSION}` })).returnCode;
+    await c.end;
+  }
+  assert.equal(code, 3);
+  assert.ok(await failures() >= before + 60);
+  const t = tempDir();
+  await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '2', '-subj', '/CN=x', '-keyout', `${t.dir}/key`, '-out', `${t.dir}/crt`]);
+  const pair = { cert: readFileSync(`${t.dir}/crt`), key: readFileSync(`${t.dir}/key`) };
+  t.remove();
+  const post = () => new Promise((done, fail) => {
+    https.request({ agent: false, ca: hub.ca, ...pair, host: '127.0.0.1', servername: NAME, port: hub.https, path: `${path(d)}/messages/events?${VERSION}`, method: 'POST', headers: { host: NAME } }, (res) => {
+      res.resume();
+      res.on('end', () => done(res.statusCode));
+    }).on('error', fail).end('x');
+  });
+  before = await failures();
+  let status = 401;
+  for (let i = 0; i < 80 && status === 401; i++) status = await post();
+  assert.equal(status, 429);
+  assert.ok(await failures() >= before + 60);
+  await create();
+});
+const metrics = () => new Promise((done, fail) => {
+  http.get({ host: '127.0.0.1', port: hub.ops, path: '/metrics', agent: false }, (res) => {
+    let text = '';
+    res.on('data', (b) => { text += b; });
+    res.on('end', () => done(text));
+  }).on('error', fail);
+});
+
 test('after a crash nobody is shown as connected who is not', async () => {
   const d = await create();
   const c = await connected(hub, { id: d.deviceId, key: keyOf(d) });
@@ -560,6 +598,15 @@ test('a purged queue is empty, and its senders are told once', async () => {
 });
 
 // ---- the SDK ---------------------------------------------------------------------------------------------------
+
+test('[http 27] what the client for .NET reads of a missing device, module and twin: the same error in header and body, 404', async () => {
+  const d = await create();
+  for (const [at, name] of [['/devices/missing', 'DeviceNotFound'], [`${path(d)}/modules/missing`, 'ModuleNotFound'], ['/twins/missing', 'DeviceNotFound'],
+    [`/twins/${d.deviceId}/modules/missing`, 'DeviceNotFound'], ['/configurations/missing', 'ConfigurationNotFound']]) {
+    const r = refused(await ask('GET', at), 404, name); // it takes the code behind "ErrorCode:" only when both agree
+    assert.equal(/^ErrorCode:([A-Za-z]+);/.exec(r.json.Message)[1], r.headers['iothub-errorcode']);
+  }
+});
 
 test('[http 26] [http 47] the Node.js service SDK runs the registry', async () => {
   const registry = iothub.Registry.fromConnectionString(`HostName=${NAME};SharedAccessKeyName=iothubowner;SharedAccessKey=${parseConnectionString(hub.connectionString).SharedAccessKey}`);

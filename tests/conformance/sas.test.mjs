@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { after, before, test } from 'node:test';
-import { NAME, closeHub, deviceToken, newDevice, openHub, policyKey, sasToken } from './lib/hub.mjs';
-import { connected, refused } from './lib/raw.mjs';
+import { NAME, closeHub, deviceToken, newDevice, openHub, policyKey, sasToken, sendC2d } from './lib/hub.mjs';
+import { Raw, connected, packet, refused } from './lib/raw.mjs';
 
 let hub, device;
 before(async () => {
@@ -52,6 +52,8 @@ test('[mqtt 41] a policy with DeviceConnect lets any registered device in, servi
   assert.ok(key && service && owner, 'roostd init writes the connection string of each policy');
   for (const sr of [`${NAME}/devices`, NAME, resource()]) await accepts(sasToken(sr, key, 'device'));
   await accepts(sasToken(NAME, owner, 'iothubowner'));
+  for (const name of ['registryRead', 'registryReadWrite'])
+    for (const sr of [NAME, resource()]) await refused(hub, device, { password: sasToken(sr, policyKey(hub, name), name) });
   await refused(hub, device, { password: sasToken(`${NAME}/devices`, service, 'service') });
   await refused(hub, device, { password: sasToken(`${NAME}/devices`, service, 'device') });
   await refused(hub, device, { password: sasToken(`${NAME}/devices`, key, 'nosuchpolicy') });
@@ -91,6 +93,45 @@ test('[mqtt 45] a live connection ends with its token and the configured grace',
     await other.quiet();
     await other.disconnect();
     await refused(strict, d, { password: deviceToken(d, { seconds: -1 }) });
+  } finally {
+    await closeHub(strict);
+  }
+});
+
+test('[mqtt 109] a client that lets the hub end its token, as the SDK for C# does, comes back with a new one and goes on', async () => {
+  const strict = await openHub({ settings: { access: { skew_s: 0, grace_s: 1 } } });
+  try {
+    const d = await newDevice(strict), keepalive = 300, first = '$iothub/twin/res/#';
+    const filters = [`devices/${d.id}/messages/devicebound/#`, '$iothub/methods/POST/#', '$iothub/twin/PATCH/properties/desired/#'];
+    const c = await connected(strict, d, { password: deviceToken(d, { seconds: 3 }), keepalive });
+    for (const f of [first, ...filters]) assert.deepEqual(await c.subscribe(f), [1]);
+    await sendC2d(strict, d.id, { body: 'not completed', messageId: 'm1' });
+    assert.equal((await c.expect('publish')).dup, false);
+    await c.expectClose(30_000);
+    await sendC2d(strict, d.id, { body: 'meanwhile', messageId: 'm2' });
+    const again = await Raw.tls(strict);
+    again.write(Buffer.concat([packet(again.connectPacket(d, { keepalive })), // it does not wait for CONNACK either
+      packet({ cmd: 'subscribe', messageId: 1, subscriptions: [{ topic: first, qos: 1 }] }), packet({ cmd: 'subscribe', messageId: 2, subscriptions: [{ topic: filters[0], qos: 1 }] })]));
+    const got = [];
+    while (got.length < 5) got.push(await again.next());
+    assert.deepEqual([got[0].cmd, got[0].returnCode, got[0].sessionPresent], ['connack', 0, true]);
+    assert.deepEqual(got.filter((p) => p.cmd === 'suback').map((p) => [p.messageId, p.granted]), [[1, [1]], [2, [1]]]);
+    const messages = got.filter((p) => p.cmd === 'publish');
+    assert.deepEqual(messages.map((p) => [p.payload.toString(), p.dup, p.qos]), [['not completed', true, 1], ['meanwhile', false, 1]]);
+    messages.forEach((p) => again.puback(p));
+    again.send({ cmd: 'publish', topic: '$iothub/twin/GET/?$rid=1', payload: '', qos: 1, messageId: 9 });
+    const answers = [await again.next(), await again.next()];
+    assert.ok(answers.some((p) => p.cmd === 'puback' && p.messageId === 9));
+    assert.ok(answers.some((p) => p.topic === '$iothub/twin/res/200/?$rid=1'));
+    const at = `/twins/${d.id}?api-version=2021-04-12`; // what it did not subscribe again is there, too
+    assert.equal((await strict.request('PATCH', at, { body: { properties: { desired: { a: 1 } } } })).status, 200);
+    assert.equal((await again.expect('publish')).topic, '$iothub/twin/PATCH/properties/desired/?$version=2');
+    const call = strict.request('POST', at.replace('?', '/methods?'), { body: { methodName: 'm' } });
+    const { topic } = await again.expect('publish');
+    again.send({ cmd: 'publish', topic: `$iothub/methods/res/200/${topic.slice(topic.indexOf('?'))}`, payload: '1', qos: 1, messageId: 10 });
+    assert.equal((await again.expect('puback')).messageId, 10);
+    assert.deepEqual((await call).json, { status: 200, payload: 1 });
+    await again.disconnect();
   } finally {
     await closeHub(strict);
   }

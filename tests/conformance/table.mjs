@@ -64,6 +64,7 @@ export function render() {
     '  TCP and WebSocket: `amqp_sdk`, `amqp_fleet`, `amqp_events`, `amqp_notices`; **rhea**, **Qpid Proton** and bare bytes: the other `amqp` files.',
     '* **The AMQP engine as a client** of servers of rhea and Qpid Proton: openings, every section, outcomes, credit, drain, ends with errors:',
     '  `amqp_client.test.mjs`.',
+    '* **paho-mqtt** of Debian, used as the device SDK for Python uses it, TCP and WebSocket: `paho.test.mjs`.',
     '* **mosquitto_pub and mosquitto_sub** of Debian with hand-made topics: `mosquitto.test.mjs`.',
     '* **Bare connections**, byte for byte, and plain HTTPS requests: the other files.', '',
     `The lines below are the checklists of the protocols. ${totals.join(' and ')} have a test; a test carries its numbers in its`,

@@ -10,12 +10,13 @@ import { NAME, closeHub, deviceToken, newDevice, openHub, run, sendC2d, telemetr
 import { Raw, connected, packet, refused } from './lib/raw.mjs';
 
 const FIRST_PACKET_S = 4; // 30 unless configured
-let hub, device, silent, temp;
+let hub, device, silent, silentWs, temp;
 before(async () => {
   hub = await openHub({ settings: { deadlines: { first_packet_s: FIRST_PACKET_S } } });
   device = await newDevice(hub);
   temp = tempDir();
   silent = await Raw.tls(hub); // says nothing until the last test
+  silentWs = await Raw.ws(hub);
 });
 after(async () => {
   await closeHub(hub);
@@ -307,6 +308,7 @@ test('a malformed packet closes the connection, at any place', async () => {
 
 test('[mqtt 11] a connection that never says CONNECT is closed when the deadline is over', async () => {
   await silent.expectClose();
+  await silentWs.expectClose();
   const late = await Raw.tls(hub);
   const since = Date.now();
   await late.expectClose(20_000);

@@ -282,6 +282,7 @@ test('[http 67] a module has a twin of its own', async () => {
   for (const [method, body] of [['GET'], ['PATCH', {}], ['PUT', {}]]) {
     await refusedWith(404, 'DeviceNotFound', ask(method, d.id, body, { module: 'm2' }));
     await refusedWith(404, 'DeviceNotFound', ask(method, 'no-such-device', body));
+    await refusedWith(404, 'DeviceNotFound', ask(method, `${d.id}/m1`, body)); // as one id it names nobody
   }
 });
 

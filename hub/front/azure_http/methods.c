@@ -215,13 +215,13 @@ static void module_method(struct job *j)
 
 void azure_device_method(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_OBJECT,
+    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_METHOD,
                                           device_method };
     job_start(r, &call);
 }
 void azure_module_method(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_OBJECT,
+    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_METHOD,
                                           module_method };
     job_start(r, &call);
 }

@@ -28,7 +28,10 @@ static struct twin_state *state_new(struct job *j)
         wr_u8(&w, '/');
         wr_put(&w, module);
     }
-    s->id = wr_span(&w);
+    /* An id has no slash: "d%2Fm" is no other way to say the module m of d. */
+    s->id = memchr(w.p, '/', device.n) || (module.n && memchr(w.p + device.n + 1, '/', module.n))
+                ? SPAN_NONE
+                : wr_span(&w);
     return s;
 }
 

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "core/sas/sas.h"
+#include "hub/domain/method.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/rate.h"
 #include "hub/domain/refusals.h"
@@ -61,7 +62,9 @@ static struct span name_of(struct job *j)
 {
     struct sas_token t;
     struct wr w = { NULL, 0, 0 };
-    if (!j->check.token.n || sas_parse(j->check.token, &t))
+    if (!j->check.token.n) /* a certificate: of whom, the path says */
+        return j->check.leaf.n ? j->check.device : SPAN_NONE;
+    if (sas_parse(j->check.token, &t))
         return SPAN_NONE;
     struct span policy = sas_policy(&t);
     w = (struct wr){ arena_alloc(&j->a, t.sr.n + policy.n + 1), t.sr.n + policy.n + 1, 0 };
@@ -203,10 +206,12 @@ static void begin(struct job *j)
 {
     json_error_t where;
     if (j->call->body != JOB_RAW) {
-        j->in = json_loadb((const char *)j->r->body.p, j->r->body.n, JSON_REJECT_DUPLICATES, &where);
+        bool method = j->call->body == JOB_METHOD;
+        struct span body = method ? method_call_json(&j->a, j->r->body) : j->r->body;
+        j->in = json_loadb((const char *)body.p, body.n, JSON_REJECT_DUPLICATES, &where);
         if (!j->in)
             (void)job_fail(j, 400, "bad-json", "line %d column %d: %s", where.line, where.column, where.text);
-        else if (j->call->body == JOB_OBJECT && !json_is_object(j->in))
+        else if (j->call->body != JOB_JSON && !json_is_object(j->in))
             (void)job_fail(j, 400, "bad-json", "the body has to be a JSON object");
         if (j->code) {
             job_end(j);

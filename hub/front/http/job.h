@@ -38,6 +38,7 @@ enum job_who {
 enum job_body {
     JOB_RAW,    /* as it came: j->r->body */
     JOB_OBJECT, /* a JSON object, to j->in */
+    JOB_METHOD, /* the same; of its member "payload" only the text counts, whatever JSON that is */
     JOB_JSON    /* any JSON object or array, to j->in */
 };
 struct job_call {

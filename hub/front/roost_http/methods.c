@@ -103,11 +103,11 @@ static void module_begin(struct job *j)
 
 void method_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, device_begin };
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_METHOD, device_begin };
     job_start(r, &call);
 }
 void module_method_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, module_begin };
+    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_METHOD, module_begin };
     job_start(r, &call);
 }

@@ -48,14 +48,14 @@ function configure(hub, settings) {
     appendFileSync(join(hub.dir, 'roost.yaml'), `${section}:\n${Object.entries(values).map(([n, v]) => `  ${n}: ${v}\n`).join('')}`);
 }
 
-export async function openHub({ settings = {}, ...options } = {}) {
+export async function openHub({ settings = {}, env, ...options } = {}) {
   const hub = await Hub.create({ name: NAME, ...options });
   configure(hub, settings);
   routes.set(`${NAME}:8883`, { host: hub.address, port: hub.mqtt });
   routes.set(`${NAME}:5671`, { host: hub.address, port: hub.amqp });
   authority = hub.ca;
   routes.set(`${NAME}:443`, { host: hub.address, port: hub.https });
-  await hub.start();
+  await hub.start({ env });
   return hub;
 }
 

@@ -71,10 +71,10 @@ export class Raw {
   }
 
   // A WebSocket: `head` is the server's answer to the handshake.
-  static async ws(hub, { path = '/$iothub/websocket', protocol = 'mqtt', fields = [] } = {}) {
+  static async ws(hub, { path = '/$iothub/websocket', protocol = 'mqtt', fields = [], tls: options = {} } = {}) {
     const c = new Raw();
     const key = randomBytes(16).toString('base64');
-    await c.open(hub, hub.https);
+    await c.open(hub, hub.https, options);
     c.frames = new Inbox(); // all but data frames
     let bytes = Buffer.alloc(0);
     const head = new Promise((done) => {
