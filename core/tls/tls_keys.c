@@ -71,30 +71,44 @@ void tls_keys_block(struct tls_crypto *c, enum tls_aead a, enum tls_hash h,
     tls_wipe(at, sizeof at);
 }
 
-static struct tls_key_slot *slot_of(struct tls_work *w, const void *owner)
+/* The first of the slots for an owner; NULL: there are none. */
+static struct tls_key_slot *ways_of(const struct tls_work *w, const void *owner)
 {
     uint64_t x = (uint64_t)(uintptr_t)owner * 0x9e3779b97f4a7c15u;
-    return w->slots_nr ? &w->slots[(uint32_t)(x >> 32) & (w->slots_nr - 1)] : NULL;
+    return w->slots_nr ? &w->slots[(uint32_t)(x >> 32) & (w->slots_nr - 1) & ~(TLS_KEY_WAYS - 1)] : NULL;
+}
+
+static struct tls_key_slot *slot_of(const struct tls_work *w, const void *owner)
+{
+    struct tls_key_slot *s = ways_of(w, owner);
+    for (uint32_t i = 0; s && i < TLS_KEY_WAYS; i++)
+        if (s[i].owner == owner)
+            return &s[i];
+    return NULL;
 }
 
 const struct tls_keys *tls_work_keys(struct tls_work *w, const void *owner, enum tls_aead a,
                                      const uint8_t *secret, struct tls_keys *spare)
 {
-    struct tls_key_slot *s = slot_of(w, owner);
-    if (!s) {
+    struct tls_key_slot *s = slot_of(w, owner), *ways = ways_of(w, owner);
+    if (s)
+        return &s->keys;
+    if (!ways) {
         tls_keys_derive(w->crypto, a, secret, spare);
         return spare;
     }
-    if (s->owner != owner) {
-        tls_keys_derive(w->crypto, a, secret, &s->keys);
-        s->owner = owner;
-    }
+    for (uint32_t i = 0; !s && i < TLS_KEY_WAYS; i++)
+        s = ways[i].owner ? NULL : &ways[i];
+    if (!s)
+        s = &ways[w->next++ % TLS_KEY_WAYS];
+    tls_keys_derive(w->crypto, a, secret, &s->keys);
+    s->owner = owner;
     return &s->keys;
 }
 
 void tls_work_forget(struct tls_work *w, const void *owner)
 {
     struct tls_key_slot *s = slot_of(w, owner);
-    if (s && s->owner == owner)
+    if (s)
         tls_wipe(s, sizeof *s);
 }

@@ -67,8 +67,10 @@ void tls_keys_block(struct tls_crypto *c, enum tls_aead a, enum tls_hash h,
                     const uint8_t server_random[TLS_RANDOM_LEN], struct tls_keys *client,
                     struct tls_keys *server);
 
-/* Derived keys of the connections of one thread; slots_nr is a power of two, or 0: none are kept. The slots
- * are zero at the beginning and the caller's memory. */
+/* Derived keys of the connections of one thread; slots_nr is a power of two of at least TLS_KEY_WAYS, or 0:
+ * none are kept. A key may lie in any of TLS_KEY_WAYS slots. They are zero at the beginning and the caller's
+ * memory. */
+#define TLS_KEY_WAYS 4u
 struct tls_key_slot {
     const void *owner;
     struct tls_keys keys;
@@ -76,7 +78,7 @@ struct tls_key_slot {
 struct tls_work {
     struct tls_crypto *crypto;
     struct tls_key_slot *slots;
-    uint32_t slots_nr;
+    uint32_t slots_nr, next; /* next: which of the ways has to go, in turn */
 };
 /* owner: an address that is the connection's and this direction's alone, as long as it lives. The result is
  * good until the next call; spare is where it lies when there are no slots. */

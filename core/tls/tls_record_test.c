@@ -9,7 +9,7 @@
 /* cmocka wants the four above */
 #include <cmocka.h>
 
-enum { PEER = 0, HUB = 1, SLOTS = 4 };
+enum { PEER = 0, HUB = 1, SLOTS = TLS_KEY_WAYS };
 static struct tls_key_slot slots[SLOTS];
 static struct tls_work work;
 static struct tls_rec ends[2]; /* what one sends the other gets */
@@ -680,10 +680,48 @@ static void nothing_stays_behind(void **state)
             assert_int_equal(slots[i].keys.key[k], 0);
 }
 
+static unsigned derived;
+static void counted_hmac(struct tls_crypto *c, enum tls_hash h, struct span key, const struct span *parts,
+                         size_t parts_nr, uint8_t *out)
+{
+    (void)c;
+    derived++;
+    tls_hmac(h, key, parts, parts_nr, out);
+}
+
+/* A key costs two HMACs; those of TLS_KEY_WAYS owners that share their slots stay, and with one more somebody
+ * has to go: the keys are right all the same. */
 static void a_full_cache_and_none_are_as_good(void **state)
 {
+    struct tls_crypto_ops ops = *work.crypto->ops;
+    struct tls_crypto counting = { &ops }, *whole = work.crypto;
+    static uint8_t secrets[SLOTS + 1][TLS_SECRET_MAX]; /* and owners, by their addresses */
+    struct tls_keys spare, want;
     (void)state;
-    for (work.slots_nr = 0; work.slots_nr <= 1; work.slots_nr++) {
+    ops.hmac = counted_hmac;
+    for (size_t i = 0; i <= SLOTS; i++)
+        for (size_t k = 0; k < TLS_SECRET_MAX; k++)
+            secrets[i][k] = (uint8_t)(i * 77 + k * 13 + 5);
+    for (work.slots_nr = 0; work.slots_nr <= SLOTS; work.slots_nr += SLOTS) {
+        for (size_t owners = SLOTS; owners <= SLOTS + 1; owners++) {
+            memset(slots, 0, sizeof slots);
+            work.crypto = &counting;
+            derived = 0;
+            for (size_t k = 0; k < 10 * owners; k++) {
+                const uint8_t *secret = secrets[k % owners];
+                const struct tls_keys *got = tls_work_keys(&work, secret, TLS_AES_256_GCM, secret, &spare);
+                tls_keys_derive(whole, TLS_AES_256_GCM, secret, &want);
+                assert_memory_equal(got, &want, sizeof want);
+            }
+            if (work.slots_nr && owners <= TLS_KEY_WAYS)
+                assert_int_equal(derived, 2 * owners);
+            else if (!work.slots_nr)
+                assert_int_equal(derived, 20 * owners);
+            tls_work_forget(&work, secrets[1]); /* there or not */
+            for (size_t k = 0; k < SLOTS; k++)
+                assert_ptr_not_equal(slots[k].owner, secrets[1]);
+            work.crypto = whole;
+        }
         connect_ends(13, TLS_AES_256_GCM);
         talk(PEER, 5);
         talk(HUB, 5);

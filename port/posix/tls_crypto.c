@@ -8,15 +8,32 @@
 
 #include "port/crypto.h"
 
+#include <openssl/core_dispatch.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <openssl/provider.h>
 #include <openssl/sha.h>
 
 #include <stdlib.h>
+#include <string.h>
 
+/* The functions of OpenSSL's own provider, called without the layer above them (provider-cipher(7)): that
+ * looks up parameters by name around each key and nonce, and for records as short as messages of devices it
+ * cost more than twice what the cipher does. */
+struct functions {
+    OSSL_FUNC_cipher_newctx_fn *newctx;
+    OSSL_FUNC_cipher_freectx_fn *freectx;
+    OSSL_FUNC_cipher_encrypt_init_fn *init[2]; /* both have this type: opening, sealing */
+    OSSL_FUNC_cipher_update_fn *update;
+    OSSL_FUNC_cipher_final_fn *final;
+    OSSL_FUNC_cipher_get_ctx_params_fn *get;
+    OSSL_FUNC_cipher_set_ctx_params_fn *set;
+};
 struct cipher {
-    EVP_CIPHER *type;
-    EVP_CIPHER_CTX *ctx[2]; /* opening, sealing */
+    EVP_CIPHER *type; /* keeps its provider there */
+    struct functions f;
+    void *ctx[2]; /* opening, sealing */
     uint8_t key[2][TLS_KEY_MAX];
     bool is_keyed[2];
 };
@@ -27,13 +44,14 @@ struct posix_tls_crypto {
 
 /* Sets the context up for one record. Records of one connection often follow each other: then the key is in
  * it already, and its schedule is not made again. */
-static EVP_CIPHER_CTX *prepare(struct tls_crypto *c, enum tls_aead a, int sealing, const uint8_t *key,
-                               const uint8_t nonce[TLS_NONCE_LEN])
+static struct cipher *prepare(struct tls_crypto *c, enum tls_aead a, int sealing, const uint8_t *key,
+                              const uint8_t nonce[TLS_NONCE_LEN])
 {
     struct cipher *x = &((struct posix_tls_crypto *)(void *)c)->ciphers[a];
     size_t n = tls_key_len(a);
     bool same = x->is_keyed[sealing] && CRYPTO_memcmp(x->key[sealing], key, n) == 0;
-    if (EVP_CipherInit_ex(x->ctx[sealing], NULL, NULL, same ? NULL : key, nonce, sealing) != 1) {
+    if (x->f.init[sealing](x->ctx[sealing], same ? NULL : key, same ? 0 : n, nonce, TLS_NONCE_LEN, NULL) !=
+        1) {
         x->is_keyed[sealing] = false;
         return NULL;
     }
@@ -41,37 +59,44 @@ static EVP_CIPHER_CTX *prepare(struct tls_crypto *c, enum tls_aead a, int sealin
         memcpy(x->key[sealing], key, n);
         x->is_keyed[sealing] = true;
     }
-    return x->ctx[sealing];
+    return x;
 }
 
-static bool update(EVP_CIPHER_CTX *ctx, uint8_t *out, struct span in)
+static bool update(const struct cipher *x, int sealing, uint8_t *out, struct span in)
 {
-    int n = 0;
-    return !in.n || EVP_CipherUpdate(ctx, out, &n, in.p, (int)in.n) == 1;
+    size_t n = 0;
+    return !in.n || x->f.update(x->ctx[sealing], out, &n, in.n, in.p, in.n) == 1;
+}
+
+static bool finish(const struct cipher *x, int sealing)
+{
+    uint8_t nothing[16];
+    size_t n = 0;
+    return x->f.final(x->ctx[sealing], nothing, &n, sizeof nothing) == 1;
 }
 
 static bool posix_seal(struct tls_crypto *c, enum tls_aead a, const uint8_t *key,
                        const uint8_t nonce[TLS_NONCE_LEN], struct span aad, struct span in, uint8_t *out,
                        uint8_t tag[TLS_TAG_LEN])
 {
-    EVP_CIPHER_CTX *ctx = prepare(c, a, 1, key, nonce);
-    uint8_t nothing[16];
-    int n = 0;
-    return ctx && update(ctx, NULL, aad) && update(ctx, out, in) &&
-           EVP_CipherFinal_ex(ctx, nothing, &n) == 1 &&
-           EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TLS_TAG_LEN, tag) == 1;
+    OSSL_PARAM get[] = { OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, tag, TLS_TAG_LEN),
+                         OSSL_PARAM_END };
+    const struct cipher *x = prepare(c, a, 1, key, nonce);
+    return x && update(x, 1, NULL, aad) && update(x, 1, out, in) && finish(x, 1) &&
+           x->f.get(x->ctx[1], get) == 1;
 }
 
 static bool posix_open(struct tls_crypto *c, enum tls_aead a, const uint8_t *key,
                        const uint8_t nonce[TLS_NONCE_LEN], struct span aad, struct span in,
                        const uint8_t tag[TLS_TAG_LEN], uint8_t *out)
 {
-    EVP_CIPHER_CTX *ctx = prepare(c, a, 0, key, nonce);
-    uint8_t expected[TLS_TAG_LEN], nothing[16];
-    int n = 0;
+    uint8_t expected[TLS_TAG_LEN];
+    const OSSL_PARAM set[] = { OSSL_PARAM_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, expected, TLS_TAG_LEN),
+                               OSSL_PARAM_END };
+    const struct cipher *x = prepare(c, a, 0, key, nonce);
     memcpy(expected, tag, sizeof expected);
-    return ctx && EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, sizeof expected, expected) == 1 &&
-           update(ctx, NULL, aad) && update(ctx, out, in) && EVP_CipherFinal_ex(ctx, nothing, &n) == 1;
+    return x && x->f.set(x->ctx[0], set) == 1 && update(x, 0, NULL, aad) && update(x, 0, out, in) &&
+           finish(x, 0);
 }
 
 static void hmac_384(struct span key, const struct span *parts, size_t nr, uint8_t *out)
@@ -112,6 +137,54 @@ void tls_hmac(enum tls_hash h, struct span key, const struct span *parts, size_t
         hmac_384(key, parts, parts_nr, out);
 }
 
+/* True: x->f is whole. */
+static bool find(struct cipher *x, const char *name)
+{
+    const OSSL_PROVIDER *p = EVP_CIPHER_get0_provider(x->type);
+    const OSSL_ALGORITHM *all = NULL;
+    int no_cache = 0;
+    size_t n = strlen(name);
+    all = OSSL_PROVIDER_query_operation(p, OSSL_OP_CIPHER, &no_cache);
+    while (all && all->algorithm_names &&
+           (strncmp(all->algorithm_names, name, n) != 0 ||
+            (all->algorithm_names[n] != ':' && all->algorithm_names[n] != '\0')))
+        all++;
+    if (!all || !all->algorithm_names)
+        return false;
+    for (const OSSL_DISPATCH *d = all->implementation; d->function_id; d++) {
+        switch (d->function_id) {
+        case OSSL_FUNC_CIPHER_NEWCTX:
+            x->f.newctx = OSSL_FUNC_cipher_newctx(d);
+            break;
+        case OSSL_FUNC_CIPHER_FREECTX:
+            x->f.freectx = OSSL_FUNC_cipher_freectx(d);
+            break;
+        case OSSL_FUNC_CIPHER_ENCRYPT_INIT:
+            x->f.init[1] = OSSL_FUNC_cipher_encrypt_init(d);
+            break;
+        case OSSL_FUNC_CIPHER_DECRYPT_INIT:
+            x->f.init[0] = OSSL_FUNC_cipher_decrypt_init(d);
+            break;
+        case OSSL_FUNC_CIPHER_UPDATE:
+            x->f.update = OSSL_FUNC_cipher_update(d);
+            break;
+        case OSSL_FUNC_CIPHER_FINAL:
+            x->f.final = OSSL_FUNC_cipher_final(d);
+            break;
+        case OSSL_FUNC_CIPHER_GET_CTX_PARAMS:
+            x->f.get = OSSL_FUNC_cipher_get_ctx_params(d);
+            break;
+        case OSSL_FUNC_CIPHER_SET_CTX_PARAMS:
+            x->f.set = OSSL_FUNC_cipher_set_ctx_params(d);
+            break;
+        default:
+            break;
+        }
+    }
+    return x->f.newctx && x->f.freectx && x->f.init[0] && x->f.init[1] && x->f.update && x->f.final &&
+           x->f.get && x->f.set;
+}
+
 enum err tls_crypto_new(struct tls_crypto **out)
 {
     static const struct tls_crypto_ops ops = { posix_seal, posix_open, posix_hmac };
@@ -122,10 +195,10 @@ enum err tls_crypto_new(struct tls_crypto **out)
     c->base.ops = &ops;
     for (int i = 0; i < TLS_AEADS; i++) {
         struct cipher *x = &c->ciphers[i];
-        bool ok = (x->type = EVP_CIPHER_fetch(NULL, names[i], NULL)) != NULL;
-        for (int sealing = 0; ok && sealing < 2; sealing++)
-            ok = (x->ctx[sealing] = EVP_CIPHER_CTX_new()) != NULL &&
-                 EVP_CipherInit_ex(x->ctx[sealing], x->type, NULL, NULL, NULL, sealing) == 1;
+        bool ok = (x->type = EVP_CIPHER_fetch(NULL, names[i], NULL)) != NULL && find(x, names[i]);
+        for (int k = 0; ok && k < 2; k++)
+            ok = (x->ctx[k] = x->f.newctx(
+                      OSSL_PROVIDER_get0_provider_ctx(EVP_CIPHER_get0_provider(x->type)))) != NULL;
         if (!ok) {
             tls_crypto_free(&c->base);
             return ERR_IO;
@@ -141,8 +214,9 @@ void tls_crypto_free(struct tls_crypto *c)
     if (!p)
         return;
     for (int i = 0; i < TLS_AEADS; i++) {
-        EVP_CIPHER_CTX_free(p->ciphers[i].ctx[0]);
-        EVP_CIPHER_CTX_free(p->ciphers[i].ctx[1]);
+        for (int k = 0; k < 2; k++)
+            if (p->ciphers[i].ctx[k])
+                p->ciphers[i].f.freectx(p->ciphers[i].ctx[k]);
         EVP_CIPHER_free(p->ciphers[i].type);
     }
     OPENSSL_cleanse(p, sizeof *p);
