@@ -248,7 +248,6 @@ static enum err mqtt(const struct jnode *o, struct endpoint_spec *s, struct rout
     struct span payload = SPAN("body");
     enum err e = only(o, names, f);
     s->port = 8883;
-    s->client_id = SPAN("roost");
     if (!e)
         e = text(o, "host", 253, &s->host, f);
     if (!e && (!s->host.n || !printable(s->host) || memchr(s->host.p, '/', s->host.n) ||

@@ -3,7 +3,7 @@
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import { join } from 'node:path';
 import { Hub, freePorts, run, sasToken, start, tempDir, waitFor } from '../lib/roost.mjs';
@@ -307,8 +307,8 @@ test('an MQTT endpoint sends the body, or the whole message as JSON', async () =
   await clear();
   const d = await device('j1');
   const mqtt = { kind: 'mqtt', host: 'localhost', port: brokerPort, username: 'roost', password: 'broker-password', ca };
-  await api('PUT', 'endpoints/bare', { ...mqtt, topic: 'bare/{device}', clientId: 'bare' });
-  await api('PUT', 'endpoints/whole', { ...mqtt, topic: 'whole/{device}', clientId: 'whole', payload: 'json' });
+  await api('PUT', 'endpoints/bare', { ...mqtt, topic: 'bare/{device}' });
+  await api('PUT', 'endpoints/whole', { ...mqtt, topic: 'whole/{device}', payload: 'json' });
   await api('PUT', 'routes/all', { endpoints: ['bare', 'whole'] });
   await say(d, '{"t":1}', { app: { level: 'high' }, type: 'application/json' });
   await waitFor('both', async () => heard.some((l) => l.startsWith('bare/')) && heard.some((l) => l.startsWith('whole/')));
@@ -317,6 +317,42 @@ test('an MQTT endpoint sends the body, or the whole message as JSON', async () =
   assert.deepEqual([row.device, row.body, row.properties], ['j1', '{"t":1}', { level: 'high' }]);
   assert.equal(row.system['content-type'], 'application/json');
   assert.match((await refused('PUT', 'endpoints/whole', { ...mqtt, topic: 'x', payload: 'xml' })).message, /payload/);
+});
+
+test('endpoints of one broker do not take the connection from each other; a message without a topic is given up alone', async () => {
+  await clear();
+  const d = await device('q1');
+  for (const name of ['one', 'two', 'three']) await api('PUT', `endpoints/${name}`, mqtt(`${name}/{device}`));
+  await api('PUT', 'endpoints/mod', mqtt('{module}'));
+  await api('PUT', 'routes/all', { endpoints: ['one', 'two', 'three', 'mod'] });
+  const n = 40;
+  for (let i = 0; i < n; i++) await say(d, `${i}`);
+  for (const name of ['one', 'two', 'three'])
+    await waitFor(`all at ${name}`, async () => new Set(heard.filter((l) => l.startsWith(`${name}/q1|`))).size === n);
+  for (const name of ['one', 'two', 'three']) {
+    const e = await waitFor(`${name} to be counted`, async () => { const x = await endpoint(name); return x.behind === 0 && x; });
+    assert.deepEqual([e.delivered, e.failed], [n, 0], name);
+  }
+  const dead = await waitFor('the first without a topic', async () => (await stream('dead-letter')).find((r) => r.properties['roost-endpoint'] === 'mod'));
+  assert.deepEqual([dead.body, dead.properties['roost-error']], ['0', 'the topic made of it is empty or too long']);
+});
+
+test('an endpoint that cannot be opened at first is, later', async () => {
+  await clear();
+  const d = await device('late1');
+  const place = join(hub.dir, 'files', 'late');
+  mkdirSync(join(hub.dir, 'files'), { recursive: true });
+  writeFileSync(place, 'in the way');
+  await api('PUT', 'endpoints/late', { kind: 'file' });
+  await api('PUT', 'routes/all', { endpoints: ['late', 'events'] });
+  await say(d, 'waits');
+  const e = await waitFor('the reason', async () => { const x = await endpoint('late'); return x.lastError && x; });
+  assert.match(e.lastError, /directory/);
+  assert.equal(e.behind, 1);
+  rmSync(place);
+  await waitFor('the file', async () => fileRows('late').length === 1, { timeout: 60_000 });
+  assert.equal(fileRows('late')[0].body, 'waits');
+  await waitFor('no reason any more', async () => !(await endpoint('late')).lastError);
 });
 
 test('killed in between: everything acknowledged reaches every endpoint, at least once', { timeout: 180_000 }, async () => {

@@ -174,19 +174,42 @@ static enum err some(struct turn *t)
     return ERR_OK;
 }
 
+/* Until it is open, or has to stop: what fails (a full disk, a directory that is not there) may end. */
+static enum err open_at_last(struct turn *t)
+{
+    struct deliver *d = &t->o->deliver;
+    for (uint64_t pause = RETRY_FIRST_MS;; pause = 2 * pause < RETRY_MAX_MS ? 2 * pause : RETRY_MAX_MS) {
+        d->why[0] = 0;
+        enum err e = d->ops->open(d);
+        if (!e)
+            return ERR_OK;
+        d->ops->close(d);
+        if (!d->why[0])
+            snprintf(d->why, sizeof d->why, "%s", err_name(e));
+        say_why(t->o, d->why);
+        log_error("routing.deliver", "endpoint=%s reason=\"%s\" hint=\"it is tried again\"", t->o->name,
+                  d->why);
+        if (!bell_pause(&d->bell, pause))
+            return ERR_STOPPED;
+    }
+}
+
 static void *deliver_main(void *arg)
 {
     struct out *o = arg;
     struct deliver *d = &o->deliver;
     struct turn *t = calloc(1, sizeof *t);
-    enum err e = t && (t->buf = malloc(ROUTE_BATCH_BYTES)) ? d->ops->open(d) : ERR_NOMEM;
-    if (e)
+    if (!t || !(t->buf = malloc(ROUTE_BATCH_BYTES))) {
         log_error("routing.deliver", "endpoint=%s err=%s hint=\"save it anew, or start the hub again\"",
-                  o->name, err_name(e));
-    if (t) {
-        t->o = o;
-        t->batch = d->spec->batch;
+                  o->name, err_name(ERR_NOMEM));
+        free(t);
+        return NULL;
     }
+    t->o = o;
+    t->batch = d->spec->batch;
+    enum err e = open_at_last(t);
+    if (!e)
+        say_why(o, "");
     while (!e && !bell_stopped(&d->bell)) {
         enum err got = some(t);
         cursor_store(&o->cursor, o->stream, false);
@@ -202,12 +225,12 @@ static void *deliver_main(void *arg)
                 d->ops->idle(d);
         }
     }
-    if (t && t->ringing.bell)
+    if (t->ringing.bell)
         ringing_off(&t->ringing, o->stream);
     cursor_store(&o->cursor, o->stream, true);
-    d->ops->close(d);
-    if (t)
-        free(t->buf);
+    if (!e)
+        d->ops->close(d);
+    free(t->buf);
     free(t);
     return NULL;
 }

@@ -111,7 +111,7 @@ static enum err open_(struct deliver *d)
     snprintf(dir, sizeof dir, "%s/%s", d->files, d->out->name);
     mkdir(dir, 0700);
     f->dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    return f->dir_fd < 0 ? ERR_IO : ERR_OK;
+    return f->dir_fd < 0 ? failed(d, "open its directory") : ERR_OK;
 }
 
 static enum err send_(struct deliver *d, const struct stream_record *r, size_t nr, size_t *done)

@@ -3,6 +3,7 @@
  */
 #include "hub/front/routing/routing_impl.h"
 
+#include "base/text.h"
 #include "core/mqtt/mqtt_client.h"
 #include "hub/front/http/message_json.h"
 
@@ -16,7 +17,7 @@
 #define OUT_FIRST (STREAM_RECORD_MAX + OUT_MORE)
 #define OUT_MORE  8192u /* besides the payload */
 #define IN_CAP    4096u
-#define TOPIC_MAX 2048u
+#define TOPIC_MAX 65535u /* [MQTT 1.5.3]; more than any that a definition can make */
 #define CONNECT_S 10L
 
 struct mqtt_out {
@@ -27,6 +28,7 @@ struct mqtt_out {
     size_t in_len;
     uint64_t used_ms;
     char error[CURL_ERROR_SIZE];
+    uint8_t topic[TOPIC_MAX];
 };
 
 static enum err open_(struct deliver *d)
@@ -147,13 +149,33 @@ static enum err wait_event(struct deliver *d, struct mqtt_out *k, struct mqtt_cl
     }
 }
 
+/* One of its own for each endpoint of each hub, or two of them would take the connection from each other for
+ * ever. Of a length and of characters that every broker takes [MQTT-3.1.3-5]. */
+#define CLIENT_ID_LEN 21u
+static struct span client_id(const struct deliver *d, uint8_t out[CLIENT_ID_LEN])
+{
+    const struct crypto_ops *c = d->hub->crypto;
+    uint8_t hash[SHA256_LEN];
+    struct sha256 h;
+    struct wr w = { out, CLIENT_ID_LEN, 0 };
+    c->sha256_init(&h);
+    c->sha256_update(&h, span_str(d->hub->names[0]));
+    c->sha256_update(&h, SPAN("/"));
+    c->sha256_update(&h, span_str(d->out->name));
+    c->sha256_final(&h, hash);
+    wr_str(&w, "roost");
+    hex_encode(&w, span_of(hash, 8));
+    return wr_span(&w);
+}
+
 static enum err connect_(struct deliver *d, struct mqtt_out *k)
 {
     const struct endpoint_spec *s = d->spec;
+    uint8_t id[CLIENT_ID_LEN];
     bool v6 = memchr(s->host.p, ':', s->host.n) != NULL;
     char url[320];
     struct mqtt_client_event ev;
-    const struct mqtt_connect hello = { .client_id = s->client_id,
+    const struct mqtt_connect hello = { .client_id = s->client_id.n ? s->client_id : client_id(d, id),
                                         .clean = true,
                                         .has_username = s->username.n > 0,
                                         .username = s->username,
@@ -247,35 +269,35 @@ static void put_topic(struct wr *w, const struct deliver *d, const struct messag
 }
 
 /* Text in JSON may be several times as long as the body. */
-static bool room_for(struct mqtt_out *k, size_t payload)
+static bool room_for(struct mqtt_out *k, size_t topic_and_payload)
 {
-    if (payload + OUT_MORE <= k->out_cap)
+    const size_t cap = topic_and_payload + OUT_MORE;
+    if (cap <= k->out_cap)
         return true;
-    uint8_t *more = realloc(k->out, payload + OUT_MORE);
+    uint8_t *more = realloc(k->out, cap);
     if (!more)
         return false;
     k->out = more;
-    k->out_cap = payload + OUT_MORE;
+    k->out_cap = cap;
     return true;
 }
 
 static enum err publish(struct deliver *d, struct mqtt_out *k, const struct stream_record *r)
 {
-    uint8_t topic[TOPIC_MAX];
-    struct wr t = { topic, sizeof topic, 0 };
+    struct wr t = { k->topic, sizeof k->topic, 0 };
     struct message m;
     char *line = NULL;
     if (message_decode(r->record, &m))
-        return ERR_PROTO;
+        return ERR_DENIED;
     put_topic(&t, d, &m);
-    if (!wr_ok(&t))
-        return ERR_PROTO;
+    if (!wr_ok(&t) || !t.len) /* "{module}" of a device, say: no broker takes that */
+        return ERR_DENIED;
     struct mqtt_publish p = { .topic = wr_span(&t), .payload = m.body, .qos = 1 };
     if (d->spec->json) {
         line = message_line(r);
         p.payload = span_of(line, line ? strlen(line) - 1 : 0); /* without the line feed */
     }
-    enum err e = (d->spec->json && !line) || !room_for(k, p.payload.n) ? ERR_NOMEM : ERR_OK;
+    enum err e = (d->spec->json && !line) || !room_for(k, t.len + p.payload.n) ? ERR_NOMEM : ERR_OK;
     struct wr w = { k->out, k->out_cap, 0 };
     if (!e)
         e = mqtt_client_publish(&k->client, &p, mono_ms_now(), &w, NULL);
@@ -294,14 +316,13 @@ static enum err send_(struct deliver *d, const struct stream_record *r, size_t n
         struct mqtt_client_event ev;
         if (sent < nr && mqtt_client_is_ready(&k->client)) {
             e = publish(d, k, &r[sent]);
-            if (e == ERR_PROTO && sent == *done) { /* no topic can be made of it: nothing to deliver */
-                e = ERR_OK;
-                ++*done;
-            } else if (e == ERR_PROTO) { /* after those before it */
+            if (e == ERR_DENIED && sent > *done) { /* after those before it */
                 e = ERR_OK;
                 nr = sent;
                 continue;
             }
+            if (e == ERR_DENIED)
+                snprintf(d->why, sizeof d->why, "the topic made of it is empty or too long");
             sent += !e;
             continue;
         }

@@ -191,7 +191,7 @@ static enum err out_want(struct routing *r, const struct endpoint_spec *s, struc
 {
     struct out *o = find(r, s);
     enum err e = ERR_OK;
-    if (o && span_eq(o->spec.text, s->text)) {
+    if (o && span_eq(o->spec.text, s->text) && (s->kind == ENDPOINT_STREAM || o->deliver.running)) {
         *out = o;
         return ERR_OK;
     }
@@ -235,7 +235,8 @@ enum err outs_load(struct routing *r)
         if (!e)
             continue;
         first = first ? first : e;
-        log_error("routing.endpoint", "name=%.*s err=%s hint=\"messages for it are not taken\"",
+        log_error("routing.endpoint",
+                  "name=%.*s err=%s hint=\"messages for it are not taken; it is tried again\"",
                   (int)r->set->endpoints[i].name.n, (const char *)r->set->endpoints[i].name.p, err_name(e));
     }
     for (struct out *o = r->outs; o; o = o->next) {

@@ -240,7 +240,8 @@ static enum err reload(struct routing *r)
         /* What was accepted is decided by the definitions in force when its turn comes. */
         struct route_set *old = r->set;
         r->set = l.set;
-        (void)!outs_load(r); /* logged; the others work */
+        r->incomplete = outs_load(r) != ERR_OK; /* logged; the others work */
+        r->again_ms = mono_ms_now() + RELOAD_MS;
         route_set_free(old);
         atomic_store(&r->events.wanted, r->set->wanted);
         if (!r->set->direct)
@@ -277,11 +278,13 @@ static void *router_main(void *arg)
         pthread_mutex_lock(&r->lock);
         bool stale = r->wanted_gen != r->loaded_gen;
         pthread_mutex_unlock(&r->lock);
+        stale |= r->incomplete && mono_ms_now() >= r->again_ms; /* there may be room now */
         if (stale && reload(r))
             bell_pause(&r->bell, IDLE_MS);
         outs_close_gone(r);
         bool busy = pump_outbox(r);
         enum err e = route_some(r);
+        atomic_store(&r->decided, r->cursor.seq);
         cursor_store(&r->cursor, r->way.log, false);
         if (e && e != ERR_AGAIN && e != ERR_STOPPED) {
             log_warn("routing.route", "err=%s hint=\"it is tried again\"", err_name(e));
@@ -346,6 +349,7 @@ enum err routing_new(struct routing **out, struct hub *h, const struct routing_c
     strcpy(r->cursor.name, "router");
     if (!e)
         e = cursor_load(&r->cursor, r->way.log);
+    atomic_store(&r->decided, r->cursor.seq);
     if (!e)
         e = reload(r);
     if (e) {
@@ -421,6 +425,6 @@ uint64_t routing_behind(struct routing *r)
 {
     struct stream_info info;
     stream_get_info(r->way.log, 0, &info);
-    uint64_t place = r->cursor.stored; /* near enough for a gauge */
+    uint64_t place = atomic_load(&r->decided);
     return info.next_seq > place ? info.next_seq - place : 0;
 }

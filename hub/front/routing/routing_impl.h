@@ -121,10 +121,13 @@ struct routing {
     struct out *out_of[ROUTE_TARGETS_MAX]; /* by target; 0 is the built-in stream: NULL */
     struct out *dead;                      /* the dead-letter stream */
     uint64_t wanted_gen, loaded_gen;       /* of definitions */
+    bool incomplete;                       /* not all endpoints could be opened: */
+    uint64_t again_ms;                     /* monotonic: then it is tried again */
     struct bell bell;
     pthread_t thread;
     bool running;
     struct cursor cursor;
+    _Atomic uint64_t decided; /* its place, for others */
     struct ringing ringing;
     uint8_t *buf; /* of reads */
 };
