@@ -87,6 +87,10 @@ enum err config_update(struct hub *h, struct store_tx *tx, struct arena *a, cons
         return e;
     if (if_etag && if_etag != r.etag)
         return ERR_STALE;
+    struct config_fault fault; /* `in` was checked with its own content */
+    e = config_check_target(a, r.kind, in->condition, &fault);
+    if (e)
+        return e == ERR_PROTO ? ERR_DENIED : e;
     const bool other_metrics = !span_eq(r.metrics, in->metrics);
     r.condition = in->condition;
     r.labels = in->labels;

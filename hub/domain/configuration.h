@@ -44,13 +44,16 @@ MUST_USE enum err config_check(struct arena *a, const struct config_new *in, uin
                                struct config_fault *f);
 /* Parts of it, for those who only want to know. The text of the fault says what is wrong. */
 MUST_USE enum err config_check_condition(struct arena *a, struct span text, struct config_fault *f);
+MUST_USE enum err config_check_target(struct arena *a, uint8_t kind, struct span text,
+                                      struct config_fault *f); /* of a content of this kind */
 MUST_USE enum err config_check_metric(struct arena *a, struct span text, struct config_fault *f);
 
 /* In run() of a write, of one that was checked; afterwards config_poke. Rows live in the arena.
  *   ERR_EXISTS      ERR_LIMIT  CONFIGURATIONS_MAX */
 MUST_USE enum err config_create(struct hub *h, struct store_tx *tx, struct arena *a,
                                 const struct config_new *in, uint8_t kind, struct config_row *out);
-/* Everything but the content, which stays what it is. if_etag 0: any. ERR_NOTFOUND, ERR_STALE. */
+/* Everything but the content, which stays what it is. if_etag 0: any. ERR_NOTFOUND, ERR_STALE; ERR_DENIED:
+ * the condition selects devices and the content is of modules, or the other way round. */
 MUST_USE enum err config_update(struct hub *h, struct store_tx *tx, struct arena *a,
                                 const struct config_new *in, uint64_t if_etag, struct config_row *out);
 /* What it has written stays, unless another configuration is meant for the twin. ERR_NOTFOUND, ERR_STALE. */

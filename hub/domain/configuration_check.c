@@ -166,6 +166,17 @@ enum err config_check_metric(struct arena *a, struct span text, struct config_fa
                : e;
 }
 
+enum err config_check_target(struct arena *a, uint8_t kind, struct span text, struct config_fault *f)
+{
+    struct query_condition *c = NULL;
+    enum err e = text.n ? compile(a, text, &c, f) : ERR_OK;
+    if (!e && c && (c->q.from == QUERY_MODULES) != (kind == CONFIG_MODULE))
+        return wrong(f, CONFIG_BAD_CONDITION,
+                     kind == CONFIG_MODULE ? "the target of moduleContent is FROM devices.modules WHERE ..."
+                                           : "the target of this content are devices, not modules");
+    return e;
+}
+
 static bool id_ok(struct span id)
 {
     for (size_t i = 0; i < id.n; i++) {
@@ -195,7 +206,6 @@ static enum err texts(struct arena *a, struct span json, const char *name, struc
 enum err config_check(struct arena *a, const struct config_new *in, uint8_t *kind, struct config_fault *f)
 {
     struct jnode *content, *labels, *metrics;
-    struct query_condition *c = NULL;
     if (!id_ok(in->id))
         return wrong(f, CONFIG_BAD_MEMBER,
                      "a configuration id has 1 to %u characters: a to z, 0 to 9 and - + %% _ * ! '",
@@ -205,12 +215,8 @@ enum err config_check(struct arena *a, const struct config_new *in, uint8_t *kin
     if (in->schema_version.n > 128 || in->labels.n > 16384 || in->metrics.n > 65536)
         return wrong(f, CONFIG_BAD_MEMBER, "schemaVersion, labels or metrics are too long");
     enum err e = config_content(a, in->content, kind, &content, f);
-    if (!e && in->condition.n)
-        e = compile(a, in->condition, &c, f);
-    if (!e && c && (c->q.from == QUERY_MODULES) != (*kind == CONFIG_MODULE))
-        return wrong(f, CONFIG_BAD_CONDITION,
-                     *kind == CONFIG_MODULE ? "the target of moduleContent is FROM devices.modules WHERE ..."
-                                            : "the target of this content are devices, not modules");
+    if (!e)
+        e = config_check_target(a, *kind, in->condition, f);
     if (!e)
         e = texts(a, in->labels, "labels", &labels, f);
     if (!e)

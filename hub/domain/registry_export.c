@@ -2,6 +2,7 @@
  * a page at a time. Who is made meanwhile comes at the end; who is changed is in it as one or the other. */
 #include "hub/domain/registry_run.h"
 
+#include "hub/domain/registry_config.h"
 #include "hub/domain/registry_line.h"
 
 #include <stdlib.h>
@@ -131,22 +132,80 @@ static enum err copy_all(struct registry_run *k, struct page *p, struct file_wri
     return e;
 }
 
-enum err registry_export(struct registry_run *k, struct file_writer **out)
+/* ---- configurations -------------------------------------------------------------------------------------
+ */
+
+#define CONFIGS_BYTES (1u << 20) /* one at its limits is a quarter of it */
+
+struct configs {
+    struct store_op op; /* first */
+    uint64_t after;     /* seq of the last one that is in a page */
+    bool more;
+    struct wr out;
+};
+
+static enum err each_config(void *ctx, const struct config_row *r)
+{
+    struct configs *c = ctx;
+    size_t len = c->out.len;
+    if (r->seq <= c->after)
+        return ERR_OK;
+    registry_config_write(&c->out, r);
+    if (!wr_ok(&c->out) && len) { /* in the next page */
+        c->out.len = len;
+        c->more = true;
+        return ERR_LIMIT;
+    }
+    if (!wr_ok(&c->out))
+        return ERR_NOMEM;
+    c->after = r->seq;
+    return ERR_OK;
+}
+
+static enum err run_configs(struct store_tx *tx, struct store_op *self)
+{
+    struct configs *c = (struct configs *)(void *)self;
+    c->out.len = 0;
+    c->more = false;
+    enum err e = tx_config_list(tx, false, each_config, c);
+    return e == ERR_LIMIT ? ERR_OK : e;
+}
+
+static enum err export_configs(struct registry_run *k, struct file_writer *w)
+{
+    struct configs c = { .op.run = run_configs, .out = { malloc(CONFIGS_BYTES), CONFIGS_BYTES, 0 } };
+    enum err e = c.out.p ? ERR_OK : ERR_NOMEM;
+    do {
+        if (!e && registry_stopped(k->r))
+            e = ERR_STOPPED;
+        if (!e)
+            e = registry_scan(k->r, &c.op);
+        if (!e)
+            e = file_write(w, wr_span(&c.out));
+    } while (!e && c.more);
+    free(c.out.p);
+    return e;
+}
+
+enum err registry_export(struct registry_run *k, struct registry_files *out)
 {
     struct page p = { .k = k, .op.run = run_page };
-    struct file_writer *w = NULL;
-    enum err e = file_create(k->r->h->files, &w);
+    struct registry_files files = { .of = { { NULL, k->body.blob }, { NULL, k->body.configurations } } };
+    enum err e = file_create(k->r->h->files, &files.of[0].w);
     k->exported = 0;
     if (!e && k->body.exclude_keys) /* no JSON: importers pass it over */
-        e = file_write(w, SPAN("This file was exported without keys: when it is imported, identities get new "
-                               "ones.\n"));
+        e = file_write(files.of[0].w,
+                       SPAN("This file was exported without keys: when it is imported, identities get new "
+                            "ones.\n"));
     if (!e)
-        e = copy_all(k, &p, w);
+        e = copy_all(k, &p, files.of[0].w);
     free(p.out.p);
-    if (e) {
-        file_discard(w);
-        w = NULL;
-    }
-    *out = w;
+    if (!e && k->body.configurations.n)
+        e = file_create(k->r->h->files, &files.of[1].w);
+    if (!e && k->body.configurations.n)
+        e = export_configs(k, files.of[1].w);
+    if (e)
+        registry_files_discard(&files);
+    *out = files;
     return e;
 }

@@ -1,9 +1,10 @@
-/* hub/domain/registry_import.c - lines of a file, applied in their order. A batch of lines is one op: what
- * they write, what was refused and the place behind the last of them are one transaction. While a batch is
- * with the store the next one is read. */
+/* hub/domain/registry_import.c - lines of a file, applied in their order, and after them those of the file of
+ * configurations, if there is one. A batch of lines is one op: what they write, what was refused and the
+ * place behind the last of them are one transaction. Places count on from the first file into the second. */
 #include "hub/domain/registry_run.h"
 
 #include "base/log.h"
+#include "hub/domain/registry_config.h"
 #include "hub/domain/registry_line.h"
 
 #include <errno.h>
@@ -85,7 +86,10 @@ static enum err next_line(struct reader *r, struct span *line, uint64_t *after, 
  */
 
 struct item {
-    struct registry_line line;
+    union {
+        struct registry_line line;
+        struct registry_config config;
+    };
     struct registry_fault fault;
     bool bad; /* refused before it was applied */
     uint64_t after;
@@ -95,12 +99,13 @@ struct batch {
     struct store_op op; /* first */
     struct registry_run *k;
     struct arena a;
+    bool configs;  /* lines of configurations */
+    uint64_t base; /* the place where this file begins */
     struct item items[BATCH_LINES];
     size_t nr, done; /* lines; applied */
-    uint64_t from;   /* the place before the first that is not done: what the job's row says */
+    uint64_t from;   /* of the file: the place before the first that is not done, as the job's row has it */
     uint64_t after;  /* behind the last, and what was passed over */
     size_t applied;  /* by the op at hand */
-    bool failed[BATCH_LINES];
 };
 
 static bool is_object(struct span *line)
@@ -115,13 +120,18 @@ static enum err add(struct batch *b, struct span line, bool cut, const struct re
     struct item *it = &b->items[b->nr];
     *it = (struct item){ .after = b->after };
     it->names = arena_alloc(&b->a, sizeof *it->names);
+    if (!it->names)
+        return ERR_NOMEM;
+    it->names->nr = 0;
     if (cut) {
         it->bad = true;
         it->fault.code = 400006;
         snprintf(it->fault.text, sizeof it->fault.text, "the line is longer than %u bytes",
                  REGISTRY_LINE_MAX);
     } else {
-        enum err e = registry_line_read(&b->a, arena_copy(&b->a, line), mode, &it->line, &it->fault);
+        line = arena_copy(&b->a, line);
+        enum err e = b->configs ? registry_config_read(&b->a, line, &it->config, &it->fault)
+                                : registry_line_read(&b->a, line, mode, &it->line, &it->fault);
         if (e && e != ERR_PROTO)
             return e;
         it->bad = e == ERR_PROTO;
@@ -168,6 +178,9 @@ struct applying {
 static enum err apply_one(struct store_tx *tx, void *ctx)
 {
     struct applying *p = ctx;
+    if (p->b->configs)
+        return registry_config_apply(p->b->k->r->h, tx, &p->a, &p->it->config, p->b->k->row.created_by,
+                                     &p->it->fault);
     return registry_line_apply(p->b->k->r->h, tx, &p->a, &p->it->line, p->it->names, &p->it->fault);
 }
 
@@ -176,6 +189,15 @@ static enum err keep_names(struct batch *b, struct identity_names *names)
     for (size_t i = 0; i < names->nr; i++)
         names->names[i] = arena_copy(&b->a, names->names[i]);
     return arena_err(&b->a);
+}
+
+static void fault_write(struct wr *w, const struct batch *b, const struct item *it,
+                        const struct registry_fault *f, bool named)
+{
+    if (b->configs)
+        registry_config_fault_write(w, named ? it->config.n.id : SPAN(""), f);
+    else
+        registry_fault_write(w, named ? it->line.device : SPAN(""), named ? it->line.module : SPAN_NONE, f);
 }
 
 static enum err refuse(struct batch *b, struct store_tx *tx, struct fleet_job_row *row, const struct item *it)
@@ -189,10 +211,10 @@ static enum err refuse(struct batch *b, struct store_tx *tx, struct fleet_job_ro
     if (nr == REGISTRY_ERRORS_MAX) /* the last one is told, and that it is the last */
         snprintf(fault.text, sizeof fault.text,
                  "more than %u lines were refused: from here on they are only counted", REGISTRY_ERRORS_MAX);
-    registry_fault_write(&w, it->line.device, it->line.module, &fault);
+    fault_write(&w, b, it, &fault, true);
     if (!wr_ok(&w)) { /* an id without an end */
         w.len = 0;
-        registry_fault_write(&w, SPAN(""), SPAN_NONE, &fault);
+        fault_write(&w, b, it, &fault, false);
     }
     return tx_job_error_add(tx, b->k->row.seq, nr, wr_span(&w));
 }
@@ -232,7 +254,7 @@ static enum err run_batch(struct store_tx *tx, struct store_op *self)
     const uint64_t began_ms = h->wall_ms();
     b->applied = 0;
     enum err e = registry_job_now(b->k, tx, &row);
-    if (!e && row.cursor != b->from) /* nobody else moves it */
+    if (!e && row.cursor != b->base + b->from) /* nobody else moves it */
         e = ERR_IO;
     if (e)
         return e;
@@ -246,7 +268,7 @@ static enum err run_batch(struct store_tx *tx, struct store_op *self)
     if (e)
         return e;
     size_t done = b->done + b->applied;
-    row.cursor = done == b->nr ? b->after : b->items[done - 1].after;
+    row.cursor = b->base + (done == b->nr ? b->after : b->items[done - 1].after);
     row.total = row.succeeded + row.failed;
     return tx_fleet_job_put(tx, &row);
 }
@@ -255,6 +277,8 @@ static void announce(struct batch *b)
 {
     for (size_t i = b->done; i < b->done + b->applied; i++)
         identity_announce_all(b->k->r->h, b->items[i].names);
+    if (b->configs)
+        config_poke(b->k->r->h);
 }
 
 static enum err send(struct batch *b)
@@ -287,25 +311,44 @@ static enum err apply_all(struct registry_run *k, struct reader *r, struct batch
     return e;
 }
 
-enum err registry_import(struct registry_run *k)
+/* One file, from the place on that the job's row has; nothing when that is behind it. */
+static enum err import_file(struct registry_run *k, struct batch *b, uint8_t *buf,
+                            const uint8_t id[FILE_ID_LEN], uint64_t from)
 {
-    struct reader r = { .fd = -1, .at = k->row.cursor };
-    struct batch *b = calloc(1, sizeof *b);
-    r.buf = malloc(REGISTRY_LINE_MAX + 2 * READ_BYTES);
-    enum err e = b && r.buf ? files_open_fd(k->r->h->files, k->body.file, &r.fd, &r.length) : ERR_NOMEM;
+    struct reader r = { .fd = -1, .at = from, .buf = buf };
+    enum err e = files_open_fd(k->r->h->files, id, &r.fd, &r.length);
     if (e == ERR_NOTFOUND) {
         registry_fail(k, "the file was deleted or written anew before all of it was imported");
-        e = ERR_OK;
-    } else if (!e) {
-        b->k = k;
-        b->op.run = run_batch;
-        e = apply_all(k, &r, b);
+        return ERR_OK;
     }
+    if (!e)
+        e = apply_all(k, &r, b);
     if (r.fd >= 0)
         close(r.fd);
+    return e;
+}
+
+enum err registry_import(struct registry_run *k)
+{
+    struct batch *b = calloc(1, sizeof *b);
+    uint8_t *buf = malloc(REGISTRY_LINE_MAX + 2 * READ_BYTES);
+    const uint64_t length = k->body.length;
+    enum err e = b && buf ? ERR_OK : ERR_NOMEM;
+    if (!e) {
+        b->k = k;
+        b->op.run = run_batch;
+    }
+    if (!e && k->row.cursor < length)
+        e = import_file(k, b, buf, k->body.file, k->row.cursor);
+    if (!e && !k->reason[0] && k->body.configurations.n) {
+        b->configs = true;
+        b->base = length;
+        e = import_file(k, b, buf, k->body.configurations_file,
+                        k->row.cursor > length ? k->row.cursor - length : 0);
+    }
     if (b)
         arena_fini(&b->a);
     free(b);
-    free(r.buf);
+    free(buf);
     return e;
 }

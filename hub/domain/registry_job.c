@@ -117,6 +117,11 @@ static enum err container(struct hub *h, struct arena *a, const char *member, st
     return by_identity ? ERR_OK : signature(h, a, query, wr_span(&name), member, letters, f);
 }
 
+static struct span or_else(struct span s, const char *absent)
+{
+    return s.n ? s : span_str(absent);
+}
+
 static enum err blob_name(const char *member, struct span name, struct registry_job_fault *f)
 {
     if (name.n && !upload_name_ok(name))
@@ -129,11 +134,11 @@ static enum err blob_name(const char *member, struct span name, struct registry_
 enum err registry_job_check(struct hub *h, struct arena *a, const struct registry_job_new *in,
                             struct registry_job_fault *f)
 {
-    bool import = in->kind == FLEET_JOB_IMPORT;
+    bool import = in->kind == FLEET_JOB_IMPORT, same = import && !in->output.n;
     enum err e = ERR_OK;
     if (import)
-        e = container(h, a, "inputBlobContainerUri", in->input, in->by_identity, "r", f);
-    if (!e)
+        e = container(h, a, "inputBlobContainerUri", in->input, in->by_identity, same ? "rwd" : "r", f);
+    if (!e && !same)
         e = container(h, a, "outputBlobContainerUri", in->output, in->by_identity, "rwd", f);
     if (!e)
         e = blob_name("inputBlobName", in->input_blob, f);
@@ -141,6 +146,13 @@ enum err registry_job_check(struct hub *h, struct arena *a, const struct registr
         e = blob_name("outputBlobName", in->output_blob, f);
     if (!e)
         e = blob_name("errorsBlobName", in->errors_blob, f);
+    if (!e)
+        e = blob_name("configurationsBlobName", in->configurations_blob, f);
+    if (!e && in->configurations &&
+        span_eq(or_else(import ? in->input_blob : in->output_blob, REGISTRY_BLOB),
+                or_else(in->configurations_blob, REGISTRY_CONFIGS_BLOB)))
+        e = wrong(f, REGISTRY_BAD_ARGUMENT,
+                  "member \"configurationsBlobName\" has to be another name than that of the identities");
     if (!e && !registry_mode_find(in->mode))
         e = wrong(f, REGISTRY_BAD_ARGUMENT, "member \"importMode\" is not known");
     return e;
@@ -149,9 +161,13 @@ enum err registry_job_check(struct hub *h, struct arena *a, const struct registr
 /* ---- what is stored -------------------------------------------------------------------------------------
  */
 
-static struct span or_else(struct span s, const char *absent)
+static void file_write_members(struct wr *w, const char *file, const uint8_t id[FILE_ID_LEN],
+                               const char *length, uint64_t nr)
 {
-    return s.n ? s : span_str(absent);
+    member_number(w, length, nr);
+    member_raw(w, file, SPAN("\""));
+    hex_encode(w, span_of(id, FILE_ID_LEN));
+    wr_u8(w, '"');
 }
 
 static void body_write(struct wr *w, const struct registry_job_body *b, bool import)
@@ -159,13 +175,15 @@ static void body_write(struct wr *w, const struct registry_job_body *b, bool imp
     wr_str(w, "{\"container\":");
     member_string(w, b->container);
     member_text(w, "blob", b->blob);
+    if (b->configurations.n)
+        member_text(w, "configurations", b->configurations);
     if (import) {
         member_text(w, "errors", b->errors);
         member_text(w, "mode", b->mode);
-        member_number(w, "length", b->length);
-        member_raw(w, "file", SPAN("\""));
-        hex_encode(w, span_of(b->file, FILE_ID_LEN));
-        wr_u8(w, '"');
+        file_write_members(w, "file", b->file, "length", b->length);
+        if (b->configurations.n)
+            file_write_members(w, "configurationsFile", b->configurations_file, "configurationsLength",
+                               b->configurations_length);
     } else {
         member_bool(w, "excludeKeys", b->exclude_keys);
     }
@@ -185,6 +203,15 @@ static bool body_true(const struct jnode *o, const char *name)
     return n && n->kind == JTRUE;
 }
 
+static enum err body_file(const struct jnode *o, const char *file, uint8_t id[FILE_ID_LEN],
+                          const char *length, uint64_t *nr)
+{
+    struct span hex = body_text(o, file);
+    return hex.n && (hex_decode(hex, id, FILE_ID_LEN) || u64_parse(body_text(o, length), UINT64_MAX, nr))
+               ? ERR_PROTO
+               : ERR_OK;
+}
+
 enum err registry_job_body(struct arena *a, struct span text, struct registry_job_body *out)
 {
     struct jnode *o = NULL;
@@ -195,29 +222,39 @@ enum err registry_job_body(struct arena *a, struct span text, struct registry_jo
                                        .blob = body_text(o, "blob"),
                                        .errors = body_text(o, "errors"),
                                        .mode = body_text(o, "mode"),
+                                       .configurations = body_text(o, "configurations"),
                                        .exclude_keys = body_true(o, "excludeKeys"),
                                        .by_identity = body_true(o, "byIdentity") };
-    struct span file = body_text(o, "file");
-    if (file.n && (hex_decode(file, out->file, FILE_ID_LEN) ||
-                   u64_parse(body_text(o, "length"), UINT64_MAX, &out->length)))
-        return ERR_PROTO;
+    e = body_file(o, "file", out->file, "length", &out->length);
+    return e ? e
+             : body_file(o, "configurationsFile", out->configurations_file, "configurationsLength",
+                         &out->configurations_length);
+}
+
+static enum err find_blob(struct store_tx *tx, struct span container, struct span blob,
+                          uint8_t file[FILE_ID_LEN], uint64_t *length, struct registry_job_fault *f)
+{
+    struct named_blob_row r;
+    enum err e = tx_blob_get(tx, container, blob, &r);
+    if (e == ERR_NOTFOUND)
+        return wrong(f, REGISTRY_BAD_CONTAINER, "the container has no blob \"%.*s\"",
+                     blob.n > 200 ? 200 : (int)blob.n, (const char *)blob.p);
+    if (!e && r.file.n != FILE_ID_LEN)
+        return ERR_IO;
+    if (e)
+        return e;
+    memcpy(file, r.file.p, FILE_ID_LEN);
+    *length = r.length;
     return ERR_OK;
 }
 
 static enum err find_input(struct store_tx *tx, struct registry_job_body *b, struct registry_job_fault *f)
 {
-    struct named_blob_row r;
-    enum err e = tx_blob_get(tx, b->container, b->blob, &r);
-    if (e == ERR_NOTFOUND)
-        return wrong(f, REGISTRY_BAD_CONTAINER, "the container has no blob \"%.*s\"",
-                     b->blob.n > 200 ? 200 : (int)b->blob.n, (const char *)b->blob.p);
-    if (!e && r.file.n != FILE_ID_LEN)
-        return ERR_IO;
-    if (e)
-        return e;
-    memcpy(b->file, r.file.p, FILE_ID_LEN);
-    b->length = r.length;
-    return ERR_OK;
+    enum err e = find_blob(tx, b->container, b->blob, b->file, &b->length, f);
+    if (!e && b->configurations.n)
+        e = find_blob(tx, b->container, b->configurations, b->configurations_file, &b->configurations_length,
+                      f);
+    return e;
 }
 
 enum err registry_job_create(struct hub *h, struct store_tx *tx, struct arena *a,
@@ -229,6 +266,9 @@ enum err registry_job_create(struct hub *h, struct store_tx *tx, struct arena *a
                                    .blob = or_else(import ? in->input_blob : in->output_blob, REGISTRY_BLOB),
                                    .errors = or_else(in->errors_blob, REGISTRY_ERRORS_BLOB),
                                    .mode = span_str(registry_mode_find(in->mode)->name),
+                                   .configurations = in->configurations ? or_else(in->configurations_blob,
+                                                                                  REGISTRY_CONFIGS_BLOB)
+                                                                        : SPAN_NONE,
                                    .exclude_keys = in->exclude_keys,
                                    .by_identity = in->by_identity };
     uint8_t random[16];
@@ -274,7 +314,7 @@ enum err registry_job_get(struct store_tx *tx, struct arena *a, struct span id, 
 unsigned registry_job_progress(const struct fleet_job_row *r, const struct registry_job_body *b)
 {
     uint64_t done = r->kind == FLEET_JOB_IMPORT ? r->cursor : r->succeeded;
-    uint64_t all = r->kind == FLEET_JOB_IMPORT ? b->length : r->total;
+    uint64_t all = r->kind == FLEET_JOB_IMPORT ? b->length + b->configurations_length : r->total;
     if (r->state == FLEET_JOB_COMPLETED)
         return 100;
     unsigned percent = all ? (unsigned)((double)done * 100 / (double)all) : 0;

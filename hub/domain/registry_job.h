@@ -17,16 +17,19 @@
 #include "hub/domain/fleet_job.h"
 #include "hub/domain/hub.h"
 
-#define REGISTRY_BLOB        "devices.txt"
-#define REGISTRY_ERRORS_BLOB "importErrors.log"
-#define REGISTRY_ERRORS_MAX  100000u /* refused lines of an import that are told; the others are counted */
+#define REGISTRY_BLOB         "devices.txt"
+#define REGISTRY_ERRORS_BLOB  "importErrors.log"
+#define REGISTRY_CONFIGS_BLOB "configurations.txt"
+#define REGISTRY_ERRORS_MAX   100000u /* refused lines of an import that are told; the others are counted */
 
 struct registry_job_new { /* borrowed */
     uint8_t kind;         /* FLEET_JOB_EXPORT or FLEET_JOB_IMPORT */
-    /* https://HOST/CONTAINER?signature; of an export only output */
+    /* https://HOST/CONTAINER?signature; of an export only output; of an import without output it is input */
     struct span input, output;
     struct span input_blob, output_blob; /* empty: REGISTRY_BLOB */
     struct span errors_blob;             /* of an import; empty: REGISTRY_ERRORS_BLOB */
+    bool configurations;                 /* a file of them as well */
+    struct span configurations_blob;     /* empty: REGISTRY_CONFIGS_BLOB */
     struct span mode;                    /* of lines that name none; empty: "createOrUpdate" */
     bool exclude_keys;
     bool by_identity; /* no signatures are asked for: the container is the hub's own */
@@ -54,8 +57,10 @@ struct registry_job_body {
     struct span container, blob; /* what is read or written */
     struct span errors;          /* blob of the refused lines */
     struct span mode;
-    uint8_t file[FILE_ID_LEN]; /* of an import: the bytes that were there when it was asked for */
-    uint64_t length;           /* of them */
+    struct span configurations; /* blob of them; empty: they are left out */
+    /* Of an import: the bytes that were there when it was asked for, and how many. */
+    uint8_t file[FILE_ID_LEN], configurations_file[FILE_ID_LEN];
+    uint64_t length, configurations_length;
     bool exclude_keys, by_identity;
 };
 MUST_USE enum err registry_job_body(struct arena *a, struct span text, struct registry_job_body *out);

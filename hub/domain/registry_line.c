@@ -256,8 +256,7 @@ static struct span bare(struct span t)
     return t;
 }
 
-/* 0: whatever is there. A text that is no etag of ours matches nothing. */
-static uint64_t etag_of(struct span t)
+uint64_t registry_etag_parse(struct span t)
 {
     uint8_t digits[32];
     size_t n;
@@ -279,7 +278,7 @@ static enum err etags(const struct jnode *o, struct registry_line *l, struct reg
     if (e || !l->mode->if_match)
         return e;
     if (l->mode->doing != REGISTRY_TWIN)
-        l->if_etag = etag_of(etag);
+        l->if_etag = registry_etag_parse(etag);
     else if (twin_etag_parse(twin, &l->twin_if.etag))
         l->twin_if.etag = UINT64_MAX;
     return ERR_OK;
@@ -452,7 +451,7 @@ enum err registry_line_apply(struct hub *h, struct store_tx *tx, struct arena *a
 /* ---- writing --------------------------------------------------------------------------------------------
  */
 
-static void put_etag(struct wr *w, const char *name, uint64_t etag)
+void registry_etag_write(struct wr *w, const char *name, uint64_t etag)
 {
     uint8_t digits[24];
     struct wr d = { digits, sizeof digits, 0 };
@@ -521,7 +520,7 @@ enum err registry_device_write(struct store_tx *tx, struct wr *w, const struct d
 {
     wr_str(w, "{\"id\":");
     member_string(w, d->id);
-    put_etag(w, "eTag", d->etag);
+    registry_etag_write(w, "eTag", d->etag);
     member_text(w, "status", d->status == DEVICE_ENABLED ? SPAN("enabled") : SPAN("disabled"));
     put_text(w, "statusReason", d->status == DEVICE_PENDING ? SPAN("waits for approval") : d->status_reason);
     put_proof(w, d->auth, d->key1, d->key2, d->thumb1, d->thumb2, keys);
@@ -549,7 +548,7 @@ enum err registry_module_write(struct store_tx *tx, struct wr *w, const struct m
     wr_str(w, "{\"id\":");
     member_string(w, m->device);
     member_text(w, "moduleId", m->id);
-    put_etag(w, "eTag", m->etag);
+    registry_etag_write(w, "eTag", m->etag);
     if (m->auth == AUTH_NONE) /* the hub makes it with its device: what can be taken over is the twin */
         member_text(w, "importMode", SPAN("updateTwin"));
     else

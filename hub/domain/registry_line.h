@@ -24,6 +24,11 @@ struct registry_mode {
 /* Without case; NULL: not known. Empty: "createOrUpdate". */
 const struct registry_mode *registry_mode_find(struct span name);
 
+/* An etag that counts, as identities and configurations have: "MQ==" in base64, with quotes or without. 0:
+ * "*", whatever is there; UINT64_MAX: no etag of ours, which matches nothing. */
+uint64_t registry_etag_parse(struct span text);
+void registry_etag_write(struct wr *w, const char *name, uint64_t etag); /* ,"name":"MQ==" */
+
 struct registry_line { /* spans in the arena, or in the text that was read */
     const struct registry_mode *mode;
     struct span device, module; /* module empty: the device itself */

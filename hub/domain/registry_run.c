@@ -21,6 +21,15 @@ static void step_done(struct op *op)
     op->home = NULL; /* seen by the loop below */
 }
 
+void registry_pause(struct registry_jobs *r, int ms)
+{
+    mailbox_wait(&r->mail, ms);
+    for (struct op *o = mailbox_take(&r->mail), *next; o; o = next) {
+        next = o->next;
+        o->done(o);
+    }
+}
+
 /* Hands the op over by `hand` and waits for it. */
 static enum err wait_for(struct registry_jobs *r, struct store_op *op,
                          void (*hand)(struct store *s, struct store_op *op))
@@ -28,13 +37,8 @@ static enum err wait_for(struct registry_jobs *r, struct store_op *op,
     op->op.home = &r->mail;
     op->op.done = step_done;
     hand(r->h->store, op);
-    while (op->op.home) {
-        mailbox_wait(&r->mail, -1);
-        for (struct op *o = mailbox_take(&r->mail), *next; o; o = next) {
-            next = o->next;
-            o->done(o);
-        }
-    }
+    while (op->op.home)
+        registry_pause(r, -1);
     return op->op.err;
 }
 
@@ -62,6 +66,14 @@ enum err registry_job_now(struct registry_run *k, struct store_tx *tx, struct fl
     return e ? e : row->state == FLEET_JOB_RUNNING ? ERR_OK : ERR_STALE;
 }
 
+void registry_files_discard(struct registry_files *files)
+{
+    for (size_t i = 0; i < REGISTRY_FILES; i++) {
+        file_discard(files->of[i].w);
+        files->of[i].w = NULL;
+    }
+}
+
 void registry_fail(struct registry_run *k, const char *why)
 {
     if (!k->reason[0])
@@ -71,34 +83,37 @@ void registry_fail(struct registry_run *k, const char *why)
 /* ---- the ends of a job ----------------------------------------------------------------------------------
  */
 
+struct ended_blob { /* one that is put with the end */
+    struct span name;
+    bool has_file, has_old; /* has_file: there are bytes for it */
+    uint8_t file[FILE_ID_LEN], md5[FILE_MD5_LEN], old[FILE_ID_LEN];
+    uint64_t length;
+};
 struct ending {
     struct store_op op; /* first */
     struct registry_run *k;
-    struct span blob;            /* that is put with the end; none when has_file is false */
-    bool has_file, put, no_room; /* put: the blob is of the transaction */
-    uint8_t file[FILE_ID_LEN], md5[FILE_MD5_LEN], old[FILE_ID_LEN];
-    bool has_old;
-    uint64_t length;
+    struct ended_blob blobs[REGISTRY_FILES];
+    bool put, no_room; /* put: they are of the transaction */
     struct fleet_job_row row;
 };
 
-static enum err put_blob(struct ending *n, struct store_tx *tx)
+static enum err put_blob(struct ending *n, struct ended_blob *b, struct store_tx *tx)
 {
     struct hub *h = n->k->r->h;
     struct named_blob_row old;
-    enum err e = tx_blob_get(tx, n->k->body.container, n->blob, &old);
-    n->has_old = !e && old.file.n == FILE_ID_LEN;
-    if (n->has_old)
-        memcpy(n->old, old.file.p, FILE_ID_LEN);
+    enum err e = tx_blob_get(tx, n->k->body.container, b->name, &old);
+    b->has_old = !e && old.file.n == FILE_ID_LEN;
+    if (b->has_old)
+        memcpy(b->old, old.file.p, FILE_ID_LEN);
     if (e && e != ERR_NOTFOUND)
         return e;
-    e = upload_room(h, tx, n->k->body.container, n->blob, n->length, e ? 0 : old.length);
+    e = upload_room(h, tx, n->k->body.container, b->name, b->length, e ? 0 : old.length);
     n->no_room = e == ERR_LIMIT;
     struct named_blob_row r = { .container = n->k->body.container,
-                                .name = n->blob,
-                                .file = span_of(n->file, FILE_ID_LEN),
-                                .length = n->length,
-                                .md5 = span_of(n->md5, FILE_MD5_LEN),
+                                .name = b->name,
+                                .file = span_of(b->file, FILE_ID_LEN),
+                                .length = b->length,
+                                .md5 = span_of(b->md5, FILE_MD5_LEN),
                                 .content_type = SPAN("text/plain; charset=utf-8"),
                                 .meta = SPAN(""),
                                 .created_ms = h->wall_ms(),
@@ -110,13 +125,14 @@ static enum err run_end(struct store_tx *tx, struct store_op *self)
 {
     struct ending *n = (struct ending *)(void *)self;
     struct fleet_job_row *r = &n->row;
-    n->no_room = n->has_old = false;
+    n->no_room = false;
     enum err e = tx_fleet_job_by_seq(tx, n->k->row.seq, r);
     if (e)
         return e;
-    n->put = n->has_file && (r->state == FLEET_JOB_RUNNING || r->kind == FLEET_JOB_IMPORT);
-    if (n->put)
-        e = put_blob(n, tx);
+    n->put = r->state == FLEET_JOB_RUNNING || r->kind == FLEET_JOB_IMPORT;
+    for (size_t i = 0; !e && n->put && i < REGISTRY_FILES; i++)
+        if (n->blobs[i].has_file)
+            e = put_blob(n, &n->blobs[i], tx);
     if (e)
         return e;
     if (r->state <= FLEET_JOB_RUNNING) {
@@ -138,33 +154,42 @@ static void remove_file(struct registry_run *k, const uint8_t id[FILE_ID_LEN])
         log_warn("registry.file", "err=%s", err_name(e));
 }
 
-/* Makes w, if there is one, the blob of this name and ends the job, in one transaction. */
-static enum err end(struct registry_run *k, struct file_writer *w, struct span blob)
+/* Makes the files, where there are some, blobs of these names and ends the job, in one transaction. The files
+ * are closed in any case. */
+static enum err end(struct registry_run *k, struct registry_files *files)
 {
     struct ending *n = calloc(1, sizeof *n);
-    enum err e = ERR_OK;
-    if (!n) {
-        file_discard(w);
-        return ERR_NOMEM;
-    }
-    n->k = k;
-    n->blob = blob;
-    n->op.run = run_end;
-    if (w) {
-        n->length = file_written(w);
-        e = file_md5(w, n->md5);
-        if (e)
+    enum err e = n ? ERR_OK : ERR_NOMEM;
+    for (size_t i = 0; i < REGISTRY_FILES; i++) {
+        struct file_writer *w = files->of[i].w;
+        struct ended_blob *b = n ? &n->blobs[i] : NULL;
+        files->of[i].w = NULL;
+        if (!w)
+            continue;
+        if (!e)
+            e = file_md5(w, b->md5);
+        if (e) {
             file_discard(w);
-        else
-            e = file_commit(w, n->file);
-        n->has_file = !e;
+            continue;
+        }
+        b->name = files->of[i].blob;
+        b->length = file_written(w);
+        e = file_commit(w, b->file);
+        b->has_file = !e;
     }
+    if (!n)
+        return e;
+    n->k = k;
+    n->op.run = run_end;
     if (!e)
         e = registry_write(k->r, &n->op);
-    if (n->has_file && (e || !n->put))
-        remove_file(k, n->file);
-    if (!e && n->has_old)
-        remove_file(k, n->old);
+    for (size_t i = 0; i < REGISTRY_FILES; i++) {
+        struct ended_blob *b = &n->blobs[i];
+        if (b->has_file && (e || !n->put))
+            remove_file(k, b->file);
+        if (!e && n->put && b->has_old)
+            remove_file(k, b->old);
+    }
     if (n->no_room) {
         registry_fail(k, "there is no room for the file: uploads.total_bytes");
         e = ERR_LIMIT;
@@ -176,6 +201,12 @@ static enum err end(struct registry_run *k, struct file_writer *w, struct span b
                  (unsigned long long)n->row.failed);
     free(n);
     return e;
+}
+
+static enum err end_bare(struct registry_run *k)
+{
+    struct registry_files none = { 0 };
+    return end(k, &none);
 }
 
 /* ---- refused lines, as a file ---------------------------------------------------------------------------
@@ -230,25 +261,25 @@ static enum err write_errors(struct registry_run *k, struct file_writer *w)
 
 static enum err end_import(struct registry_run *k)
 {
-    struct file_writer *w = NULL;
-    enum err e = file_create(k->r->h->files, &w);
+    struct registry_files files = { .of[0].blob = k->body.errors };
+    enum err e = file_create(k->r->h->files, &files.of[0].w);
     if (!e)
-        e = write_errors(k, w);
+        e = write_errors(k, files.of[0].w);
     if (e) {
-        file_discard(w);
+        registry_files_discard(&files);
         if (e == ERR_STOPPED)
             return e;
         registry_fail(k, "the file of refused lines could not be written: the disk is full");
-        return end(k, NULL, SPAN_NONE);
+        return end_bare(k);
     }
-    e = end(k, w, k->body.errors);
-    return e == ERR_LIMIT || e == ERR_FULL ? end(k, NULL, SPAN_NONE) : e;
+    e = end(k, &files);
+    return e == ERR_LIMIT || e == ERR_FULL ? end_bare(k) : e;
 }
 
-static enum err end_export(struct registry_run *k, struct file_writer *w)
+static enum err end_export(struct registry_run *k, struct registry_files *files)
 {
-    enum err e = end(k, w, k->body.blob);
-    return e == ERR_LIMIT || e == ERR_FULL ? end(k, NULL, SPAN_NONE) : e;
+    enum err e = end(k, files);
+    return e == ERR_LIMIT || e == ERR_FULL ? end_bare(k) : e;
 }
 
 /* ---- one job --------------------------------------------------------------------------------------------
@@ -282,7 +313,7 @@ static enum err run_begin(struct store_tx *tx, struct store_op *self)
 static enum err run(struct registry_run *k)
 {
     struct beginning b = { .op.run = run_begin, .k = k };
-    struct file_writer *w = NULL;
+    struct registry_files files = { 0 };
     enum err e = registry_write(k->r, &b.op);
     if (e)
         return e;
@@ -291,7 +322,7 @@ static enum err run(struct registry_run *k)
     k->row.total = b.row.total;
     bool import = k->row.kind == FLEET_JOB_IMPORT;
     if (k->row.state == FLEET_JOB_RUNNING)
-        e = import ? registry_import(k) : registry_export(k, &w);
+        e = import ? registry_import(k) : registry_export(k, &files);
     if (e == ERR_STALE) /* cancelled meanwhile */
         e = ERR_OK;
     if (e == ERR_FULL)
@@ -301,10 +332,10 @@ static enum err run(struct registry_run *k)
     else if (e == ERR_NOMEM)
         registry_fail(k, "the hub is short of memory");
     else if (e && !k->reason[0]) { /* the hub goes down */
-        file_discard(w);
+        registry_files_discard(&files);
         return e;
     }
-    return import ? end_import(k) : end_export(k, w);
+    return import ? end_import(k) : end_export(k, &files);
 }
 
 /* ---- all of them ----------------------------------------------------------------------------------------
@@ -404,11 +435,7 @@ void registry_jobs_serve(struct registry_jobs *r)
             sweep(r);
         if (registry_stopped(r))
             break;
-        mailbox_wait(&r->mail, retry ? RETRY_MS : LOOK_MS);
-        for (struct op *o = mailbox_take(&r->mail), *next; o; o = next) {
-            next = o->next;
-            o->done(o);
-        }
+        registry_pause(r, retry ? RETRY_MS : LOOK_MS);
     }
 }
 

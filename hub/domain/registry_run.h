@@ -25,14 +25,26 @@ struct registry_run {
 MUST_USE enum err registry_write(struct registry_jobs *r, struct store_op *op);
 MUST_USE enum err registry_read(struct registry_jobs *r, struct store_op *op);
 MUST_USE enum err registry_scan(struct registry_jobs *r, struct store_op *op);
+/* Waits this long, or until there is something to look at. */
+void registry_pause(struct registry_jobs *r, int ms);
 bool registry_stopped(const struct registry_jobs *r);
 /* In run(): the job's row. ERR_STALE: it is not running any more. */
 MUST_USE enum err registry_job_now(struct registry_run *k, struct store_tx *tx, struct fleet_job_row *row);
 void registry_fail(struct registry_run *k, const char *why); /* the first reason stays */
 
+/* What a job writes: identities and configurations, or refused lines. */
+#define REGISTRY_FILES 2u
+struct registry_files {
+    struct {
+        struct file_writer *w; /* owned; NULL: there is none */
+        struct span blob;      /* that it is to be */
+    } of[REGISTRY_FILES];
+};
+void registry_files_discard(struct registry_files *files);
+
 /* registry_import.c, registry_export.c. ERR_OK: done, or failed for a reason; ERR_STALE: cancelled;
  * ERR_STOPPED: the hub goes down; others: what the store or the disk said. */
 MUST_USE enum err registry_import(struct registry_run *k);
-MUST_USE enum err registry_export(struct registry_run *k, struct file_writer **out);
+MUST_USE enum err registry_export(struct registry_run *k, struct registry_files *out); /* empty: no files */
 
 #endif

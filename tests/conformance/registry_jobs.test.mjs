@@ -194,11 +194,80 @@ test('[http 91] a second job while one runs is refused; signatures and places th
   const gone = await create({ type: 'import', inputBlobContainerUri: uri, outputBlobContainerUri: uri, inputBlobName: 'not/there' });
   assert.deepEqual([gone.status, code(gone)], [400, 'BlobContainerValidationError']);
   for (const bad of [{}, { type: 'copy' }, { type: 'export' }, { ...good, excludeKeysInExport: 'yes' }, { ...good, outputBlobName: 'a//b' }, { ...good, storageAuthenticationType: 'x' },
-    { ...good, includeConfigurations: true }, { ...good, type: 'import', inputBlobContainerUri: uri, importMode: 'x' }, { ...good, outputBlobContainerUri: `https://${NAME}/${'x'.repeat(5000)}` }]) {
+    { ...good, includeConfigurations: 'yes' }, { ...good, includeConfigurations: true, configurationsBlobName: 'devices.txt' }, { ...good, includeConfigurations: true, configurationsBlobName: 'a//b' }, { ...good, type: 'import', inputBlobContainerUri: uri, importMode: 'x' }, { ...good, outputBlobContainerUri: `https://${NAME}/${'x'.repeat(5000)}` }]) {
     const r = await create(bad);
     assert.deepEqual([r.status, code(r)], [400, 'ArgumentInvalid'], JSON.stringify(bad));
   }
   assert.equal((await create('{"type":')).status, 400);
+});
+
+test('[http 89] configurations are exported beside the identities, and imported into another hub', async () => {
+  const configuration = (id, more) => registry.addConfiguration({ id, schemaVersion: '1.0', labels: { a: 'b' }, priority: 7, targetCondition: "tags.site='munich'",
+    content: { deviceContent: { 'properties.desired.x': 1.5 } }, metrics: { queries: { ok: 'SELECT deviceId FROM devices' } }, ...more });
+  await configuration('by-tag');
+  await configuration('of-edge', { targetCondition: 'tags.none=1', labels: undefined, schemaVersion: undefined, metrics: undefined, priority: 1,
+    content: { modulesContent: { $edgeAgent: { 'properties.desired': { schemaVersion: '1.1' } } } } });
+  const uri = await containerUri();
+  const made = await create({ type: 'export', outputBlobContainerUri: uri, includeConfigurations: true, outputBlobName: 'both/d.txt', configurationsBlobName: 'both/c.txt' });
+  assert.deepEqual([made.status, made.json.includeConfigurations, made.json.configurationsBlobName], [200, true, 'both/c.txt'], `${made.body}`);
+  assert.equal((await ended(made.json.jobId)).status, 'completed');
+  const text = await linesOf(uri, 'both/c.txt');
+  const lines = text.map((l) => JSON.parse(l));
+  const shown = (await hub.request('GET', `/configurations?${V}`)).json;
+  assert.deepEqual(lines.map((l) => l.id), ['by-tag', 'of-edge']);
+  for (const [i, l] of lines.entries())
+    for (const member of ['schemaVersion', 'labels', 'content', 'targetCondition', 'priority', 'etag', 'contentType']) assert.deepEqual(l[member], shown[i][member], member);
+  assert.deepEqual(lines[0].metrics.queries, { ok: 'SELECT deviceId FROM devices' });
+  assert.ok((await linesOf(uri, 'both/d.txt')).length > 0);
+  const plain = body(await registry.exportDevicesToBlob(uri, false));
+  assert.deepEqual([plain.includeConfigurations, plain.configurationsBlobName], [false, null]);
+  await ended(plain.jobId);
+
+  const other = await Hub.create({ name: NAME });
+  try {
+    await other.start();
+    const { sasToken: sas } = await other.api('POST', '/roost/v1/containers/registry/sas', { permissions: 'rwdl' });
+    const upload = async (name, content) => assert.equal((await other.request('PUT', `/registry/${name}${sas}`, { token: null, body: content, headers: { 'x-ms-blob-type': 'BlockBlob' } })).status, 201);
+    const target = `https://${NAME}/registry${sas}`;
+    const importBoth = async (configurations, more = {}) => {
+      await upload('devices.txt', JSON.stringify({ id: 'd1', status: 'enabled', tags: { site: 'munich' } }));
+      await upload('configurations.txt', configurations.map((l) => (typeof l === 'string' ? l : JSON.stringify(l))).join('\n'));
+      // The container of the errors may be left out: it is that of the input.
+      const r = await other.request('POST', `/jobs/create?${V}`, { body: { type: 'import', inputBlobContainerUri: target, includeConfigurations: true, ...more } });
+      assert.equal(r.status, 200, `${r.body}`);
+      const job = await waitFor('the import', async () => { const { json } = await other.request('GET', `/jobs/${r.json.jobId}?${V}`); return json.endTimeUtc && json; });
+      const errors = (await other.request('GET', `/registry/importErrors.log${sas}`, { token: null })).body.toString().split('\n').filter(Boolean).map((l) => JSON.parse(l));
+      return { job, errors };
+    };
+    const get = async (id) => (await other.request('GET', `/configurations/${id}?${V}`)).json;
+    let r = await importBoth(text);
+    assert.deepEqual([r.job.status, r.job.progress, r.job.succeededCount, r.errors, r.job.configurationsBlobName], ['completed', 100, 3, [], 'configurations.txt']);
+    for (const id of ['by-tag', 'of-edge']) {
+      const a = shown.find((c) => c.id === id), b = await get(id);
+      for (const member of ['schemaVersion', 'labels', 'content', 'targetCondition', 'priority']) assert.deepEqual(b[member], a[member], `${id} ${member}`);
+    }
+    // And it works there: the device of the other file has it.
+    await waitFor('the configuration to be applied', async () => (await other.request('GET', `/twins/d1?${V}`)).json.properties.desired.x === 1.5);
+    // As Azure IoT Hub spells it; without a mode an etag has to match what is there.
+    const pascal = (more) => ({ Id: 'by-tag', SchemaVersion: null, Labels: null, Content: { DeviceContent: { 'properties.desired.x': 2 }, ModulesContent: null }, TargetCondition: '*', Priority: 9, Metrics: { Results: {}, Queries: {} }, ...more });
+    const { etag } = await get('by-tag');
+    r = await importBoth([pascal({ ETag: 'bm8=' }), pascal({}), pascal({ ETag: etag }), { ...lines[1], etag: '*', priority: 3 }]);
+    assert.deepEqual(r.errors.map((e) => [e.configurationId, e.errorCode]), [['by-tag', 412001], ['by-tag', 412001]]);
+    const after = await get('by-tag');
+    assert.deepEqual([after.priority, after.targetCondition, after.content], [9, '*', lines[0].content], 'a content stays what it is');
+    assert.equal((await get('of-edge')).priority, 3);
+    r = await importBoth(['not JSON: passed over', { id: 'NO' }, { id: 'x', content: {} }, { id: 'x', content: { deviceContent: {} }, targetCondition: 'tags.a =' }, '{"id":',
+      { id: 'x', content: { deviceContent: {} }, metrics: { queries: { a: 'SELECT' } } }, { id: 'x', content: { deviceContent: {} }, priority: -1 }, { id: 'x', importMode: 'updateTwin' },
+      { id: 'of-edge', importMode: 'create', content: lines[1].content }, { id: 'none', importMode: 'update', content: lines[1].content }, { id: 'none', importMode: 'delete' },
+      { id: 'by-tag', etag: '*', content: { moduleContent: {} }, targetCondition: 'FROM devices.modules WHERE tags.a = 1' }, { id: 'of-edge', importMode: 'delete' }]);
+    assert.deepEqual(r.errors.map((e) => e.errorCode), [400004, 400402, 400401, 400006, 400404, 400004, 400004, 409401, 404301, 404301, 400401], JSON.stringify(r.errors));
+    assert.equal(r.job.status, 'completed');
+    assert.deepEqual((await other.request('GET', `/configurations?${V}`)).json.map((c) => c.id), ['by-tag']);
+    const gone = await other.request('POST', `/jobs/create?${V}`, { body: { type: 'import', inputBlobContainerUri: target, includeConfigurations: true, configurationsBlobName: 'not/there' } });
+    assert.deepEqual([gone.status, code(gone)], [400, 'BlobContainerValidationError']);
+  } finally {
+    await closeHub(other);
+  }
 });
 
 test('[http 89] identity based access needs no signature; another port is the same hub', async () => {
@@ -230,7 +299,7 @@ test('[http 89] the container is there, and is asked for like any other', async 
   assert.equal((await container.createIfNotExists()).succeeded, false);
   const names = [];
   for await (const b of container.listBlobsFlat()) names.push(b.name);
-  assert.deepEqual(names, ['devices.txt', 'importErrors.log']);
+  assert.deepEqual(names, ['both/c.txt', 'both/d.txt', 'devices.txt', 'importErrors.log']);
   await container.getBlockBlobClient('devices.txt').delete();
 });
 

@@ -115,6 +115,9 @@ static enum err refuse(struct job *j, enum err e)
     case ERR_STALE:
         return AZURE_REFUSE(j, AZ_PreconditionFailed,
                             "the configuration was changed meanwhile: its etag is another one");
+    case ERR_DENIED:
+        return AZURE_REFUSE(j, AZ_InvalidConfigurationTargetCondition,
+                            "the condition does not fit the content that the configuration has");
     case ERR_LIMIT:
         return AZURE_REFUSE(j, AZ_ConfigurationCountLimitExceeded, "there are %u configurations already",
                             CONFIGURATIONS_MAX);

@@ -50,8 +50,8 @@ static void write_job(struct wr *w, const void *item)
     member_bool(w, "excludeKeysInExport", s->body.exclude_keys);
     member_text(w, "storageAuthenticationType",
                 s->body.by_identity ? SPAN("identityBased") : SPAN("keyBased"));
-    member_bool(w, "includeConfigurations", false);
-    member_raw(w, "configurationsBlobName", SPAN("null"));
+    member_bool(w, "includeConfigurations", s->body.configurations.n > 0);
+    put_text(w, "configurationsBlobName", s->body.configurations, s->body.configurations.n > 0);
     member_number(w, "totalCount", r->total);
     member_number(w, "succeededCount", r->succeeded);
     member_number(w, "failedCount", r->failed);
@@ -131,20 +131,15 @@ static bool read_storage(struct job *j, const struct jnode *o, struct registry_j
 static bool read_job(struct job *j, struct registry_job_new *n)
 {
     struct jnode *o;
-    bool configurations = false;
-    if (!fleet_body(j, &o) || !read_type(j, o, n) || !read_storage(j, o, n) ||
-        !fleet_text(j, o, "inputBlobContainerUri", &n->input) ||
-        !fleet_text(j, o, "outputBlobContainerUri", &n->output) ||
-        !fleet_text(j, o, "inputBlobName", &n->input_blob) ||
-        !fleet_text(j, o, "outputBlobName", &n->output_blob) ||
-        !fleet_text(j, o, "errorsBlobName", &n->errors_blob) || !fleet_text(j, o, "importMode", &n->mode) ||
-        !flag(j, o, "excludeKeysInExport", &n->exclude_keys) ||
-        !flag(j, o, "includeConfigurations", &configurations))
-        return false;
-    return !configurations ||
-           azure_fail(
-               j, AZ_ArgumentInvalid,
-               "configurations are not part of the files of this hub: leave includeConfigurations out");
+    return fleet_body(j, &o) && read_type(j, o, n) && read_storage(j, o, n) &&
+           fleet_text(j, o, "inputBlobContainerUri", &n->input) &&
+           fleet_text(j, o, "outputBlobContainerUri", &n->output) &&
+           fleet_text(j, o, "inputBlobName", &n->input_blob) &&
+           fleet_text(j, o, "outputBlobName", &n->output_blob) &&
+           fleet_text(j, o, "errorsBlobName", &n->errors_blob) &&
+           fleet_text(j, o, "configurationsBlobName", &n->configurations_blob) &&
+           fleet_text(j, o, "importMode", &n->mode) && flag(j, o, "excludeKeysInExport", &n->exclude_keys) &&
+           flag(j, o, "includeConfigurations", &n->configurations);
 }
 
 static void start_create(struct job *j)

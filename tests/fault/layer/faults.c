@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>
@@ -48,6 +49,8 @@ static bool hit(unsigned kind)
     if (n < atomic_load(&first) || n > atomic_load(&last))
         return false;
     errno = atomic_load(&error);
+    if (errno == FAULT_KILL)
+        raise(SIGKILL);
     return true;
 }
 

@@ -15,6 +15,7 @@ enum fault_kind {
     FAULT_ALLOC = 16,   /* malloc, calloc, realloc; not under a sanitizer */
     FAULT_TRUNCATE = 32 /* ftruncate */
 };
+#define FAULT_KILL (-1) /* as err: the process is killed with SIGKILL instead, before the call */
 /* The k-th call (from 1) of these kinds from now on fails with err, and `times` - 1 after it. */
 void faults_arm(unsigned kinds, uint64_t k, uint64_t times, int err);
 void faults_disarm(void);
