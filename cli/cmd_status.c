@@ -44,6 +44,11 @@ static int status_run(struct cli *c, const struct args *a)
                (unsigned long long)json_number(tls, "compact", 0),
                (unsigned long long)json_number(tls, "openssl", 0),
                (unsigned long long)json_number(tls, "kernel", 0));
+    const json_t *events = json_object_get(doc, "events");
+    if (json_number(events, "waiting", 0) || json_number(events, "refused", 0))
+        printf("events      %llu wait for the router; %llu changes were refused for want of room\n",
+               (unsigned long long)json_number(events, "waiting", 0),
+               (unsigned long long)json_number(events, "refused", 0));
     size_t ready = 0;
     json_array_foreach(json_object_get(doc, "queryIndexes"), i, v)
     {

@@ -12,6 +12,8 @@
 #include <pthread.h>
 #include <stdlib.h>
 
+#define LEFT_MS 1000u
+
 struct background {
     struct hub *hub;
     struct worker *worker;
@@ -19,6 +21,8 @@ struct background {
     struct timer jobs_timer;
     struct configurations *configurations;
     struct timer configurations_timer;
+    struct timer left_timer; /* until those of an earlier start are told of */
+    _Atomic int left;
     struct query_sources *queries;
     struct query_index_build indexes;
     struct registry_jobs *registry;
@@ -46,6 +50,14 @@ static void configurations_wake_in(void *ctx, uint32_t ms)
 {
     struct background *b = ctx;
     timer_arm(b->worker, &b->configurations_timer, worker_now_ms(b->worker) + ms);
+}
+
+static void on_left_timer(struct timer *t)
+{
+    struct background *b = CONTAINER_OF(t, struct background, left_timer);
+    presence_tell_left(b->hub, &b->left);
+    if (atomic_load(&b->left) != LEFT_TOLD)
+        timer_arm(b->worker, &b->left_timer, worker_now_ms(b->worker) + LEFT_MS);
 }
 
 enum err background_new(struct background **out, struct hub *hub, struct query_sources *queries,
@@ -88,7 +100,8 @@ static void *registry_main(void *arg)
 
 void background_start(struct background *b)
 {
-    presence_tell_left(b->hub);
+    b->left_timer.on_timer = on_left_timer;
+    timer_arm(b->worker, &b->left_timer, worker_now_ms(b->worker));
     if (b->registry && pthread_create(&b->registry_thread, NULL, registry_main, b->registry) == 0)
         b->registry_runs = true;
     else if (b->registry)

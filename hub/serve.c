@@ -310,6 +310,7 @@ static enum exit_code open_parts(struct daemon *d)
     if ((e = store_sqlite_open(&d->hub.store, path_in(d->dir, DIR_STORE), (unsigned)c->store.readers)) ||
         (e = forget_connections(d->hub.store, d->hub.started_ms)))
         return failed("store", e);
+    store_outbox_limit(d->hub.store, c->routing.events_bytes);
     struct span bad;
     if ((e = query_indexes_parse(&d->queries, span_str(c->query.indexed_paths), &bad)) ||
         (e = query_indexes_apply(d->hub.store, &d->queries)))

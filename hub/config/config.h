@@ -95,6 +95,9 @@
     NUMBER(routing, routes, 100, 0, 10000, "routes that may be defined")                                     \
     NUMBER(routing, endpoints, 10, 0, 31, "endpoints that may be defined; each has a few threads")           \
     NUMBER(routing, enrichments, 10, 0, 1000, "enrichments that may be defined")                             \
+    NUMBER(routing, events_bytes, 268435456, 1048576, 1099511627776,                                         \
+           "events that the router has not taken yet; where there are more, changes that make events wait "  \
+           "or are refused")                                                                                 \
     WORD(routing, files, "files", "directory of file endpoints, one below it for each")                      \
     END(routing)                                                                                             \
     SECTION(blobs, "Artifacts (directory `blob`).")                                                          \

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "hub/domain/event.h"
 
 #include <stdlib.h>
 
@@ -313,6 +314,11 @@ static void go(struct configurations *c)
     c->again = c->busy;
     if (c->busy || c->stopped)
         return;
+    if (event_should_wait(c->h,
+                          EVENT_OF_TWINS | 1u << MESSAGE_SOURCE_LIFECYCLE)) { /* it makes modules, too */
+        wake(c, TICK_MS);
+        return;
+    }
     c->busy = true;
     c->op.run = turn;
     c->op.op.done = on_turn;

@@ -15,6 +15,32 @@ bool event_wanted(const struct hub *h, enum message_source s)
     return h->events && (atomic_load_explicit(&h->events->wanted, memory_order_relaxed) & 1u << s);
 }
 
+static bool is_filled(const struct hub *h, uint32_t sources, unsigned parts)
+{
+    struct store_stats s;
+    if (!h->events || !(atomic_load_explicit(&h->events->wanted, memory_order_relaxed) & sources))
+        return false;
+    store_get_stats(h->store, &s);
+    return s.outbox_limit && s.outbox_bytes >= s.outbox_limit / parts;
+}
+
+bool event_should_wait(const struct hub *h, uint32_t sources)
+{
+    return is_filled(h, sources, 2);
+}
+
+bool event_has_no_room(const struct hub *h)
+{
+    return is_filled(h, UINT32_MAX, 1);
+}
+
+uint64_t event_refused_nr(const struct hub *h)
+{
+    struct store_stats s;
+    store_get_stats(h->store, &s);
+    return s.outbox_refused;
+}
+
 struct span event_hub_name(const struct hub *h)
 {
     struct span name = span_str(h->names[0]);
@@ -406,6 +432,8 @@ static void write_job(struct wr *w, const void *of)
     wr_u8(w, '{');
     member(w, "jobId", j->job_id);
     member(w, "deviceId", j->device);
+    if (j->module.n)
+        member(w, "moduleId", j->module);
     member(w, "jobType", span_str(j->type));
     time_member(w, "startTimeUtc", j->started_ms);
     time_member(w, "endTimeUtc", j->ended_ms);
@@ -421,6 +449,7 @@ enum err event_job(struct hub *h, struct store_tx *tx, const struct event_job *j
     struct arena a;
     struct event ev = { .source = MESSAGE_SOURCE_JOB,
                         .device = j->device,
+                        .module = j->module,
                         .schema = "deviceJobLifecycleNotification",
                         .op = j->status,
                         .content_type = "application/json",

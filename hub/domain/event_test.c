@@ -346,6 +346,13 @@ static void come(struct presence *p, const char *id, bool here)
     (void)presence_flush(p);
 }
 
+static _Atomic int left;
+static void tell_left(void)
+{
+    left = LEFT_UNTOLD;
+    presence_tell_left(&fx.hub, &left);
+}
+
 static void test_who_was_connected_at_a_crash_is_told_of(void **state)
 {
     struct presence p;
@@ -366,7 +373,7 @@ static void test_who_was_connected_at_a_crash_is_told_of(void **state)
     assert_string_equal(s.op, "deviceConnected");
     bus_detach(fx.hub.bus, SPAN("d1"), (struct bus_addr){ 0, 0, 1, 1 });
     crash(fixture_wall_ms());
-    presence_tell_left(&fx.hub);
+    tell_left();
     s = outbox();
     assert_int_equal(s.nr, 4);
     assert_string_equal(s.op, "deviceDisconnected");
@@ -375,7 +382,7 @@ static void test_who_was_connected_at_a_crash_is_told_of(void **state)
     come(&p, "d1", false);
     assert_int_equal(outbox().nr, 6);
     crash(fixture_wall_ms());
-    presence_tell_left(&fx.hub); /* nobody was there */
+    tell_left(); /* nobody was there */
     assert_int_equal(outbox().nr, 6);
     for (unsigned i = 0; i < PRESENCE_LEFT_MAX + 10; i++) {
         snprintf(many, sizeof many, "many%u", i);
@@ -386,7 +393,7 @@ static void test_who_was_connected_at_a_crash_is_told_of(void **state)
     (void)presence_flush(&p);
     assert_int_equal(outbox().nr, 6 + PRESENCE_LEFT_MAX + 10);
     crash(fixture_wall_ms());
-    presence_tell_left(&fx.hub);
+    tell_left();
     for (unsigned i = 0; i < 1000 && outbox().nr < 6 + 2 * (PRESENCE_LEFT_MAX + 10); i++)
         continue; /* in several turns */
     assert_int_equal(outbox().nr, 6 + 2 * (PRESENCE_LEFT_MAX + 10));
@@ -414,6 +421,147 @@ static void test_a_job_goes_on(void **state)
     assert_string_equal(s.body, "{\"jobId\":\"job-1\",\"deviceId\":\"d1\",\"jobType\":\"scheduleUpdateTwin\","
                                 "\"startTimeUtc\":\"1970-01-01T00:00:01.0000000Z\","
                                 "\"endTimeUtc\":\"1970-01-01T00:00:02.0000000Z\",\"status\":\"completed\"}");
+}
+
+/* ---- no room ---------------------------------------------------------------------------------------- */
+
+static struct store_stats stats(void)
+{
+    struct store_stats s;
+    store_get_stats(fx.hub.store, &s);
+    return s;
+}
+static enum err drain(struct store_tx *tx, void *ctx)
+{
+    (void)ctx;
+    return tx_outbox_delete(tx, UINT64_MAX);
+}
+static enum err twice_and_undone(struct store_tx *tx, void *ctx)
+{
+    struct change a = { .id = "t1", .what = CREATE }, b = { .id = "t2", .what = CREATE, .fail = true };
+    (void)ctx;
+    enum err e = change_run(tx, &a);
+    return e ? e : tx_try(tx, change_run, &b) == ERR_DENIED ? ERR_OK : ERR_IO;
+}
+static enum err find_run(struct store_tx *tx, void *ctx)
+{
+    struct device_row d;
+    return tx_device_get(tx, span_str(ctx), &d);
+}
+
+static void test_changes_without_room_for_their_events_are_refused(void **state)
+{
+    char id[24];
+    unsigned made = 0;
+    enum err e = ERR_OK;
+    (void)state;
+    want(MESSAGE_SOURCE_LIFECYCLE);
+    change((struct change){ .id = "d1", .what = CREATE });
+    change((struct change){ .id = "d1", .what = CREATE_MODULE });
+    const uint64_t base = stats().outbox_bytes;
+    assert_int_equal(stats().outbox_rows, 2);
+    assert_int_equal(stats().outbox_limit, STORE_OUTBOX_BYTES);
+    change((struct change){ .id = "d2", .what = CREATE, .fail = true });
+    assert_int_equal(stats().outbox_rows, 2); /* what is undone does not count */
+    assert_int_equal(stats().outbox_bytes, base);
+    assert_int_equal(fixture_tx(&fx, twice_and_undone, NULL), ERR_OK);
+    assert_int_equal(stats().outbox_rows, 3);
+
+    store_outbox_limit(fx.hub.store, 16384);
+    for (; !e && made < 1000; made += !e) {
+        snprintf(id, sizeof id, "n%u", made);
+        e = fixture_tx(&fx, change_run, &(struct change){ .id = id, .what = CREATE });
+    }
+    assert_int_equal(e, ERR_FULL);
+    assert_true(made > 10);
+    assert_int_equal(stats().outbox_rows, 3 + made);
+    assert_true(stats().outbox_bytes >= 16384 && stats().outbox_bytes < 16384 + 2048);
+    assert_int_equal(stats().outbox_refused, 1);
+    assert_true(event_has_no_room(&fx.hub));
+    assert_int_equal(fixture_tx(&fx, find_run, id), ERR_NOTFOUND); /* no change without its event */
+    e = fixture_tx(&fx, change_run, &(struct change){ .id = "d1", .what = DELETE });
+    assert_int_equal(e, ERR_FULL);
+    /* What makes no event goes on. */
+    change((struct change){ .id = "d1", .what = PATCH, .body = "{\"tags\":{\"a\":1}}" });
+
+    /* It is there after the next start, and counted. */
+    struct store_stats before = stats();
+    store_close(fx.hub.store);
+    assert_int_equal(store_sqlite_open(&fx.hub.store, fx.dir, 2), ERR_OK);
+    assert_int_equal(stats().outbox_rows, before.outbox_rows);
+    assert_int_equal(stats().outbox_bytes, before.outbox_bytes);
+    store_outbox_limit(fx.hub.store, before.outbox_bytes + 1);
+    /* One that begins with room has room for all it makes: of the module, and its own. */
+    change((struct change){ .id = "d1", .what = DELETE });
+    assert_int_equal(stats().outbox_rows, before.outbox_rows + 2);
+    assert_true(event_has_no_room(&fx.hub));
+    atomic_store(&out.wanted, 0); /* nobody wants them any more: no room is needed */
+    change((struct change){ .id = "quiet", .what = CREATE });
+    assert_false(event_has_no_room(&fx.hub));
+
+    want(MESSAGE_SOURCE_LIFECYCLE);
+    assert_int_equal(fixture_tx(&fx, drain, NULL), ERR_OK);
+    assert_int_equal(stats().outbox_rows, 0);
+    assert_int_equal(stats().outbox_bytes, 0);
+    assert_false(event_should_wait(&fx.hub, UINT32_MAX));
+    change((struct change){ .id = "later", .what = CREATE });
+    assert_int_equal(outbox().nr, 1);
+}
+
+struct known {
+    const char *id;
+    bool connected;
+};
+static enum err known_run(struct store_tx *tx, void *ctx)
+{
+    struct known *k = ctx;
+    struct report_row r = { 0 };
+    enum err e = tx_report_get(tx, span_str(k->id), &r);
+    k->connected = !e && r.connected;
+    return e == ERR_NOTFOUND ? ERR_OK : e;
+}
+static bool is_known_connected(const char *id)
+{
+    struct known k = { .id = id };
+    assert_int_equal(fixture_tx(&fx, known_run, &k), ERR_OK);
+    return k.connected;
+}
+
+static void test_states_of_connections_wait_for_room(void **state)
+{
+    struct presence p;
+    (void)state;
+    change((struct change){ .id = "d1", .what = CREATE });
+    change((struct change){ .id = "d2", .what = CREATE });
+    want(MESSAGE_SOURCE_CONNECTION);
+    crash(fixture_wall_ms());
+    presence_init(&p, &fx.hub);
+    come(&p, "d1", true);
+    assert_int_equal(outbox().nr, 1);
+    store_outbox_limit(fx.hub.store, stats().outbox_bytes); /* it is full */
+    come(&p, "d2", true);
+    come(&p, "d1", false);
+    assert_true(presence_flush(&p)); /* there is something left to do */
+    assert_int_equal(outbox().nr, 1);
+    assert_false(is_known_connected("d2"));
+    assert_int_equal(stats().outbox_refused, 0); /* they do not even ask */
+
+    crash(fixture_wall_ms()); /* and so do those of an earlier start */
+    left = LEFT_UNTOLD;
+    presence_tell_left(&fx.hub, &left);
+    assert_int_equal(left, LEFT_UNTOLD);
+    assert_int_equal(fixture_tx(&fx, drain, NULL), ERR_OK);
+    presence_tell_left(&fx.hub, &left);
+    assert_int_equal(outbox().nr, 1); /* d1 */
+    assert_int_equal(left, LEFT_TOLD);
+    store_outbox_limit(fx.hub.store, 0);
+    (void)presence_flush(&p);
+    struct seen s = outbox();
+    assert_int_equal(s.nr, 2); /* d1 had gone before: it is told once */
+    assert_string_equal(s.device, "d2");
+    assert_string_equal(s.op, "deviceConnected");
+    assert_true(is_known_connected("d2"));
+    presence_fini(&p);
 }
 
 /* ---- the rows behind it ----------------------------------------------------------------------------- */
@@ -474,6 +622,8 @@ int main(void)
         T(test_connections_rise_in_number),
         T(test_who_was_connected_at_a_crash_is_told_of),
         T(test_a_job_goes_on),
+        T(test_changes_without_room_for_their_events_are_refused),
+        T(test_states_of_connections_wait_for_room),
         T(test_rows_of_routing),
     };
 #undef T

@@ -3,6 +3,7 @@
 #include "hub/domain/fleet_job_run.h"
 
 #include "base/log.h"
+#include "hub/domain/event.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -206,6 +207,15 @@ static bool has_a_turn(const struct fleet_run *k, uint64_t now)
     return !slow_ms(k) && (r->kind == FLEET_JOB_TWIN || k->in_flight + k->done < FLEET_JOB_CALLS_MAX);
 }
 
+/* Events of what it would do have no room: it waits, but not for what makes none. */
+static bool events_hold_it_up(const struct fleet_run *k, uint64_t now)
+{
+    const struct fleet_job_row *r = &k->row;
+    return r->state == FLEET_JOB_RUNNING && r->selected && !k->fresh && !fleet_run_time_is_over(k, r, now) &&
+           fleet_job_pending(r) + r->running > 0 &&
+           event_should_wait(k->f->h, EVENT_OF_TWINS | 1u << MESSAGE_SOURCE_JOB);
+}
+
 static void go(struct fleet_run *k)
 {
     struct fleet_jobs *f = k->f;
@@ -219,6 +229,8 @@ static void go(struct fleet_run *k)
     } else if (r->state < FLEET_JOB_RUNNING && r->start_ms > now) {
         uint64_t ms = r->start_ms - now;
         wake(f, ms < LOOK_MS ? ms : LOOK_MS);
+    } else if (events_hold_it_up(k, now)) {
+        wake(f, RETRY_MS);
     } else if (has_a_turn(k, now)) {
         start(k, fleet_run_turn, on_turned);
         store_write(f->h->store, &k->op);

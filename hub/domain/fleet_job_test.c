@@ -2,6 +2,7 @@
  * is over, slots, history. The test is the clock, the worker and the devices' sessions. */
 #include "tests/fake/hub_fixture.h"
 
+#include "hub/domain/event.h"
 #include "hub/domain/fleet_job_run.h"
 #include "hub/domain/throttle.h"
 
@@ -284,6 +285,38 @@ static void test_the_rate_of_devices_slows_a_job(void **state)
     fx.hub.throttle = NULL;
 }
 
+/* Events of its devices have no room: it stands still, and goes on when they have. */
+static void test_a_job_waits_for_room_for_its_events(void **state)
+{
+    struct event_out out = { 0 };
+    struct store_stats s;
+    (void)state;
+    devices(1000);
+    atomic_store(&out.wanted, 1u << MESSAGE_SOURCE_JOB);
+    fx.hub.events = &out;
+    store_outbox_limit(fx.hub.store, 100000);
+    assert_int_equal(create("all", FLEET_JOB_TWIN, "*", TWIN, 0, 0), ERR_OK);
+    settle();
+    for (int i = 0; i < 3; i++) {
+        fleet_jobs_tick(jobs);
+        settle();
+    }
+    struct fleet_job_row r = show("all");
+    assert_int_equal(r.state, FLEET_JOB_RUNNING);
+    assert_true(r.succeeded > 0 && r.succeeded < 1000);
+    store_get_stats(fx.hub.store, &s);
+    assert_int_equal(s.outbox_rows, r.succeeded);
+    assert_true(s.outbox_bytes >= 50000);
+    assert_int_equal(s.outbox_refused, 0);
+    store_outbox_limit(fx.hub.store, 0);
+    fleet_jobs_tick(jobs);
+    settle();
+    store_get_stats(fx.hub.store, &s);
+    assert_int_equal(show("all").succeeded, 1000);
+    assert_int_equal(s.outbox_rows, 1000);
+    fx.hub.events = NULL;
+}
+
 /* ---- methods --------------------------------------------------------------------------------------------
  */
 
@@ -522,6 +555,7 @@ int main(void)
 {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
     const struct CMUnitTest tests[] = { T(test_every_twin_once),
+                                        T(test_a_job_waits_for_room_for_its_events),
                                         T(test_goes_on_after_every_transaction),
                                         T(test_devices_that_are_gone),
                                         T(test_the_rate_of_devices_slows_a_job),

@@ -79,6 +79,7 @@ static enum err tell(struct store_tx *tx, const struct fleet_run *k, struct span
     while (n < identity.n && identity.p[n] != '/')
         n++;
     struct event_job ev = { .device = span_of(identity.p, n),
+                            .module = n < identity.n ? span_skip(identity, n + 1) : SPAN_NONE,
                             .job_id = k->row.id,
                             .type = fleet_job_kind_name(k->row.kind),
                             .status = d->state == FLEET_DEVICE_COMPLETED ? "completed" : "failed",

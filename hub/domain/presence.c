@@ -127,10 +127,16 @@ static size_t entry_len(const uint8_t *e)
     return 10u + rd_le16(&r);
 }
 
+static bool may_send(const struct presence *p)
+{
+    return atomic_load(&p->waiting) < PRESENCE_WAITING_MAX &&
+           !event_should_wait(p->hub, 1u << MESSAGE_SOURCE_CONNECTION);
+}
+
 /* Hands over what the store may be given. */
 static void send_some(struct presence *p)
 {
-    while (p->taken < p->len && atomic_load(&p->waiting) < PRESENCE_WAITING_MAX) {
+    while (p->taken < p->len && may_send(p)) {
         size_t n = 0, nr = 0;
         for (size_t add; p->taken + n < p->len; n += add, nr++) {
             add = entry_len(p->text + p->taken + n);
@@ -279,6 +285,7 @@ bool presence_note_activity(struct presence *p, struct span identity, uint64_t w
 struct left_op { /* owned by itself */
     struct store_op store;
     struct hub *h;
+    _Atomic int *state;
     size_t nr;
     struct left_one {
         uint64_t at_ms;
@@ -320,17 +327,26 @@ static void left_done(struct op *op)
         store_write(l->h->store, &l->store);
         return;
     }
-    if (op->err && op->err != ERR_STOPPED) /* who comes back is told of all the same */
-        log_warn("presence.left", "err=%s", err_name(op->err));
+    if (op->err && op->err != ERR_STOPPED)
+        log_warn("presence.left", "err=%s hint=\"it is tried again\"", err_name(op->err));
+    atomic_store(l->state, op->err ? LEFT_UNTOLD : LEFT_TOLD);
     free(l);
 }
 
-void presence_tell_left(struct hub *h)
+void presence_tell_left(struct hub *h, _Atomic int *state)
 {
-    struct left_op *l = event_wanted(h, MESSAGE_SOURCE_CONNECTION) ? calloc(1, sizeof *l) : NULL;
-    if (!l)
+    int untold = LEFT_UNTOLD;
+    if (event_should_wait(h, 1u << MESSAGE_SOURCE_CONNECTION) ||
+        !atomic_compare_exchange_strong(state, &untold, LEFT_BUSY))
         return;
+    const bool wanted = event_wanted(h, MESSAGE_SOURCE_CONNECTION);
+    struct left_op *l = wanted ? calloc(1, sizeof *l) : NULL;
+    if (!l) {
+        atomic_store(state, wanted ? LEFT_UNTOLD : LEFT_TOLD);
+        return;
+    }
     l->h = h;
+    l->state = state;
     l->store.run = left_run;
     l->store.op.done = left_done;
     store_write(h->store, &l->store);

@@ -19,8 +19,8 @@ struct hub;
 #define PRESENCE_LEFT_MAX    256u   /* of an earlier start, told in one operation */
 
 /* What gathers has one entry an identity, and one that the store did not take is tried again: a store that is
- * slow, or a full disk, makes what is said of connections late, not wrong. Entries are lost, and counted,
- * only where there is no memory for them. */
+ * slow, a full disk, or events that have no room, make what is said of connections late, not wrong. Entries
+ * are lost, and counted, only where there is no memory for them. */
 struct presence {
     struct hub *hub;
     uint8_t *text; /* owned: entries that gather; those before `taken` are on their way */
@@ -47,8 +47,10 @@ bool presence_note_activity(struct presence *p, struct span identity, uint64_t w
 /* True: something waits still, the caller arms its timer again. */
 bool presence_flush(struct presence *p);
 
-/* Once, after the start: events for those who were connected when the hub ended, where a route wants them.
- * Who comes back meanwhile has its two events in order. */
-void presence_tell_left(struct hub *h);
+/* After the start: events for those who were connected when the hub ended, where a route wants them. Who
+ * comes back meanwhile has its two events in order. To be called now and then until it is LEFT_TOLD: events
+ * may have no room at first. `state` lives until the store is closed. */
+enum presence_left { LEFT_UNTOLD, LEFT_BUSY, LEFT_TOLD };
+void presence_tell_left(struct hub *h, _Atomic int *state);
 
 #endif

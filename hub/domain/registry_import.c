@@ -4,6 +4,7 @@
 #include "hub/domain/registry_run.h"
 
 #include "base/log.h"
+#include "hub/domain/event.h"
 #include "hub/domain/registry_config.h"
 #include "hub/domain/registry_line.h"
 
@@ -15,6 +16,7 @@
 #define BATCH_LINES 256u
 #define BATCH_BYTES (256u << 10) /* of text: a batch ends behind the line that goes over it */
 #define BATCH_MS    12u          /* a longer transaction would keep others waiting */
+#define EVENTS_MS   200          /* how often it is looked whether events have room */
 #define ARENA_MAX   (64u << 20)
 #define APPLY_MAX   (8u << 20) /* memory for one line */
 
@@ -281,13 +283,24 @@ static void announce(struct batch *b)
         config_poke(b->k->r->h);
 }
 
+/* Events of what it writes have no room: it goes on when they have. */
+static void wait_for_events(struct registry_jobs *r)
+{
+    while (!registry_stopped(r) && event_should_wait(r->h, EVENT_OF_TWINS | 1u << MESSAGE_SOURCE_LIFECYCLE))
+        registry_pause(r, EVENTS_MS);
+}
+
 static enum err send(struct batch *b)
 {
     enum err e = ERR_OK;
     do {
+        wait_for_events(b->k->r);
         if (registry_stopped(b->k->r))
             return ERR_STOPPED;
+        const uint64_t refused = event_refused_nr(b->k->r->h);
         e = registry_write(b->k->r, &b->op);
+        if (e == ERR_FULL && event_refused_nr(b->k->r->h) != refused) /* nothing of this was done */
+            continue;
         if (e)
             return e;
         announce(b);

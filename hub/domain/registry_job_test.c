@@ -4,11 +4,13 @@
 #include "tests/fake/hub_fixture.h"
 
 #include "core/storage/service_sas.h"
+#include "hub/domain/event.h"
 #include "hub/domain/json_tree.h"
 #include "hub/domain/registry_job.h"
 #include "hub/domain/registry_line.h"
 #include "hub/domain/upload.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -400,6 +402,72 @@ static void cancelled_before_it_began(void **state)
     assert_int_equal(devices(), 1);
 }
 
+/* ---- events ---------------------------------------------------------------------------------------------
+ */
+
+static void *serve(void *ctx)
+{
+    registry_jobs_serve(ctx);
+    return NULL;
+}
+
+static bool is_half_full(void)
+{
+    struct store_stats s;
+    store_get_stats(fx.hub.store, &s);
+    return s.outbox_bytes >= s.outbox_limit / 2;
+}
+
+static enum err run_one_device(struct store_tx *tx, void *ctx)
+{
+    struct identity_spec spec = { .id = SPAN("by-request") };
+    struct device_row d;
+    enum identity_fault why;
+    (void)ctx;
+    return identity_write(&fx.hub, tx, &A, &spec, IDENTITY_CREATE, 0, &d, &why);
+}
+
+/* An import takes half of the room for events, and then waits; requests have the other half. */
+static void an_import_waits_for_room_for_its_events(void **state)
+{
+    struct event_out out = { 0 };
+    struct store_stats s;
+    pthread_t thread;
+    const unsigned nr = 2000;
+    char *text = malloc(64u * nr);
+    size_t n = 0;
+    (void)state;
+    assert_non_null(text);
+    for (unsigned i = 0; i < nr; i++)
+        n += (size_t)sprintf(text + n, "{\"id\":\"ev%u\",\"status\":\"enabled\"}\n", i);
+    put_file("devices.txt", span_of(text, n));
+    free(text);
+    atomic_store(&out.wanted, 1u << MESSAGE_SOURCE_LIFECYCLE);
+    fx.hub.events = &out;
+    store_outbox_limit(fx.hub.store, 600000);
+    assert_int_equal(create(FLEET_JOB_IMPORT), ERR_OK);
+    assert_int_equal(pthread_create(&thread, NULL, serve, jobs), 0);
+    while (!is_half_full())
+        usleep(1000);
+    assert_int_equal(fixture_tx(&fx, run_one_device, NULL), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, run_read, NULL), ERR_OK);
+    assert_int_equal(row.state, FLEET_JOB_RUNNING);
+    assert_true(row.succeeded < nr);
+    store_outbox_limit(fx.hub.store, 0);
+    do {
+        usleep(1000);
+        assert_int_equal(fixture_tx(&fx, run_read, NULL), ERR_OK);
+    } while (row.open);
+    assert_int_equal(row.state, FLEET_JOB_COMPLETED);
+    assert_int_equal(row.succeeded, nr);
+    assert_int_equal(row.failed, 0);
+    store_get_stats(fx.hub.store, &s);
+    assert_int_equal(s.outbox_rows, nr + 1);
+    registry_jobs_stop(jobs);
+    pthread_join(thread, NULL);
+    fx.hub.events = NULL;
+}
+
 /* ---- exports --------------------------------------------------------------------------------------------
  */
 
@@ -495,11 +563,17 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(lines_cut_at_every_byte),  T(another_type_in_every_member),
-        T(files_of_every_shape),     T(lines_at_and_over_their_limit),
-        T(refused_lines_are_capped), T(a_file_that_went_away),
-        T(no_room_and_a_full_disk),  T(cancelled_before_it_began),
-        T(pages_of_every_size),      T(addresses_of_the_own_container_alone),
+        T(lines_cut_at_every_byte),
+        T(another_type_in_every_member),
+        T(files_of_every_shape),
+        T(lines_at_and_over_their_limit),
+        T(refused_lines_are_capped),
+        T(a_file_that_went_away),
+        T(no_room_and_a_full_disk),
+        T(cancelled_before_it_began),
+        T(an_import_waits_for_room_for_its_events),
+        T(pages_of_every_size),
+        T(addresses_of_the_own_container_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -393,7 +393,7 @@ static void *grown(struct arena *a, void *old, size_t nr, size_t *cap, size_t si
 static enum err add(struct loading *l, const struct routing_row *r)
 {
     struct route_set *s = l->s;
-    struct route_fault f;
+    struct route_fault f = { "" };
     struct jnode *o;
     struct span name = arena_copy(&s->a, r->name), spec = arena_copy(&s->a, r->spec);
     enum err e = jtree_parse(&s->a, spec, &o, NULL);

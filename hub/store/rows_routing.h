@@ -25,6 +25,8 @@ MUST_USE enum err tx_routing_list(struct store_tx *t, routing_each *each, void *
 
 /* Events made in transactions, in the order of their commits: records of hub/domain/message.h. */
 typedef enum err outbox_each(void *ctx, uint64_t seq, struct span record);
+/* ERR_FULL: store_outbox_limit was reached before the op's first push. An op that found room may push all it
+ * has, or one with many events would never find enough; so it is over the limit by one op at most. */
 MUST_USE enum err tx_outbox_push(struct store_tx *t, struct span record);
 MUST_USE enum err tx_outbox_list(struct store_tx *t, size_t limit, outbox_each *each, void *ctx);
 MUST_USE enum err tx_outbox_delete(struct store_tx *t, uint64_t upto_seq); /* that one included */

@@ -51,6 +51,7 @@ struct store {
     bool tender_started;
 
     _Atomic uint64_t commits, ops, failed, commit_us, rows_read;
+    struct store_outbox outbox;
 };
 
 static uint64_t now_us(void)
@@ -64,6 +65,8 @@ static enum err run_one(struct store_tx *t, struct store_op *op)
 {
     t->saved = t->wrote = false;
     t->fault = ERR_OK;
+    t->outbox_op = (struct outbox_change){ 0 };
+    t->outbox_open = false;
     enum err e = op->run(t, op);
     if (t->fault && !e)
         e = t->fault;
@@ -102,6 +105,7 @@ static struct op *write_batch(struct store *s, struct op *op)
     tx_counters_drop(t);
     t->after = NULL;
     t->after_end = &t->after;
+    t->outbox_batch = (struct outbox_change){ 0 };
     t->sole = op->next == NULL || op->next == &s->stop_writer;
     while (op && op != &s->stop_writer && nr < BATCH_MAX) {
         struct op *next = op->next;
@@ -114,8 +118,12 @@ static struct op *write_batch(struct store *s, struct op *op)
         struct tx_after **before = t->after_end;
         op->err = run_one(t, (struct store_op *)op);
         wrote |= t->wrote;
-        if (op->err)
+        if (op->err) {
             tx_after_end(t, before, false);
+        } else {
+            t->outbox_batch.rows += t->outbox_op.rows;
+            t->outbox_batch.bytes += t->outbox_op.bytes;
+        }
         if (op->err && !undo(s)) {
             lost = t->fault ? t->fault : t->sole ? op->err : ERR_IO;
             op = next;
@@ -140,6 +148,8 @@ static struct op *write_batch(struct store *s, struct op *op)
     else if (wrote) {
         add(&s->commits, 1);
         add(&s->commit_us, now_us() - from);
+        add(&s->outbox.rows, (uint64_t)t->outbox_batch.rows); /* wraps around where it counts down */
+        add(&s->outbox.bytes, (uint64_t)t->outbox_batch.bytes);
     }
     tx_after_end(t, &t->after, !lost);
     for (struct op *o = first, *next; nr--; o = next) {
@@ -277,6 +287,27 @@ static enum err tx_open(struct store *s, struct store_tx *t, bool writable)
     return s->be->connect(s->db, writable, &t->conn);
 }
 
+/* What an earlier start left in the outbox. */
+static enum err outbox_begin(struct store *s)
+{
+    uint64_t rows = 0, bytes = 0;
+    enum err e = s->be->step(s->tx.conn, STORE_BEGIN);
+    if (e)
+        return e;
+    e = tx_outbox_count(&s->tx, &rows, &bytes);
+    enum err ended = s->be->step(s->tx.conn, STORE_ROLLBACK);
+    s->outbox.rows = rows;
+    s->outbox.bytes = bytes;
+    s->outbox.limit = STORE_OUTBOX_BYTES;
+    s->tx.outbox = &s->outbox;
+    return e ? e : ended;
+}
+
+void store_outbox_limit(struct store *s, uint64_t bytes)
+{
+    atomic_store(&s->outbox.limit, bytes);
+}
+
 static void queue_init(struct queue *q, unsigned readers)
 {
     q->last = &q->first;
@@ -314,6 +345,8 @@ enum err store_start(struct store **out, const struct store_backend *be, void *d
     enum err e = mailbox_init(&s->mail);
     if (!e)
         e = tx_open(s, &s->tx, true);
+    if (!e)
+        e = outbox_begin(s);
     const unsigned all = s->reads.readers_nr + s->scans.readers_nr;
     if (!e && !(s->readers = calloc(all, sizeof *s->readers)))
         e = ERR_NOMEM;
@@ -384,5 +417,9 @@ void store_get_stats(struct store *s, struct store_stats *out)
                                  .ops = s->ops,
                                  .failed = s->failed,
                                  .commit_us_total = s->commit_us,
-                                 .rows_read = s->rows_read };
+                                 .rows_read = s->rows_read,
+                                 .outbox_rows = s->outbox.rows,
+                                 .outbox_bytes = s->outbox.bytes,
+                                 .outbox_limit = s->outbox.limit,
+                                 .outbox_refused = s->outbox.refused };
 }

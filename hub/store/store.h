@@ -53,9 +53,17 @@ MUST_USE enum err store_sqlite_open(struct store **out, const char *dir, unsigne
 /* Runs what was handed over, then ends the threads. Accepts a half-opened store. */
 void store_close(struct store *s);
 
+/* The most that events in the outbox may take; 0: no limit. Of the store, not of the database: to be said at
+ * each start. */
+#define STORE_OUTBOX_BYTES (256u << 20)                   /* unless something else is said */
+void store_outbox_limit(struct store *s, uint64_t bytes); /* any thread */
+
 struct store_stats {
     uint64_t commits, ops, failed, commit_us_total;
     uint64_t rows_read;
+    uint64_t outbox_rows, outbox_bytes; /* events that wait */
+    uint64_t outbox_limit;              /* bytes; 0: none */
+    uint64_t outbox_refused;            /* ops refused because it was full, since the start */
 };
 void store_get_stats(struct store *s, struct store_stats *out); /* any thread */
 

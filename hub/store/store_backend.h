@@ -83,6 +83,14 @@ struct store_counter {
     bool loaded, changed;
 };
 
+/* Events that wait in the outbox (rows_routing.h). */
+struct store_outbox { /* committed; the writer changes it, any thread looks */
+    _Atomic uint64_t rows, bytes, limit, refused;
+};
+struct outbox_change { /* not committed yet; counts down as well */
+    int64_t rows, bytes;
+};
+
 struct store_tx {
     const struct store_backend *be;
     struct store_conn *conn;
@@ -91,7 +99,10 @@ struct store_tx {
     enum err fault;      /* first error of the database itself in the op at hand */
     uint64_t rows_read;
     struct store_counter seq[STORE_SEQUENCES];
-    struct tx_after *after, **after_end; /* tx_after(): of the whole transaction, in order */
+    struct tx_after *after, **after_end;          /* tx_after(): of the whole transaction, in order */
+    struct store_outbox *outbox;                  /* the store's; NULL: this one does not write */
+    struct outbox_change outbox_op, outbox_batch; /* of the op at hand; of those before it */
+    bool outbox_open;                             /* the op has put something into it already */
 };
 
 /* db is handed over; store_start closes it when it fails. */
@@ -146,6 +157,8 @@ MUST_USE enum err tx_identity_clear(struct store_tx *t, struct span from, struct
 /* store.c: before the commit, and when a transaction is lost. */
 MUST_USE enum err tx_counters_flush(struct store_tx *t);
 void tx_counters_drop(struct store_tx *t);
+/* tx_routing.c: what is in the outbox at the start. */
+MUST_USE enum err tx_outbox_count(struct store_tx *t, uint64_t *rows, uint64_t *bytes);
 /* Those of tx_after from *from on have their outcome. */
 void tx_after_end(struct store_tx *t, struct tx_after **from, bool committed);
 

@@ -149,6 +149,7 @@ void tx_after_end(struct store_tx *t, struct tx_after **from, bool committed)
 enum err tx_try(struct store_tx *t, enum err (*fn)(struct store_tx *t, void *ctx), void *ctx)
 {
     struct tx_after **before = t->after_end;
+    const struct outbox_change outbox = t->outbox_op;
     enum err e = begin_write(t);
     if (!e)
         e = note(t, t->be->step(t->conn, STORE_SAVE));
@@ -158,8 +159,10 @@ enum err tx_try(struct store_tx *t, enum err (*fn)(struct store_tx *t, void *ctx
     if (t->fault) /* of the database: the op is undone as a whole */
         return e ? e : t->fault;
     t->be->end_kept(t->conn);
-    if (e)
+    if (e) {
         tx_after_end(t, before, false);
+        t->outbox_op = outbox;
+    }
     enum err ended = note(t, t->be->step(t->conn, e ? STORE_UNDO : STORE_RELEASE));
     return ended ? ended : e;
 }

@@ -1,6 +1,8 @@
 /* hub/store/tx_routing.c - definitions of routing, the outbox of events, cursors of stream readers. */
 #include "hub/store/store_backend.h"
 
+#include <assert.h>
+
 /* ---- definitions ------------------------------------------------------------------------------------ */
 
 static void row_of(struct store_tx *t, struct store_rows *r, struct routing_row *out)
@@ -56,10 +58,27 @@ enum err tx_routing_list(struct store_tx *t, routing_each *each, void *ctx)
 
 /* ---- outbox ----------------------------------------------------------------------------------------- */
 
+static bool outbox_is_full(const struct store_tx *t)
+{
+    const uint64_t limit = atomic_load(&t->outbox->limit);
+    return limit && atomic_load(&t->outbox->bytes) + (uint64_t)t->outbox_batch.bytes >= limit;
+}
+
 enum err tx_outbox_push(struct store_tx *t, struct span record)
 {
     static struct store_sql q = STORE_SQL("INSERT INTO outbox(record) VALUES(?1)");
-    return tx_exec(t, &q, ARGS(V_BYTES(record)));
+    assert(t->outbox);
+    if (!t->outbox_open && outbox_is_full(t)) {
+        atomic_fetch_add(&t->outbox->refused, 1);
+        return ERR_FULL;
+    }
+    t->outbox_open = true;
+    enum err e = tx_exec(t, &q, ARGS(V_BYTES(record)));
+    if (!e) {
+        t->outbox_op.rows++;
+        t->outbox_op.bytes += (int64_t)record.n;
+    }
+    return e;
 }
 
 enum err tx_outbox_list(struct store_tx *t, size_t limit, outbox_each *each, void *ctx)
@@ -74,10 +93,37 @@ enum err tx_outbox_list(struct store_tx *t, size_t limit, outbox_each *each, voi
     return tx_end(t, r, e);
 }
 
+static enum err outbox_sum(struct store_tx *t, uint64_t upto_seq, uint64_t *rows, uint64_t *bytes)
+{
+    static struct store_sql q = STORE_SQL(
+        "SELECT COUNT(*), CAST(COALESCE(SUM(LENGTH(record)), 0) AS BIGINT) FROM outbox WHERE seq <= ?1");
+    struct store_rows *r;
+    enum err e = tx_query(t, &r, &q, ARGS(V_MS(upto_seq)));
+    if (tx_next(t, r, &e)) {
+        *rows = col_u64(t, r, 0);
+        *bytes = col_u64(t, r, 1);
+    }
+    return tx_end(t, r, e);
+}
+
+enum err tx_outbox_count(struct store_tx *t, uint64_t *rows, uint64_t *bytes)
+{
+    return outbox_sum(t, INT64_MAX, rows, bytes);
+}
+
 enum err tx_outbox_delete(struct store_tx *t, uint64_t upto_seq)
 {
     static struct store_sql q = STORE_SQL("DELETE FROM outbox WHERE seq <= ?1");
-    return tx_exec(t, &q, ARGS(V_MS(upto_seq)));
+    uint64_t rows = 0, bytes = 0;
+    assert(t->outbox);
+    enum err e = outbox_sum(t, upto_seq, &rows, &bytes);
+    if (!e)
+        e = tx_exec(t, &q, ARGS(V_MS(upto_seq)));
+    if (!e) {
+        t->outbox_op.rows -= (int64_t)rows;
+        t->outbox_op.bytes -= (int64_t)bytes;
+    }
+    return e;
 }
 
 enum err tx_event_seq(struct store_tx *t, uint64_t *seq)

@@ -24,7 +24,7 @@ static void check_config(struct span line)
     struct registry_fault f = { 0, "" };
     struct arena a;
     struct jnode *content;
-    struct config_fault why;
+    struct config_fault why = { .wrong = CONFIG_FINE };
     uint8_t kind;
     arena_init(&a, 64u << 20);
     enum err e = registry_config_read(&a, line, &c, &f);

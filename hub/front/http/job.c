@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "core/sas/sas.h"
+#include "hub/domain/event.h"
 #include "hub/domain/method.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/rate.h"
@@ -397,6 +398,14 @@ void job_end_err(struct job *j, enum err e)
 {
     switch (e) {
     case ERR_FULL:
+        if (event_has_no_room(j->h)) {
+            (void)job_fail(
+                j, 503, "events-waiting",
+                "events of earlier changes wait and have no more room: nothing was taken, try again "
+                "later");
+            job_field(j, "Retry-After", "10");
+            break;
+        }
         (void)job_fail(j, 507, "disk-full", "the hub's disk is full: nothing was taken, try again later");
         job_field(j, "Retry-After", "60");
         break;

@@ -73,6 +73,10 @@ static void put_store(struct text *t, struct hub *h)
     put(t, "store_failed_total", "counter", "operations that failed", s.failed);
     put(t, "store_commit_microseconds_total", "counter", "time spent committing", s.commit_us_total);
     put(t, "store_rows_read_total", "counter", "rows read", s.rows_read);
+    put(t, "events_waiting", "gauge", "events that the router has not taken yet", s.outbox_rows);
+    put(t, "events_waiting_bytes", "gauge", "bytes of them", s.outbox_bytes);
+    put(t, "events_refused_total", "counter", "changes refused: events that wait had no more room",
+        s.outbox_refused);
 }
 
 static void put_stream(struct text *t, struct hub *h)

@@ -1,6 +1,7 @@
 /* hub/front/roost_http/status.c - what the hub is and what it has to complain about; the audit log. */
 #include "hub/conn/listener.h"
 #include "hub/conn/tls.h"
+#include "hub/domain/event.h"
 #include "hub/domain/query.h"
 #include "hub/domain/trust.h"
 #include "hub/front/roost_http/roost_impl.h"
@@ -46,6 +47,27 @@ static void put_indexes(const struct hub *h, json_t *o)
         (void)json_array_append_new(list, one);
     }
     json_put(o, "queryIndexes", list);
+}
+
+/* What the router has not taken yet. */
+static void put_events(struct hub *h, json_t *o, json_t *warnings)
+{
+    struct store_stats s;
+    store_get_stats(h->store, &s);
+    json_put(o, "events",
+             json_pack("{s:I,s:I,s:I,s:I}", "waiting", (json_int_t)s.outbox_rows, "bytes",
+                       (json_int_t)s.outbox_bytes, "bytesMax", (json_int_t)s.outbox_limit, "refused",
+                       (json_int_t)s.outbox_refused));
+    if (event_has_no_room(h))
+        (void)json_array_append_new(
+            warnings,
+            json_string("events wait for the router and have no more room: changes that make events "
+                        "are refused; its log says why it does not take them (a full disk, mostly); "
+                        "`roost route delete` of the routes that want them lets changes through"));
+    else if (event_should_wait(h, UINT32_MAX))
+        (void)json_array_append_new(
+            warnings, json_string("many events wait for the router: jobs, imports, configurations and states "
+                                  "of connections wait for it as well"));
 }
 
 static enum err put_trust(struct job *j, struct store_tx *tx, json_t *o, json_t *warnings)
@@ -99,6 +121,7 @@ static enum err status(struct job *j, struct store_tx *tx)
     json_put(o, "bootstrapOpen", json_boolean(h->settings.bootstrap_open));
     put_stream(h, o);
     put_indexes(h, o);
+    put_events(h, o, warnings);
     e = put_trust(j, tx, o, warnings);
     if (tls_kernel_is_missed())
         (void)json_array_append_new(

@@ -66,7 +66,7 @@ static void out_free(struct out *o)
 static enum err out_spec(struct out *o, const struct endpoint_spec *s)
 {
     struct jnode *n;
-    struct route_fault f;
+    struct route_fault f = { "" };
     struct arena a;
     struct endpoint_spec spec;
     arena_init(&a, 4 * ROUTE_SPEC_MAX + 65536);
