@@ -13,11 +13,12 @@
 #include "hub/domain/hub.h"
 #include "hub/domain/twin.h"
 
-#define CONFIGURATIONS_MAX  200u    /* devices, modules and edge deployments together */
-#define CONFIG_METRICS_MAX  5u      /* queries of one's own */
-#define CONFIG_CONTENT_MAX  131072u /* bytes of JSON */
-#define CONFIG_PRIORITY_MAX 2147483647u
-#define CONFIG_MODULES_MAX  50u /* of a deployment */
+#define CONFIGURATIONS_OF_KIND_MAX 100u /* of devices and modules; and as many edge deployments */
+#define CONFIGURATIONS_MAX         (2 * CONFIGURATIONS_OF_KIND_MAX)
+#define CONFIG_METRICS_MAX         5u      /* queries of one's own */
+#define CONFIG_CONTENT_MAX         131072u /* bytes of JSON */
+#define CONFIG_PRIORITY_MAX        2147483647u
+#define CONFIG_MODULES_MAX         50u /* of a deployment */
 
 enum config_wrong {
     CONFIG_FINE = 0,
@@ -49,7 +50,7 @@ MUST_USE enum err config_check_target(struct arena *a, uint8_t kind, struct span
 MUST_USE enum err config_check_metric(struct arena *a, struct span text, struct config_fault *f);
 
 /* In run() of a write, of one that was checked; afterwards config_poke. Rows live in the arena.
- *   ERR_EXISTS      ERR_LIMIT  CONFIGURATIONS_MAX */
+ *   ERR_EXISTS      ERR_LIMIT  CONFIGURATIONS_OF_KIND_MAX */
 MUST_USE enum err config_create(struct hub *h, struct store_tx *tx, struct arena *a,
                                 const struct config_new *in, uint8_t kind, struct config_row *out);
 /* Everything but the content, which stays what it is. if_etag 0: any. ERR_NOTFOUND, ERR_STALE; ERR_DENIED:

@@ -11,6 +11,7 @@ struct parse {
     struct arena *a;
     const uint8_t *p, *end, *start;
     unsigned nested, nodes;
+    bool once; /* no two members of one name */
     enum err err;
     struct jtree_fault why;
 };
@@ -306,8 +307,11 @@ static struct jnode *container(struct parse *s, enum jkind kind)
             return fail(s, ERR_PROTO,
                         kind == JOBJECT ? "a comma or } was expected" : "a comma or ] was expected");
     }
+    const uint32_t nr = o->nr;
     if (kind == JOBJECT)
         one_of_each(s, o);
+    if (s->once && o->nr != nr)
+        return fail(s, ERR_PROTO, "two members of this object have the same name");
     s->nested--;
     return s->err ? NULL : o;
 }
@@ -341,10 +345,11 @@ static struct jnode *value(struct parse *s)
     return n;
 }
 
-enum err jtree_parse(struct arena *a, struct span text, struct jnode **out, struct jtree_fault *why)
+static enum err parse(struct arena *a, struct span text, bool once, struct jnode **out,
+                      struct jtree_fault *why)
 {
     const uint8_t *p = text.n ? text.p : (const uint8_t *)"";
-    struct parse s = { .a = a, .p = p, .end = p + text.n, .start = p };
+    struct parse s = { .a = a, .p = p, .end = p + text.n, .start = p, .once = once };
     struct jnode *n = value(&s);
     blank(&s);
     if (n && s.p != s.end)
@@ -354,6 +359,16 @@ enum err jtree_parse(struct arena *a, struct span text, struct jnode **out, stru
     if (!s.err)
         *out = n;
     return s.err;
+}
+
+enum err jtree_parse(struct arena *a, struct span text, struct jnode **out, struct jtree_fault *why)
+{
+    return parse(a, text, false, out, why);
+}
+
+enum err jtree_parse_once(struct arena *a, struct span text, struct jnode **out, struct jtree_fault *why)
+{
+    return parse(a, text, true, out, why);
 }
 
 /* ---- reading and building --------------------------------------------------------------------------- */

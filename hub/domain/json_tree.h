@@ -35,6 +35,9 @@ struct jtree_fault { /* why a text was refused */
  *   ERR_PROTO  not JSON      ERR_LIMIT  nested too deeply, too many values      ERR_NOMEM
  * why may be NULL. */
 MUST_USE enum err jtree_parse(struct arena *a, struct span text, struct jnode **out, struct jtree_fault *why);
+/* The same, but members with the same name are refused as well. */
+MUST_USE enum err jtree_parse_once(struct arena *a, struct span text, struct jnode **out,
+                                   struct jtree_fault *why);
 
 /* The member, or NULL: there is none, or o is no object (or NULL). */
 struct jnode *jtree_get(const struct jnode *o, struct span key);

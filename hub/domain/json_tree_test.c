@@ -234,6 +234,31 @@ static void test_equal_whatever_the_order(void **state)
     }
 }
 
+static void test_members_once(void **state)
+{
+    static const char *const fine[] = { "{}", "{\"a\":1,\"b\":{\"a\":2},\"c\":[{\"a\":1},{\"a\":1}]}",
+                                        "[{},{}]" };
+    static const char *const twice[] = { "{\"a\":1,\"a\":1}", "{\"\\u0061\":1,\"b\":2,\"a\":3}",
+                                         "{\"b\":[{\"a\":1,\"c\":2,\"a\":3}]}" };
+    struct jtree_fault why;
+    struct jnode *n;
+    for (size_t i = 0; i < sizeof fine / sizeof fine[0]; i++)
+        assert_int_equal(jtree_parse_once(*state, span_str(fine[i]), &n, &why), ERR_OK);
+    for (size_t i = 0; i < sizeof twice / sizeof twice[0]; i++) {
+        assert_int_equal(jtree_parse(*state, span_str(twice[i]), &n, &why), ERR_OK);
+        assert_int_equal(jtree_parse_once(*state, span_str(twice[i]), &n, &why), ERR_PROTO);
+        assert_string_equal(why.what, "two members of this object have the same name");
+    }
+    char text[4096];
+    size_t len = (size_t)sprintf(text, "{\"k7\":1"); /* enough of them for an index */
+    for (int i = 0; i < 100; i++)
+        len += (size_t)sprintf(text + len, ",\"k%d\":%d", i, i);
+    strcpy(text + len, "}");
+    assert_int_equal(jtree_parse_once(*state, span_str(text), &n, &why), ERR_PROTO);
+    assert_int_equal(jtree_parse(*state, span_str(text), &n, &why), ERR_OK);
+    assert_int_equal(n->nr, 100);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -244,6 +269,7 @@ int main(void)
         T(test_caps),
         T(test_memory_runs_out),
         T(test_members_are_found),
+        T(test_members_once),
         T(test_equal_whatever_the_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -3,10 +3,11 @@
 
 #include "base/text.h"
 
-bool fleet_body(struct job *j, struct jnode **out)
+static bool body(struct job *j, bool once, struct jnode **out)
 {
     struct jtree_fault why = { "", 0 };
-    enum err e = jtree_parse(&j->a, j->r->body, out, &why);
+    enum err e =
+        once ? jtree_parse_once(&j->a, j->r->body, out, &why) : jtree_parse(&j->a, j->r->body, out, &why);
     if (e == ERR_NOMEM)
         return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
     if (e)
@@ -15,6 +16,16 @@ bool fleet_body(struct job *j, struct jnode **out)
     if ((*out)->kind != JOBJECT)
         return job_fail(j, 400, "bad-json", "the body has to be a JSON object");
     return true;
+}
+
+bool fleet_body(struct job *j, struct jnode **out)
+{
+    return body(j, false, out);
+}
+
+bool fleet_body_once(struct job *j, struct jnode **out)
+{
+    return body(j, true, out);
 }
 
 bool fleet_text(struct job *j, const struct jnode *o, const char *name, struct span *out)

@@ -9,6 +9,8 @@
 
 /* The body as a tree; an object. False: the error is set ("bad-json"). */
 bool fleet_body(struct job *j, struct jnode **out);
+/* The same; a member that is there twice is refused. */
+bool fleet_body_once(struct job *j, struct jnode **out);
 /* The text of an optional member; null is as good as absent. False: it is no text, and the error is set. */
 bool fleet_text(struct job *j, const struct jnode *o, const char *name, struct span *out);
 /* A whole number. */

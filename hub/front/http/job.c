@@ -323,7 +323,7 @@ bool job_fail(struct job *j, unsigned status, const char *code, const char *mess
     va_start(ap, message);
     vsnprintf(j->message, sizeof j->message, message, ap);
     va_end(ap);
-    j->status = status;
+    j->status = j->refused = status;
     j->code = code;
     return false;
 }
@@ -377,6 +377,7 @@ const char *job_fields(struct job *j)
 void job_end(struct job *j)
 {
     if (j->code) {
+        j->status = j->refused;
         METRIC_ADD(j->h, http_errors_total, 1);
         j->front->ops->answer_error(j);
     } else if (j->bytes_type) {

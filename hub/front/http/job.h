@@ -87,6 +87,7 @@ struct job {
     job_fn *on_release; /* gives back what the job holds beside its memory; or NULL */
     /* the answer */
     unsigned status;        /* 200 unless set */
+    unsigned refused;       /* of the error; a status that a route sets afterwards does not hide it */
     const char *code;       /* an error */
     char message[512];      /* of the error */
     uint8_t envelope;       /* of the error: the front's */

@@ -67,8 +67,9 @@ static enum err refuse(struct job *j, enum err e)
         return JOB_REFUSE(j, 412, "etag-differs",
                           "the configuration was changed meanwhile: read it again and repeat the change");
     case ERR_LIMIT:
-        return JOB_REFUSE(j, 409, "too-many-configurations", "there are %u configurations already",
-                          CONFIGURATIONS_MAX);
+        return JOB_REFUSE(j, 409, "too-many-configurations",
+                          "there are %u configurations of this kind already: delete one",
+                          CONFIGURATIONS_OF_KIND_MAX);
     default:
         return e;
     }
@@ -112,7 +113,7 @@ static bool read_body(struct job *j, struct writing *w)
                                          "metrics", "schemaVersion", NULL };
     struct jnode *o;
     struct config_new *n = &w->n;
-    if (!fleet_body(j, &o))
+    if (!fleet_body_once(j, &o))
         return false;
     for (const struct jnode *m = o->first; m; m = m->next) {
         size_t i = w->patch && span_eq(m->key, SPAN("content")) ? 6 : 0;
@@ -329,7 +330,7 @@ static void start_apply(struct job *j)
     struct config_fault f = { .wrong = CONFIG_FINE };
     struct jnode *o, *content = NULL;
     uint8_t kind = CONFIG_EDGE;
-    enum err e = fleet_body(j, &o) ? config_content(&j->a, j->r->body, &kind, &content, &f) : ERR_OK;
+    enum err e = fleet_body_once(j, &o) ? config_content(&j->a, j->r->body, &kind, &content, &f) : ERR_OK;
     if (e == ERR_PROTO)
         (void)job_fail(j, 400, "bad-content", "%s", f.text);
     else if (!e && kind != CONFIG_EDGE)

@@ -82,15 +82,34 @@ static void carry(struct job *j, struct jtree_list *l, const struct jnode *o, co
     }
 }
 
+/* A name that is misspelled must not be left out silently: it would be missing on every device. */
+static bool only(struct job *j, const struct jnode *o, const char *const *names)
+{
+    for (const struct jnode *m = o->first; m; m = m->next) {
+        size_t i = 0;
+        while (names[i] && !span_eq(m->key, span_str(names[i])))
+            i++;
+        if (!names[i])
+            return job_fail(j, 400, "unknown-member", "member \"%.*s\" is not known here",
+                            (int)(m->key.n < 64 ? m->key.n : 64), (const char *)m->key.p);
+    }
+    return true;
+}
+
 /* {"tags":{},"desired":{}} or {"name","payload",...} in the form that jobs are stored in. */
 static bool read_what(struct job *j, const struct jnode *o, struct fleet_job_new *n)
 {
+    static const char *const of_twin[] = { "tags", "desired", NULL };
+    static const char *const of_method[] = { "name", "payload", "responseTimeoutSeconds",
+                                             "connectTimeoutSeconds", NULL };
     const struct jnode *twin = jtree_get(o, SPAN("twin")), *method = jtree_get(o, SPAN("method"));
     struct jnode *body = jtree_new(&j->a, JOBJECT), *props = jtree_new(&j->a, JOBJECT);
     if (!twin == !method)
         return job_fail(j, 400, "bad-member", "one of \"twin\" and \"method\" is wanted");
     if ((twin ? twin : method)->kind != JOBJECT)
         return job_fail(j, 400, "bad-member", "\"twin\" or \"method\" has to be an object");
+    if (!only(j, twin ? twin : method, twin ? of_twin : of_method))
+        return false;
     if (!body || !props)
         return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
     struct jtree_list l = jtree_list(body), lp = jtree_list(props);
@@ -114,16 +133,10 @@ static bool read_job(struct job *j, struct fleet_job_new *n)
 {
     static const char *const names[] = { "where", "twin", "method", "start", "maxSeconds", NULL };
     struct jnode *o;
-    if (!fleet_body(j, &o))
+    if (!fleet_body_once(j, &o))
         return false;
-    for (const struct jnode *m = o->first; m; m = m->next) {
-        size_t i = 0;
-        while (names[i] && !span_eq(m->key, span_str(names[i])))
-            i++;
-        if (!names[i])
-            return job_fail(j, 400, "unknown-member", "member \"%.*s\" is not known here",
-                            (int)(m->key.n < 64 ? m->key.n : 64), (const char *)m->key.p);
-    }
+    if (!only(j, o, names))
+        return false;
     if (!fleet_text(j, o, "where", &n->condition) || !fleet_time(j, o, "start", &n->start_ms) ||
         !fleet_number(j, o, "maxSeconds", UINT32_MAX, &n->max_s))
         return false;

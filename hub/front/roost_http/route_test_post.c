@@ -179,6 +179,8 @@ static void start(struct job *j)
         ok = job_fail(j, 400, "bad-member", "member \"source\" is none of the sources of routes");
     ok = ok && read_message(j, t, from) && (!t->has_condition || compile(j, t));
     const json_t *twin = json_object_get(j->in, "twin");
+    if (ok && twin && !json_is_object(twin))
+        ok = job_fail(j, 400, "bad-member", "member \"twin\" has to be an object");
     if (ok && twin) {
         size_t n = json_dumpb(twin, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY);
         uint8_t *p = arena_alloc(&j->a, n + 1);

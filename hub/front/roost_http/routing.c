@@ -348,7 +348,7 @@ static void start_put_of(struct job *j, uint8_t kind)
     if (!span_eq(o->name, SPAN(ROUTE_FALLBACK_NAME)) && !route_name_ok(o->name))
         (void)job_fail(j, 400, "bad-name", "a name has 1 to %u letters, digits, '-', '_' and '.'",
                        ROUTE_NAME_MAX);
-    enum err e = j->code ? ERR_OK : jtree_parse(&j->a, j->r->body, &o->body, &why);
+    enum err e = j->code ? ERR_OK : jtree_parse_once(&j->a, j->r->body, &o->body, &why);
     if (e == ERR_PROTO || e == ERR_LIMIT)
         (void)job_fail(j, 400, "bad-json", "the body is not JSON, at byte %zu: %s", why.at, why.what);
     else if (e) {

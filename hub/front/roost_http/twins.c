@@ -100,7 +100,7 @@ static enum err patch_of(struct job *j, struct twin_state *s, bool replace)
 {
     struct jtree_fault why = { "", 0 };
     struct jnode *in, *body = jtree_new(&j->a, JOBJECT), *props = jtree_new(&j->a, JOBJECT);
-    enum err e = jtree_parse(&j->a, j->r->body, &in, &why);
+    enum err e = jtree_parse_once(&j->a, j->r->body, &in, &why);
     if (e == ERR_PROTO || e == ERR_LIMIT)
         return twin_fail(&s->fault, TWIN_NOT_JSON, "the body is not JSON that can be read: %s (byte %zu)",
                          why.what, why.at);
