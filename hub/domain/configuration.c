@@ -52,7 +52,7 @@ static enum err skip_twins(struct store_tx *tx)
 enum err config_create(struct hub *h, struct store_tx *tx, struct arena *a, const struct config_new *in,
                        uint8_t kind, struct config_row *out)
 {
-    uint64_t nr = 0, now = h->wall_ms();
+    uint64_t nr[2] = { 0 }, now = h->wall_ms();
     struct config_row r = { .id = in->id,
                             .kind = kind,
                             .condition = in->condition,
@@ -64,13 +64,13 @@ enum err config_create(struct hub *h, struct store_tx *tx, struct arena *a, cons
                             .etag = 1,
                             .created_ms = now,
                             .updated_ms = now };
-    enum err e = tx_config_count(tx, &nr);
+    enum err e = tx_config_count(tx, nr);
     walk_again(&r);
-    if (!e && !nr)
+    if (!e && !nr[0] && !nr[1])
         e = skip_twins(tx);
     if (!e)
         e = tx_config_add(tx, &r);
-    if (!e && nr >= CONFIGURATIONS_MAX)
+    if (!e && nr[kind == CONFIG_EDGE] >= CONFIGURATIONS_OF_KIND_MAX)
         return ERR_LIMIT;
     config_exists(h);
     if (!e)

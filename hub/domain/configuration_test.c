@@ -109,8 +109,10 @@ static enum err do_drop(struct store_tx *tx, void *ctx)
     return e;
 }
 
-#define ONE "{\"deviceContent\":{\"properties.desired\":{\"x\":1}}}"
-#define TWO "{\"deviceContent\":{\"properties.desired.x\":2}}"
+#define ONE        "{\"deviceContent\":{\"properties.desired\":{\"x\":1}}}"
+#define OF_MODULES "{\"moduleContent\":{\"properties.desired\":{\"x\":1}}}"
+#define EDGE       "{\"modulesContent\":{\"$edgeAgent\":{\"properties.desired\":{\"x\":1}}}}"
+#define TWO        "{\"deviceContent\":{\"properties.desired.x\":2}}"
 
 struct look {
     const char *desired;
@@ -226,11 +228,17 @@ static void test_limit_and_what_is_refused(void **state)
 {
     (void)state;
     char id[16];
-    for (unsigned i = 0; i < CONFIGURATIONS_MAX; i++) {
+    for (unsigned i = 0; i < CONFIGURATIONS_OF_KIND_MAX; i++) {
         snprintf(id, sizeof id, "c%u", i);
         assert_int_equal(create(id, "", ONE, i), ERR_OK);
     }
     assert_int_equal(create("one-more", "", ONE, 0), ERR_LIMIT);
+    assert_int_equal(create("of-modules", "FROM devices.modules WHERE tags.a = 1", OF_MODULES, 0), ERR_LIMIT);
+    for (unsigned i = 0; i < CONFIGURATIONS_OF_KIND_MAX; i++) { /* deployments count by themselves */
+        snprintf(id, sizeof id, "e%u", i);
+        assert_int_equal(create(id, "", EDGE, i), ERR_OK);
+    }
+    assert_int_equal(create("one-more", "", EDGE, 0), ERR_LIMIT);
     assert_int_equal(create("c1", "", ONE, 0), ERR_EXISTS);
     assert_int_equal(create("Bad", "", ONE, 0), ERR_PROTO);
     assert_int_equal(create("bad", "status = 'enabled'", ONE, 0), ERR_PROTO);

@@ -89,19 +89,28 @@ static enum err token_spend(struct store_tx *tx, struct token_check *t)
     return tx_token_put(tx, &t->row);
 }
 
+struct naming {
+    struct span name;
+    size_t nr; /* tokens that were looked at */
+};
 static enum err same_name(void *ctx, const struct token_row *r)
 {
-    return span_eq(*(const struct span *)ctx, r->name) ? ERR_EXISTS : ERR_OK;
+    struct naming *n = ctx;
+    n->nr++;
+    return span_eq(n->name, r->name) ? ERR_EXISTS : ERR_OK;
 }
 
 enum err fleet_token_create(struct hub *h, struct store_tx *tx, struct arena *a, struct fleet_token *t)
 {
     uint8_t secret[20], hash[SHA256_LEN];
+    struct naming n = { t->name, 0 };
     if (t->name.n < 1 || t->name.n > 64 || !identity_id_ok(t->name))
         return ERR_LIMIT;
     if (t->text.n && (t->text.n < FLEET_TOKEN_MIN || t->text.n > FLEET_TOKEN_MAX))
         return ERR_LIMIT;
-    enum err e = tx_token_list(tx, same_name, &t->name);
+    enum err e = tx_token_list(tx, same_name, &n);
+    if (!e && n.nr >= FLEET_TOKENS_MAX)
+        e = ERR_FULL;
     if (e)
         return e;
     if (!t->text.n) {
@@ -129,7 +138,8 @@ enum err fleet_token_create(struct hub *h, struct store_tx *tx, struct arena *a,
 
 enum err fleet_token_delete(struct store_tx *tx, struct span name)
 {
-    enum err e = tx_token_list(tx, same_name, &name);
+    struct naming n = { name, 0 };
+    enum err e = tx_token_list(tx, same_name, &n);
     if (e != ERR_EXISTS)
         return e ? e : ERR_NOTFOUND;
     return tx_token_delete(tx, name);

@@ -14,6 +14,7 @@
 
 #define PROVISIONING_PENDING_MAX 10000u /* devices that may wait for approval at one time */
 #define FLEET_TOKEN_MAX          128u
+#define FLEET_TOKENS_MAX         1000u
 #define FLEET_TOKEN_MIN          20u
 
 struct bootstrap_ask { /* all borrowed */
@@ -52,7 +53,8 @@ MUST_USE enum err provisioning_decide(struct hub *h, struct store_tx *tx, struct
 void provisioning_count(struct hub *h, enum bootstrap_verdict v);
 
 /* Fleet tokens. `text` empty: a new one is made (in the arena, the only time it is seen); given: an operator
- * brings the token of an earlier hub. ERR_EXISTS: the name is taken. ERR_LIMIT: bad name or text. */
+ * brings the token of an earlier hub. ERR_EXISTS: the name is taken. ERR_LIMIT: bad name or text. ERR_FULL:
+ * there are FLEET_TOKENS_MAX. */
 struct fleet_token {
     struct span name, text, hardware; /* hardware "" or "product:class" */
     uint64_t uses;                    /* UINT64_MAX: no limit */

@@ -415,6 +415,30 @@ static void test_ids_and_hardware(void **state)
     }
 }
 
+static enum err run_many_tokens(struct store_tx *tx, void *ctx)
+{
+    unsigned *nr = ctx;
+    enum err e = ERR_OK;
+    for (; !e; *nr += !e) {
+        char name[16];
+        snprintf(name, sizeof name, "t%u", *nr);
+        struct fleet_token t = { .name = span_str(name), .uses = 1 };
+        e = fleet_token_create(&fx.hub, tx, &arena, &t);
+    }
+    return e == ERR_FULL ? ERR_OK : e;
+}
+static void test_tokens_have_a_cap(void **state)
+{
+    unsigned nr = 0;
+    (void)state;
+    assert_int_equal(fixture_tx(&fx, run_many_tokens, &nr), ERR_OK);
+    assert_int_equal(nr, FLEET_TOKENS_MAX);
+    made = (struct fleet_token){ .name = SPAN("t7"), .uses = 1 };
+    assert_int_equal(fixture_tx(&fx, run_token, NULL), ERR_EXISTS);
+    made.name = SPAN("one-more");
+    assert_int_equal(fixture_tx(&fx, run_token, NULL), ERR_FULL);
+}
+
 static void test_tokens_by_name(void **state)
 {
     struct fleet_token t;
@@ -451,6 +475,7 @@ int main(void)
         T(test_waiting_room_is_bounded),
         T(test_signature),
         T(test_ids_and_hardware),
+        T(test_tokens_have_a_cap),
         T(test_tokens_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -40,7 +40,8 @@ MUST_USE enum err tx_config_results_put(struct store_tx *t, uint64_t seq, uint64
 MUST_USE enum err tx_config_delete(struct store_tx *t, uint64_t seq); /* the row itself */
 /* In order of creation; gone: those too that are. */
 MUST_USE enum err tx_config_list(struct store_tx *t, bool gone, config_each *each, void *ctx);
-MUST_USE enum err tx_config_count(struct store_tx *t, uint64_t *nr); /* those that are not gone */
+/* Those that are not gone: by[0] of devices and modules, by[1] edge deployments. */
+MUST_USE enum err tx_config_count(struct store_tx *t, uint64_t by[2]);
 
 /* Which twins a configuration is meant for, and has written to. */
 typedef enum err config_target_each(void *ctx, uint64_t config, bool applied);

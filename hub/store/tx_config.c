@@ -107,13 +107,16 @@ enum err tx_config_list(struct store_tx *t, bool gone, config_each *each, void *
     return tx_end(t, r, e);
 }
 
-enum err tx_config_count(struct store_tx *t, uint64_t *nr)
+enum err tx_config_count(struct store_tx *t, uint64_t by[2])
 {
-    static struct store_sql q = STORE_SQL("SELECT count(*) FROM configuration WHERE gone = 0");
-    int64_t n = 0;
-    enum err e = tx_number(t, 0, &n, &q, ARGS_NONE);
-    if (!e)
-        *nr = (uint64_t)n;
+    static struct store_sql q =
+        STORE_SQL("SELECT count(*) FROM configuration WHERE gone = 0 AND (kind = ?1) = ?2");
+    enum err e = ERR_OK;
+    for (int edge = 0; !e && edge < 2; edge++) {
+        int64_t n = 0;
+        e = tx_number(t, 0, &n, &q, ARGS(V_INT(CONFIG_EDGE), V_INT(edge)));
+        by[edge] = (uint64_t)n;
+    }
     return e;
 }
 

@@ -119,8 +119,8 @@ static enum err refuse(struct job *j, enum err e)
         return AZURE_REFUSE(j, AZ_InvalidConfigurationTargetCondition,
                             "the condition does not fit the content that the configuration has");
     case ERR_LIMIT:
-        return AZURE_REFUSE(j, AZ_ConfigurationCountLimitExceeded, "there are %u configurations already",
-                            CONFIGURATIONS_MAX);
+        return AZURE_REFUSE(j, AZ_ConfigurationCountLimitExceeded,
+                            "there are %u configurations of this kind already", CONFIGURATIONS_OF_KIND_MAX);
     default:
         return e;
     }

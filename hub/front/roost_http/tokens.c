@@ -48,6 +48,9 @@ static enum err create(struct job *j, struct store_tx *tx)
     enum err e = fleet_token_create(j->h, tx, &j->a, &t);
     if (e == ERR_EXISTS)
         return JOB_REFUSE(j, 409, "token-exists", "there is a fleet token of that name or text already");
+    if (e == ERR_FULL)
+        return JOB_REFUSE(j, 409, "too-many-tokens", "there are %u fleet tokens already: delete one first",
+                          FLEET_TOKENS_MAX);
     if (e == ERR_LIMIT)
         return JOB_REFUSE(
             j, 400, "bad-member",
