@@ -15,6 +15,20 @@ static void put_plain(struct wr *w, struct span s)
         wr_str(w, "...");
 }
 
+void query_error_place(struct query_error *err, struct span text, uint32_t at)
+{
+    err->at = at;
+    err->line = err->column = 1;
+    for (uint32_t i = 0; i < at && i < text.n; i++) {
+        if (text.p[i] == '\n') {
+            err->line++;
+            err->column = 1;
+        } else if ((text.p[i] & 0xc0) != 0x80) {
+            err->column++;
+        }
+    }
+}
+
 void *query_fail(struct parser *p, enum err e, uint32_t at, const char *a, struct span b, const char *c)
 {
     if (p->e)
@@ -22,15 +36,7 @@ void *query_fail(struct parser *p, enum err e, uint32_t at, const char *a, struc
     struct query_error *x = p->err;
     struct wr w = { (uint8_t *)x->message, sizeof x->message - 1, 0 };
     p->e = e;
-    *x = (struct query_error){ .at = at, .line = 1, .column = 1 };
-    for (uint32_t i = 0; i < at && i < p->text.n; i++) {
-        if (p->text.p[i] == '\n') {
-            x->line++;
-            x->column = 1;
-        } else if ((p->text.p[i] & 0xc0) != 0x80) {
-            x->column++;
-        }
-    }
+    query_error_place(x, p->text, at);
     wr_str(&w, a);
     put_plain(&w, b);
     wr_str(&w, c);
@@ -190,6 +196,7 @@ struct query_node *query_path(struct parser *p)
 {
     struct query_step step[QUERY_STEPS_MAX];
     size_t nr = 1;
+    const uint32_t at = p->t.at;
     bool quoted = p->t.kind == TOKEN_QUOTED;
     memset(&step[0], 0, sizeof step[0]);
     if (!read_step(p, &step[0]))
@@ -209,6 +216,7 @@ struct query_node *query_path(struct parser *p)
         return NULL;
     memcpy(kept, step, nr * sizeof *kept);
     n->u.path.nr = (uint16_t)nr;
+    n->u.path.at = at;
     n->u.path.step = kept;
     if (p->dialect == QUERY_OF_ROUTES)
         set_root(&n->u.path, quoted);

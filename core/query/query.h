@@ -94,6 +94,7 @@ struct query_path {
     uint8_t root, field; /* enum query_root, query_field */
     uint8_t field_steps; /* that the field takes: 2 for properties.desired, else 1; 0 for QUERY_OTHER */
     uint16_t nr;
+    uint32_t at;                   /* where it begins: offset in the text */
     const struct query_step *step; /* names of attributes in their canonical spelling */
 };
 
@@ -128,6 +129,7 @@ struct query_item {
     uint8_t aggregate;             /* enum query_aggregate */
     const struct query_node *path; /* NULL for COUNT */
     struct span name;              /* of the member in the result */
+    uint32_t at;                   /* where it begins: offset in the text */
 };
 struct query {
     uint8_t from; /* enum query_from */
@@ -144,6 +146,9 @@ struct query_error {
     uint32_t at, line, column; /* byte offset; line and column (in characters) from 1 */
     char message[160];         /* what was expected and what is there */
 };
+
+/* Sets at, line and column for a byte of the text. */
+void query_error_place(struct query_error *err, struct span text, uint32_t at);
 
 /* Each: ERR_PROTO not of the language, ERR_LIMIT one of the caps above, ERR_NOMEM mem is too small; *err is
  * set with every error. `mem` is aligned as malloc aligns and lives as long as the query, like the text. */

@@ -42,6 +42,7 @@ struct parser {
     enum err e;
     struct token t; /* the one at hand */
     unsigned depth;
+    uint32_t items_at, group_at; /* where the select list and GROUP BY begin */
     uint8_t *mem;
     size_t cap, used;
 };

@@ -204,23 +204,31 @@ static void errors_say_what_was_expected_and_where(void **state)
     refused(FULL, "SELECT * |", "expected FROM, found the end");
     refused(FULL, "SELECT * FROM |things", "expected devices, devices.modules or devices.jobs, found things");
     refused(FULL, "SELECT * FROM devices.|twins", "expected modules or jobs, found twins");
-    refused(FULL, "SELECT TOP |x * FROM devices", "expected a whole number after TOP, found x");
-    refused(FULL, "SELECT TOP |1.5 * FROM devices", "expected a whole number after TOP, found 1.5");
+    refused(FULL, "SELECT TOP |x * FROM devices",
+            "expected a whole number up to 4294967295 after TOP, found x");
+    refused(FULL, "SELECT TOP |1.5 * FROM devices",
+            "expected a whole number up to 4294967295 after TOP, found 1.5");
+    refused(FULL, "SELECT TOP |4294967296 * FROM devices",
+            "expected a whole number up to 4294967295 after TOP, found 4294967296");
+    refused(FULL, "SELECT TOP |1e300 * FROM devices",
+            "expected a whole number up to 4294967295 after TOP, found 1e300");
     refused(FULL, "SELECT * FROM devices |ORDER BY x", "ORDER is not part of the query language");
     refused(FULL, "SELECT * FROM devices |x", "expected an operator, WHERE, GROUP BY or the end, found x");
     refused(FULL, "SELECT * FROM devices WHERE a |LIKE 'x'", "LIKE is not part of the query language");
     refused(FULL, "SELECT * FROM devices WHERE |", "expected a value, found the end");
-    refused(FULL, "|SELECT * FROM devices GROUP BY a",
+    refused(FULL, "SELECT |* FROM devices GROUP BY a",
             "GROUP BY needs the path and aggregates in place of *");
-    refused(FULL, "|SELECT a, COUNT() FROM devices",
+    refused(FULL, "SELECT COUNT(), |a FROM devices",
             "a stands beside aggregates and is not what GROUP BY names");
-    refused(FULL, "|SELECT b FROM devices GROUP BY a",
+    refused(FULL, "SELECT |b FROM devices GROUP BY a",
             "b stands beside aggregates and is not what GROUP BY names");
-    refused(FULL, "|SELECT COUNT() FROM devices.modules GROUP BY a", "GROUP BY is for devices only");
-    refused(FULL, "|SELECT jobId FROM devices.jobs", "devices.jobs knows SELECT * only, without GROUP BY");
+    refused(FULL, "SELECT COUNT() FROM devices.modules |GROUP BY a", "GROUP BY is for devices only");
+    refused(FULL, "SELECT |jobId FROM devices.jobs", "devices.jobs knows SELECT * only, without GROUP BY");
+    refused(FULL, "SELECT * FROM devices.jobs |GROUP BY jobId",
+            "devices.jobs knows SELECT * only, without GROUP BY");
     refused(FULL, "SELECT * FROM devices.jobs WHERE |tags.x = 1",
             "tags belongs to a twin, and job records have none of its attributes");
-    refused(FULL, "|SELECT tags.a.x, tags.b.x FROM devices", "two members are called x: name one with AS");
+    refused(FULL, "SELECT tags.a.x, |tags.b.x FROM devices", "two members are called x: name one with AS");
     refused(FULL, "SELECT COUNT(|x) FROM devices", "expected ), found x");
     refused(FULL, "SELECT AVG(|) FROM devices", "expected a path, found )");
     refused(FULL, "SELECT a |+ 1 FROM devices", "expected FROM, found +");

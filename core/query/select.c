@@ -47,8 +47,7 @@ static bool bind_one(struct parser *p, struct query_node *n, enum query_from fro
     query_bind_path(&n->u.path, from);
     if (from == QUERY_JOBS && n->u.path.field == QUERY_OTHER &&
         query_field_name(n->u.path.step[0].name, QUERY_DEVICES, &field))
-        return query_fail(p, ERR_PROTO, (uint32_t)(n->u.path.step[0].name.p - p->text.p), "",
-                          n->u.path.step[0].name,
+        return query_fail(p, ERR_PROTO, n->u.path.at, "", n->u.path.step[0].name,
                           " belongs to a twin, and job records have none of its attributes") != NULL;
     return true;
 }
@@ -106,6 +105,7 @@ static bool path_begins(const struct parser *p)
 
 static bool read_item(struct parser *p, struct query_item *it)
 {
+    it->at = p->t.at;
     it->aggregate = (uint8_t)aggregate_at(p);
     if (it->aggregate) {
         query_next(p);
@@ -135,6 +135,7 @@ static bool read_item(struct parser *p, struct query_item *it)
 static bool read_items(struct parser *p, struct query *q)
 {
     struct query_item item[QUERY_ITEMS_MAX];
+    p->items_at = p->t.at;
     if (query_sign_is(p, '*')) {
         q->star = true;
         query_next(p);
@@ -187,7 +188,7 @@ static bool name_items(struct parser *p, struct query *q)
     for (size_t i = 0; i < q->items_nr; i++)
         for (size_t k = 0; k < i; k++)
             if (span_eq(item[i].name, item[k].name))
-                return query_fail(p, ERR_PROTO, 0, "two members are called ", item[i].name,
+                return query_fail(p, ERR_PROTO, item[i].at, "two members are called ", item[i].name,
                                   ": name one with AS") != NULL;
     return !p->e;
 }
@@ -207,8 +208,8 @@ static bool read_top(struct parser *p, struct query *q)
     if (!query_word_is(p, "TOP"))
         return true;
     query_next(p);
-    if (p->t.kind != TOKEN_NUMBER || p->t.num != (double)(uint32_t)p->t.num)
-        return query_expected(p, "a whole number after TOP") != NULL;
+    if (p->t.kind != TOKEN_NUMBER || !(p->t.num <= UINT32_MAX) || p->t.num != (double)(uint32_t)p->t.num)
+        return query_expected(p, "a whole number up to 4294967295 after TOP") != NULL;
     q->has_top = true;
     q->top = (uint32_t)p->t.num;
     query_next(p);
@@ -246,19 +247,19 @@ static bool read_end(struct parser *p)
 static bool check(struct parser *p, const struct query *q)
 {
     if (q->from == QUERY_JOBS && (!q->star || q->group))
-        return query_fail(p, ERR_PROTO, 0, "devices.jobs knows SELECT * only, without GROUP BY", SPAN_NONE,
-                          "") != NULL;
+        return query_fail(p, ERR_PROTO, q->star ? p->group_at : p->items_at,
+                          "devices.jobs knows SELECT * only, without GROUP BY", SPAN_NONE, "") != NULL;
     if (q->group && q->from != QUERY_DEVICES)
-        return query_fail(p, ERR_PROTO, 0, "GROUP BY is for devices only", SPAN_NONE, "") != NULL;
+        return query_fail(p, ERR_PROTO, p->group_at, "GROUP BY is for devices only", SPAN_NONE, "") != NULL;
     if (q->group && q->star)
-        return query_fail(p, ERR_PROTO, 0, "GROUP BY needs the path and aggregates in place of *", SPAN_NONE,
-                          "") != NULL;
+        return query_fail(p, ERR_PROTO, p->items_at, "GROUP BY needs the path and aggregates in place of *",
+                          SPAN_NONE, "") != NULL;
     for (size_t i = 0; i < q->items_nr; i++) {
         const struct query_item *it = &q->items[i];
         if (it->aggregate || (!q->group && !q->aggregates))
             continue;
         if (!q->group || !same_path(&it->path->u.path, &q->group->u.path))
-            return query_fail(p, ERR_PROTO, 0, "", it->name,
+            return query_fail(p, ERR_PROTO, it->at, "", it->name,
                               " stands beside aggregates and is not what GROUP BY names") != NULL;
     }
     return true;
@@ -276,6 +277,7 @@ static bool read_query(struct parser *p, struct query *q)
             return false;
     }
     if (query_word_is(p, "GROUP")) {
+        p->group_at = p->t.at;
         query_next(p);
         if (!need_word(p, "BY"))
             return false;

@@ -5,10 +5,10 @@
 
 #include <stdio.h>
 
-/* What a configuration may look at. */
+/* What a configuration may look at; ctx: where a path begins that it may not. */
 static bool is_of_configurations(void *ctx, const struct query_path *p)
 {
-    (void)ctx;
+    *(uint32_t *)ctx = p->at;
     return p->field == QUERY_DEVICE_ID || p->field == QUERY_MODULE_ID || p->field == QUERY_TAGS ||
            p->field == QUERY_REPORTED;
 }
@@ -25,8 +25,9 @@ enum err query_condition_compile(struct arena *a, enum query_use use, struct spa
         return e;
     e = use == QUERY_USE_ROUTE ? query_parse_route(&c->q, kept, mem, cap, err)
                                : query_parse_condition(&c->q, QUERY_DEVICES, kept, mem, cap, err);
-    if (!e && use == QUERY_USE_CONFIGURATION && !query_each_path(c->q.where, is_of_configurations, NULL)) {
-        *err = (struct query_error){ .line = 1, .column = 1 };
+    uint32_t at;
+    if (!e && use == QUERY_USE_CONFIGURATION && !query_each_path(c->q.where, is_of_configurations, &at)) {
+        query_error_place(err, kept, at);
         snprintf(err->message, sizeof err->message,
                  "a target condition knows deviceId, moduleId, tags and properties.reported only");
         e = ERR_PROTO;
