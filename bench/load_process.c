@@ -448,8 +448,11 @@ static SSL_CTX *tls_context(const struct load_options *o)
         exit(1);
     }
     SSL_CTX_set_verify(t, SSL_VERIFY_PEER, NULL);
-    SSL_CTX_set_mode(t, SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ENABLE_PARTIAL_WRITE |
-                            SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    SSL_CTX_set_mode(t, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+    if (o->mode == LOAD_PUBLISH)
+        SSL_CTX_set_read_ahead(t, 1); /* one read a record: what is slow has to be the server */
+    else
+        SSL_CTX_set_mode(t, SSL_MODE_RELEASE_BUFFERS);
     SSL_CTX_set_session_cache_mode(t, SSL_SESS_CACHE_OFF);
     return t;
 }
