@@ -118,14 +118,16 @@ enum err config_content(struct arena *a, struct span text, uint8_t *kind, struct
         return e;
     if (e || o->kind != JOBJECT)
         return wrong(f, CONFIG_BAD_CONTENT, "content has to be an object");
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
-        struct jnode *m = jtree_get(o, span_str(kinds[i].name));
-        if (m && m->kind != JNULL) {
-            found = m;
-            *kind = kinds[i].kind;
-            nr++;
+    /* There are clients that write all three, empty but for one. */
+    for (int empty = 0; empty < 2 && !nr; empty++)
+        for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++) {
+            struct jnode *m = jtree_get(o, span_str(kinds[i].name));
+            if (m && m->kind != JNULL && (empty || m->kind != JOBJECT || m->first)) {
+                found = m;
+                *kind = kinds[i].kind;
+                nr++;
+            }
         }
-    }
     if (nr != 1)
         return wrong(f, CONFIG_BAD_CONTENT,
                      "content has exactly one of deviceContent, moduleContent and modulesContent");

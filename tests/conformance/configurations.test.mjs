@@ -147,6 +147,15 @@ test('[http 96] what cannot be a configuration', async () => {
     { deviceContent: { 'properties.desired': 5 } }, { deviceContent: {}, moduleContent: {} }, { deviceContent: { 'properties.desired': { 'a$': 1 } } }])
     await refused({ content }, 'InvalidConfigurationContent');
   await refused({ content: { moduleContent: { 'properties.desired': {} } }, targetCondition: '*' }, 'InvalidConfigurationTargetCondition');
+  // A client that writes the others empty means the one that is not.
+  const three = await put({ ...good, id: 'three', content: { modulesContent: {}, moduleContent: {}, deviceContent: { 'properties.desired': { a: 1 } } } });
+  assert.equal(three.status, 200, JSON.stringify(three.json));
+  await drop('three');
+  // PUT keeps a content: a condition has to fit the one that is there.
+  await created({ id: 'fits', targetCondition: 'tags.a = 1' });
+  const other = await put({ id: 'fits', content: { moduleContent: {} }, targetCondition: 'FROM devices.modules WHERE tags.a = 1' }, { 'if-match': '*' });
+  assert.deepEqual([other.status, other.code], [400, 'InvalidConfigurationTargetCondition']);
+  await drop('fits');
   await refused({ metrics: { queries: { a: 'SELECT' } } }, 'InvalidConfigurationCustomMetricsQuery');
   await refused({ metrics: { queries: Object.fromEntries(Array.from({ length: 6 }, (_, i) => [`q${i}`, 'SELECT * FROM devices'])) } }, 'InvalidConfigurationCustomMetricsQuery');
   for (const more of [{ priority: -1 }, { priority: 1.5 }, { labels: { a: 1 } }, { id: 'Upper' }, { schemaVersion: 5 }]) await refused(more, 'ArgumentInvalid');

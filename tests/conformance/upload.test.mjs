@@ -169,7 +169,7 @@ test('[http 115] [http 116] conditions, and lists of blocks that are not there',
   assert.equal(code(await blob('PUT', `${pathOf(a)}&comp=blocklist`, { body: '<BlockList><Latest>AAAA</Latest>' })), 'InvalidXmlDocument');
   assert.equal((await blob('GET', pathOf(a))).body.toString(), 'two');
   assert.equal((await blob('PUT', `${pathOf(a)}&comp=block&blockid=AAAA`, { body: 'x' })).status, 201);
-  assert.equal(code(await blob('PUT', `${pathOf(a)}&comp=block&blockid=AAAAAAAA`, { body: 'x' })), 'InvalidBlockId');
+  assert.equal(code(await blob('PUT', `${pathOf(a)}&comp=block&blockid=AAAAAAAA`, { body: 'x' })), 'InvalidBlobOrBlock');
   assert.equal(code(await blob('PUT', `${pathOf(a)}&comp=block&blockid=!`, { body: 'x' })), 'InvalidBlockId');
   assert.equal((await blob('PUT', `${pathOf(a)}&comp=blocklist`, { body: '\ufeff<BlockList />' })).status, 201);
   assert.equal((await blob('GET', pathOf(a))).body.length, 0);
@@ -177,6 +177,26 @@ test('[http 115] [http 116] conditions, and lists of blocks that are not there',
   assert.equal(code(r), 'Md5Mismatch');
   assert.equal(code(await blob('PUT', pathOf(a), { body: 'x' })), 'MissingRequiredHeader');
   assert.equal(code(await put(pathOf(a), 'x', { 'x-ms-blob-type': 'PageBlob' })), 'UnsupportedHeader');
+});
+
+test('[http 116] a whole blob ends the blocks that no list has named', async () => {
+  const d = await newDevice(hub);
+  const a = await announce(d, 'f');
+  const block = (id, body) => blob('PUT', `${pathOf(a)}&comp=block&blockid=${id}`, { body });
+  const used = async () => (await hub.api('GET', `/roost/v1/devices/${d.id}/uploads`));
+  for (const id of ['AAAA', 'AAAB', 'AAAC']) assert.equal((await block(id, 'x'.repeat(1000))).status, 201);
+  assert.match((await blob('GET', `${pathOf(a)}&comp=blocklist`)).body.toString(), /<Name>AAAC<\/Name>/);
+  assert.equal((await put(pathOf(a), 'whole')).status, 201);
+  assert.doesNotMatch((await blob('GET', `${pathOf(a)}&comp=blocklist`)).body.toString(), /<Name>/);
+  const r = await blob('PUT', `${pathOf(a)}&comp=blocklist`, { body: '<BlockList><Latest>AAAA</Latest></BlockList>' });
+  assert.deepEqual([r.status, code(r)], [400, 'InvalidBlockList']);
+  assert.equal((await blob('GET', pathOf(a))).body.toString(), 'whole');
+  // Ids of another length are welcome again, and a blob that is refused ends nothing.
+  assert.equal((await block('AAAAAAAA', 'y')).status, 201);
+  assert.equal((await put(pathOf(a), 'no', { 'If-None-Match': '*' })).status, 409);
+  assert.equal((await blob('PUT', `${pathOf(a)}&comp=blocklist`, { body: '<BlockList><Latest>AAAAAAAA</Latest></BlockList>' })).status, 201);
+  assert.equal((await blob('GET', pathOf(a))).body.toString(), 'y');
+  assert.ok(await used());
 });
 
 test('[http 117] addresses that were changed, are over, or permit something else', async () => {

@@ -3,6 +3,8 @@
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 
+#include <stdlib.h>
+
 /* ---- statistics --------------------------------------------------------------------------------------- */
 
 static enum err count_devices(struct job *j, struct store_tx *tx)
@@ -73,11 +75,25 @@ static enum err take(struct job *j, struct store_tx *tx)
     return ERR_OK;
 }
 
+static void taken(struct job *j)
+{
+    char *text = j->out ? json_dumps(j->out, JSON_COMPACT) : NULL;
+    if (text) {
+        j->bytes = arena_copy(&j->a, span_str(text));
+        j->bytes_type = "application/vnd.microsoft.iothub.feedback.json";
+    }
+    free(text);
+    if (arena_err(&j->a)) /* it is locked, and comes again */
+        job_end_err(j, ERR_NOMEM);
+    else
+        job_end(j);
+}
+
 static void start_take(struct job *j)
 {
     j->state = arena_alloc(&j->a, sizeof(struct feedback_batch));
     if (j->state)
-        job_write(j, take, NULL);
+        job_write(j, take, taken);
     else
         job_end_err(j, ERR_NOMEM);
 }

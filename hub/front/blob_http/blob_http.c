@@ -39,6 +39,7 @@ static const struct {
     { "InvalidRange", 416 },
     { "InvalidBlockList", 400 },
     { "InvalidBlockId", 400 },
+    { "InvalidBlobOrBlock", 400 },
     { "InvalidXmlDocument", 400 },
     { "BlockCountExceedsLimit", 409 },
     { "RequestBodyTooLarge", 413 },

@@ -112,7 +112,7 @@ static enum err store_block(struct job *j, struct store_tx *tx)
     p->has_old = false;
     enum err e = tx_block_open(tx, r.container, r.name, &open);
     if (!e && open.blocks && open.id_len != p->block.n) {
-        (void)blob_fail(j, "InvalidBlockId", "The ids of all blocks of a blob have one length.");
+        (void)blob_fail(j, "InvalidBlobOrBlock", "The ids of all blocks of a blob have one length.");
         return ERR_DENIED;
     }
     if (e && e != ERR_NOTFOUND)
@@ -132,6 +132,30 @@ static enum err store_block(struct job *j, struct store_tx *tx)
     return e ? e : tx_block_put(tx, &r);
 }
 
+static enum err gather(void *ctx, const struct block_row *b)
+{
+    struct put *p = ctx;
+    if (b->file.n == FILE_ID_LEN)
+        memcpy(p->trash.files[p->trash.nr++], b->file.p, FILE_ID_LEN);
+    return ERR_OK;
+}
+
+/* Blocks that no list has named end with a whole blob. */
+static enum err drop_blocks(struct job *j, struct store_tx *tx)
+{
+    struct put *p = j->state;
+    struct span container = p->target.container, name = p->target.name;
+    struct block_open_row open = { 0, 0, 0 };
+    enum err e = tx_block_open(tx, container, name, &open);
+    if (e || !open.blocks)
+        return e == ERR_NOTFOUND ? ERR_OK : e;
+    p->trash.files = arena_alloc(&j->a, (open.blocks + 1) * FILE_ID_LEN);
+    if (!p->trash.files)
+        return ERR_NOMEM;
+    e = tx_block_list(tx, container, name, gather, p);
+    return e ? e : tx_block_clear(tx, container, name);
+}
+
 static enum err store_blob(struct job *j, struct store_tx *tx)
 {
     struct put *p = j->state;
@@ -139,7 +163,7 @@ static enum err store_blob(struct job *j, struct store_tx *tx)
     struct named_blob_row *r = &p->row;
     enum err e = tx_blob_get(tx, p->target.container, p->target.name, &old);
     bool there = !e;
-    p->has_old = there;
+    p->has_old = there && old.file.n == FILE_ID_LEN;
     p->trash.nr = 0;
     if (e && e != ERR_NOTFOUND)
         return e;
@@ -147,8 +171,10 @@ static enum err store_blob(struct job *j, struct store_tx *tx)
         memcpy(p->old, old.file.p, FILE_ID_LEN);
     if (!blob_conditions(j, there ? &old : NULL))
         return ERR_DENIED;
-    e = no_room(
-        j, upload_room(j->h, tx, p->target.container, p->target.name, r->length, there ? old.length : 0));
+    const uint64_t less = there ? old.length : 0;
+    e = drop_blocks(j, tx);
+    if (!e)
+        e = no_room(j, upload_room(j->h, tx, p->target.container, p->target.name, r->length, less));
     r->container = p->target.container;
     r->name = p->target.name;
     r->file = span_of(p->file, FILE_ID_LEN);
@@ -170,8 +196,10 @@ static enum err store(struct job *j, struct store_tx *tx)
 static void ended(struct job *j)
 {
     struct put *p = j->state;
-    p->trash.files = arena_alloc(&j->a, FILE_ID_LEN);
-    p->trash.nr = 0;
+    if (!p->stored || !p->trash.nr) { /* else with room for one more */
+        p->trash.files = arena_alloc(&j->a, FILE_ID_LEN);
+        p->trash.nr = 0;
+    }
     if (p->trash.files && (!p->stored || p->has_old))
         memcpy(p->trash.files[p->trash.nr++], p->stored ? p->old : p->file, FILE_ID_LEN);
     if (p->stored) {
