@@ -2,6 +2,7 @@
  * (hub/serve.c). */
 #include "base/log.h"
 #include "hub/config/init.h"
+#include "hub/conn/tls.h"
 #include "hub/serve.h"
 
 #include <errno.h>
@@ -193,5 +194,6 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
+    (void)tls_guard_memory(); /* nothing has used OpenSSL yet */
     return serve(first);
 }

@@ -37,6 +37,8 @@ struct tls_crypto_ops {
                  const uint8_t tag[TLS_TAG_LEN], uint8_t *out);
     void (*hmac)(struct tls_crypto *c, enum tls_hash h, struct span key, const struct span *parts,
                  size_t parts_nr, uint8_t *out);
+    /* A key of this algorithm is over: wipes what seal and open have kept of any. NULL: they keep none. */
+    void (*forget)(struct tls_crypto *c, enum tls_aead a);
 };
 
 static inline size_t tls_key_len(enum tls_aead a)

@@ -56,9 +56,16 @@ static const struct tls_keys *keys_of(struct tls_rec *r, int direction, struct t
     return spare;
 }
 
+static void forget_key(struct tls_rec *r, struct tls_work *w)
+{
+    if (w->crypto->ops->forget)
+        w->crypto->ops->forget(w->crypto, aead_of(r));
+}
+
 static void next_key(struct tls_rec *r, int direction, struct tls_work *w)
 {
     tls_work_forget(w, r->secret[direction]);
+    forget_key(r, w);
     tls_keys_next_secret(w->crypto, aead_of(r), r->secret[direction]);
     put64(r->seq[direction], 0);
 }
@@ -120,6 +127,7 @@ void tls_rec_fini(struct tls_rec *r, struct tls_work *w)
 {
     tls_work_forget(w, r->secret[TLS_IN]);
     tls_work_forget(w, r->secret[TLS_OUT]);
+    forget_key(r, w);
     tls_wipe(r, sizeof *r);
 }
 
@@ -158,7 +166,7 @@ static enum err on_alert(struct tls_rec *r, struct span s, struct tls_opened *ou
     if (is_13(r) || level == FATAL)
         return broken(r, out, TLS_CLOSE_NOTIFY);
     /* It refuses a renegotiation that we never asked for, or speaks of a level that there is not. */
-    return broken(r, out, level == WARNING ? TLS_HANDSHAKE_FAILURE : TLS_ILLEGAL_PARAMETER);
+    return broken(r, out, what == TLS_NO_RENEGOTIATION ? TLS_HANDSHAKE_FAILURE : TLS_ILLEGAL_PARAMETER);
 }
 
 /* Of the messages that may follow a handshake a server only gets KeyUpdate [4.6.3]: 24, 0, 0, 1 and whether

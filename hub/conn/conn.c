@@ -269,7 +269,7 @@ void conn_want(struct conn *c)
         in = !out;
     } else if (c->phase == CONN_PHASE_OPEN || c->phase == CONN_PHASE_LINGER) {
         in = !(c->flags & (CONN_F_EOF | (c->phase == CONN_PHASE_OPEN ? CONN_F_PAUSED : 0)));
-        out = c->out != NULL;
+        out = out_is_waiting(c);
     }
     uint16_t flags = (uint16_t)((in ? CONN_F_IN : 0) | (out ? CONN_F_OUT : 0));
     if ((c->flags & (CONN_F_IN | CONN_F_OUT)) == flags)
@@ -377,6 +377,8 @@ static void end_proto(struct conn *c)
         out_free(c);
         c->flags |= CONN_F_NO_LINGER;
     }
+    if (why == CONN_CLOSE_TLS)
+        out_free(c); /* data would not go behind the alert */
     if (why == CONN_CLOSE_PEER || why == CONN_CLOSE_TIMEOUT || why == CONN_CLOSE_STOP)
         c->flags |= CONN_F_NO_LINGER;
     c->phase = CONN_PHASE_LINGER;
@@ -392,9 +394,11 @@ static void linger(struct conn *c)
     /* Closing with input unread would reset the connection and take our last words from the peer. */
     bool now = c->flags & (CONN_F_EOF | CONN_F_NO_LINGER);
     if (!(c->flags & CONN_F_SHUT)) {
-        c->flags |= CONN_F_SHUT;
         if (c->tls && c->flags & CONN_F_OPENED)
             c->tls->ops->bye(c->tls);
+        if (!(c->flags & CONN_F_NO_LINGER) && out_is_waiting(c))
+            return; /* until it has left, or the deadline */
+        c->flags |= CONN_F_SHUT;
         if (!now)
             shutdown(c->watch.fd, SHUT_WR);
     }
@@ -436,7 +440,7 @@ static void turn_end(struct conn *c)
     }
     if (c->phase == CONN_PHASE_CLOSING)
         end_proto(c);
-    if (c->out) {
+    if (out_is_waiting(c)) {
         enum err e = out_flush(c);
         if (e && e != ERR_AGAIN) {
             out_free(c);

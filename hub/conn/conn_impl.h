@@ -195,6 +195,8 @@ bool conn_raw_buffer(struct conn_worker *cw); /* false: no memory */
 /* conn_out.c: false when memory ran out, or out_max bytes were unsent before. */
 bool out_put(struct conn *c, struct span s);
 bool out_put_file(struct conn *c, int fd, uint64_t offset, uint64_t len);
+/* Something is unsent: data, a file, or the rest of a TLS record. */
+bool out_is_waiting(const struct conn *c);
 /* Writes what the socket takes. ERR_AGAIN: it takes no more now; ERR_IO: it is broken. */
 MUST_USE enum err out_flush(struct conn *c);
 void out_free(struct conn *c);

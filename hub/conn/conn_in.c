@@ -191,6 +191,8 @@ void conn_read_input(struct conn *c, bool force)
         deliver(c, base, have, n, end);
     else if (end != CONN_CLOSE_REASONS)
         conn_close(c, end);
+    if (!(c->flags & CONN_F_OUT) && out_is_waiting(c))
+        conn_make_dirty(c); /* the answer to a KeyUpdate */
     if (broken)
         conn_close(c, c->tls ? CONN_CLOSE_TLS : CONN_CLOSE_PEER);
     else if (eof)

@@ -207,10 +207,17 @@ static enum err tls_file(struct conn *c, size_t *moved)
     return ERR_OK;
 }
 
+bool out_is_waiting(const struct conn *c)
+{
+    return c->out || (c->tls && c->tls->ops->has_sealed && c->tls->ops->has_sealed(c->tls));
+}
+
 enum err out_flush(struct conn *c)
 {
     size_t moved = 0;
     enum err e = ERR_OK;
+    if (!c->out && c->tls)
+        return tls_result(c, c->tls->ops->write(c->tls, SPAN_NONE, &moved));
     while (!e && c->out && c->out->first) {
         bool is_file = c->out->first->fd >= 0;
         if (c->tls)

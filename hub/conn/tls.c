@@ -17,15 +17,11 @@ static const char ciphers_12[] = "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES2
                                  "ECDHE-RSA-AES128-SHA:@SECLEVEL=2";
 /* SHA-256 is what processors have instructions for; 128 bits are enough for everyone who does not insist. */
 static const char ciphers_13[] = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
-enum {
-    TICKET_KEYS_LEN = 80,
-    SESSION_TIMEOUT_S = 12 * 3600,
-    SESSION_CACHE_NR = 20000,
-    PEER_CHAIN_MAX = 16384
-};
+enum { SESSION_TIMEOUT_S = 12 * 3600, SESSION_CACHE_NR = 20000, PEER_CHAIN_MAX = 16384 };
 
 struct tls_ctx {
     SSL_CTX *ssl;
+    struct tls_tickets *tickets;
     enum tls_layer layer;
     atomic_uint refs;
 };
@@ -162,18 +158,23 @@ enum err tls_ctx_new(struct tls_ctx **out, const struct tls_config *cfg, const s
         log_error("tls.certificate", "reason=none");
         goto fail;
     }
-    if (before) { /* tickets handed out before a reload stay good */
-        unsigned char keys[TICKET_KEYS_LEN];
-        if (SSL_CTX_get_tlsext_ticket_keys(before->ssl, keys, sizeof keys) == 1)
-            SSL_CTX_set_tlsext_ticket_keys(ssl, keys, sizeof keys);
-        OPENSSL_cleanse(keys, sizeof keys);
-    }
+    if (before) /* tickets handed out before a reload stay good */
+        c->tickets = tls_tickets_ref(before->tickets);
+    else if (tls_tickets_new(&c->tickets) != ERR_OK)
+        goto fail;
+    if (!tls_tickets_use(c->tickets, ssl, (uint32_t)SSL_CTX_get_timeout(ssl)))
+        goto fail;
     tls_kernel_probe(cfg->layer == TLS_LAYER_KERNEL);
     *out = c;
     return ERR_OK;
 fail:
     tls_ctx_unref(c);
     return ERR_IO;
+}
+
+struct tls_tickets *tls_ctx_tickets(struct tls_ctx *c)
+{
+    return c->tickets;
 }
 
 struct tls_ctx *tls_ctx_ref(struct tls_ctx *c)
@@ -187,6 +188,7 @@ void tls_ctx_unref(struct tls_ctx *c)
     if (!c || atomic_fetch_sub(&c->refs, 1) != 1)
         return;
     SSL_CTX_free(c->ssl);
+    tls_tickets_unref(c->tickets);
     free(c);
 }
 
@@ -242,6 +244,7 @@ static enum tls_need go_on(struct tls **t, struct tls_outcome *out)
     tls_wipe(o->secret, sizeof o->secret);
     if (e) {
         out->why = "memory";
+        o->tls.ops = &handshake_ops; /* it never became a record layer */
         return TLS_FAILED;
     }
     if (next) {
@@ -251,10 +254,35 @@ static enum tls_need go_on(struct tls **t, struct tls_outcome *out)
     return TLS_DONE;
 }
 
+/* The worker's buffer is everybody's: what OpenSSL has not yet taken while it waits to write is kept aside.
+ */
+static bool keep_fresh(struct tls_ossl *o)
+{
+    if (!o->fresh.n)
+        return true;
+    if (!(o->early = malloc(o->fresh.n)))
+        return false;
+    memcpy(o->early, o->fresh.p, o->fresh.n);
+    o->early_len = (uint32_t)o->fresh.n;
+    return true;
+}
+
+static void put_fresh_back(struct tls_ossl *o)
+{
+    o->fresh = SPAN_NONE;
+    if (!o->early)
+        return;
+    memcpy(o->w->in, o->early, o->early_len);
+    o->fresh = span_of(o->w->in, o->early_len);
+    free(o->early);
+    o->early = NULL;
+}
+
 enum tls_need tls_handshake(struct tls **t, struct tls_outcome *out)
 {
     struct tls_ossl *o = ossl(*t);
     ERR_clear_error();
+    put_fresh_back(o);
     o->drained = false;
     tls_shaking = o;
     enum tls_need need = need_of(o->ssl, SSL_do_handshake(o->ssl));
@@ -265,6 +293,9 @@ enum tls_need tls_handshake(struct tls **t, struct tls_outcome *out)
         out->why = why ? why : "closed";
     } else if (need == TLS_DONE) {
         need = go_on(t, out);
+    } else if (need != TLS_CLOSED && !keep_fresh(o)) {
+        out->why = "memory";
+        need = TLS_FAILED;
     }
     ERR_clear_error();
     return need;
@@ -307,26 +338,23 @@ static void record_bye(struct tls *t)
     ERR_clear_error();
 }
 
-static void record_free(struct tls *t)
+static void handshake_free(struct tls *t)
 {
     struct tls_ossl *o = ossl(t);
-    /* Not closed by both sides is the normal end here: the session stays good for resumption. */
-    SSL_set_shutdown(o->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
-    SSL_free(o->ssl);
+    tls_ssl_free(o->ssl);
     OPENSSL_free(o->cert);
     free(o->chain.p);
     free(o->early);
     tls_wipe(o->secret, sizeof o->secret);
     free(o);
+    ERR_clear_error();
 }
 
-static void handshake_free(struct tls *t)
+static void record_free(struct tls *t)
 {
-    struct tls_ossl *o = ossl(t);
-    SSL_free(o->ssl);
-    tls_wipe(o->secret, sizeof o->secret);
-    free(o);
-    ERR_clear_error();
+    /* Not closed by both sides is the normal end here: the session stays good for resumption. */
+    SSL_set_shutdown(ossl(t)->ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+    handshake_free(t);
 }
 
 static bool record_peer_certificate(struct tls *t, struct span *der)

@@ -17,6 +17,10 @@ enum tls_layer {
 };
 const char *tls_layer_name(enum tls_layer l); /* "auto", "openssl", "compact", "kernel" */
 
+/* For a program to call before it does anything with OpenSSL: the memory of its connection objects is wiped
+ * when they go. False: too late; they go unwiped. */
+bool tls_guard_memory(void);
+
 struct tls_ctx;
 struct tls_config {
     const char *chain_files[2]; /* PEM, an EC and an RSA one; NULL: none */
@@ -58,7 +62,10 @@ struct tls_ops {
     /* The same for a piece of a file; NULL: read it and write that. */
     enum tls_need (*file)(struct tls *t, int fd, uint64_t offset, uint64_t len, size_t *n);
     bool (*has_more)(const struct tls *t); /* input that epoll will not tell about */
-    void (*bye)(struct tls *t);            /* close_notify, if the socket takes it */
+    /* Records the socket has not taken, or not whole; write, of nothing too, goes on with them. NULL: never.
+     */
+    bool (*has_sealed)(const struct tls *t);
+    void (*bye)(struct tls *t); /* close_notify; behind what is sealed, if there is has_sealed */
     void (*free)(struct tls *t);
     bool (*peer_certificate)(struct tls *t, struct span *der);
     bool (*peer_chain)(struct tls *t, struct span *ders); /* what it sent behind that, DER after DER */

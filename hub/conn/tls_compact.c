@@ -138,7 +138,7 @@ static enum tls_need compact_write(struct tls *t, struct span s, size_t *n)
     struct tls_compact *c = tls_compact_of(t);
     *n = 0;
     enum tls_need need = send_held(c, n);
-    if (need != TLS_DONE || *n)
+    if (need != TLS_DONE || *n || !s.n)
         return need;
     struct span in = span_of(s.p, s.n < TLS_SEAL_PLAIN ? s.n : TLS_SEAL_PLAIN);
     struct wr out = { c->w->out, TLS_SEAL_LEN, 0 };
@@ -185,15 +185,28 @@ static enum tls_need compact_file(struct tls *t, int fd, uint64_t offset, uint64
     return need;
 }
 
-/* What is not data: a KeyUpdate, an alert. It cannot go into the middle of a record; then it waits, or, at
- * the end of a connection, is not said. */
+/* What is not data: a KeyUpdate, an alert. It goes behind what the socket has not taken. */
 static void say(struct tls_compact *c, struct wr *w)
 {
-    if (w->len)
-        (void)send_sealed(c, wr_span(w), 0);
+    struct held *h = held_of(c, HELD_OUT), *both;
+    if (!h) {
+        if (w->len)
+            (void)send_sealed(c, wr_span(w), 0);
+        return;
+    }
+    size_t left = h->len - h->at;
+    if (!(both = malloc(sizeof *both + left + w->len)))
+        return; /* the end all the same, but without a word */
+    *both = (struct held){ .kind = HELD_OUT, .len = (uint32_t)(left + w->len), .plain = h->plain };
+    memcpy(both->data, h->data + h->at, left);
+    memcpy(both->data + left, w->p, w->len);
+    drop(c, h);
+    both->next = c->held;
+    c->held = both;
 }
 
-/* False: it has to be said and cannot be. */
+/* False: it has to be said and cannot be. While something is held it waits: a peer that does not read what we
+ * send must not make that grow. */
 static bool say_due(struct tls_compact *c)
 {
     struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
@@ -208,19 +221,58 @@ static void compact_bye(struct tls *t)
 {
     struct tls_compact *c = tls_compact_of(t);
     struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
-    if (!held_of(c, HELD_OUT) && tls_rec_alert(&c->rec, work_of(c->w), TLS_CLOSE_NOTIFY, &w) == ERR_OK)
+    if (tls_rec_alert(&c->rec, work_of(c->w), TLS_CLOSE_NOTIFY, &w) == ERR_OK)
         say(c, &w);
+}
+
+static bool compact_has_sealed(const struct tls *t)
+{
+    return held_of(tls_compact_of(t), HELD_OUT);
 }
 
 /* ---- receiving ------------------------------------------------------------------------------------ */
 
+/* "MUST forget any session-identifiers [...] associated with a failed connection" [RFC 5246, 7.2.2]. */
+static void forget_session(struct tls_compact *c)
+{
+    struct held_session s;
+    struct held *h = held_of(c, HELD_SESSION);
+    if (!h)
+        return;
+    memcpy(&s, h->data, sizeof s);
+    SSL_CTX_remove_session(s.ctx, s.session);
+}
+
+/* False: no memory. */
+static bool hold_session(struct tls_compact *c, SSL *ssl)
+{
+    struct held_session s = { SSL_get_SSL_CTX(ssl), SSL_get_session(ssl) };
+    if (!hold(c, HELD_SESSION, span_of(&s, sizeof s)))
+        return false;
+    SSL_CTX_up_ref(s.ctx);
+    SSL_SESSION_up_ref(s.session);
+    return true;
+}
+
+static void drop_session(struct tls_compact *c)
+{
+    struct held_session s;
+    struct held *h = held_of(c, HELD_SESSION);
+    if (!h)
+        return;
+    memcpy(&s, h->data, sizeof s);
+    SSL_SESSION_free(s.session);
+    SSL_CTX_free(s.ctx);
+}
+
 static void refuse(struct tls_compact *c, uint8_t alert)
 {
+    forget_session(c);
     struct wr w = { c->w->out, TLS_SEAL_LEN, 0 };
     if (c->tls.ops->layer == TLS_LAYER_KERNEL) {
         if (alert != TLS_CLOSE_NOTIFY)
             tls_kernel_alert(c, (enum tls_alert)alert);
-    } else if (alert != TLS_CLOSE_NOTIFY && !held_of(c, HELD_OUT) &&
+    } else if (alert != TLS_CLOSE_NOTIFY &&
                tls_rec_alert(&c->rec, work_of(c->w), (enum tls_alert)alert, &w) == ERR_OK)
         say(c, &w);
 }
@@ -239,12 +291,11 @@ enum tls_need tls_compact_read(struct tls *t, uint8_t *buf, size_t cap, size_t *
         cap = TLS_RAW_LEN;
     /* What comes out is less than what goes in: with no more than `cap` of that, there is room for all. */
     ssize_t got = recv(c->fd, c->w->in + have, cap - have, MSG_DONTWAIT);
-    if (got == 0)
-        return have ? TLS_FAILED : TLS_CLOSED; /* in the middle of a record, or without a word */
-    if (got < 0 && (errno != EAGAIN && errno != EINTR))
-        return TLS_FAILED;
-    if (got < 0 && (!h || h->at))
-        return TLS_NEED_READ; /* h->at: it has been looked at before, and is not whole */
+    if (got <= 0 && (!h || h->at)) { /* h->at: it has been looked at before, and is not whole */
+        if (got == 0)
+            return have ? TLS_FAILED : TLS_CLOSED; /* in the middle of a record, or without a word */
+        return errno == EAGAIN || errno == EINTR ? TLS_NEED_READ : TLS_FAILED;
+    }
     if (h) {
         memcpy(c->w->in, h->data, have);
         drop(c, h);
@@ -287,6 +338,7 @@ bool tls_compact_has_more(const struct tls *t)
 void tls_compact_free(struct tls *t)
 {
     struct tls_compact *c = tls_compact_of(t);
+    drop_session(c);
     while (c->held)
         drop(c, c->held);
     tls_rec_fini(&c->rec, &c->w->work);
@@ -321,6 +373,7 @@ static const struct tls_ops compact_ops = {
     .write = compact_write,
     .file = compact_file,
     .has_more = tls_compact_has_more,
+    .has_sealed = compact_has_sealed,
     .bye = compact_bye,
     .free = tls_compact_free,
     .peer_certificate = tls_compact_peer_certificate,
@@ -351,6 +404,8 @@ static bool take_13(const struct tls_ossl *o, enum tls_aead a, struct tls_rec *r
 {
     size_t n = tls_hash_len(tls_aead_hash(a));
     if (o->secret_len[TLS_IN] != n || o->secret_len[TLS_OUT] != n)
+        return false;
+    if (o->out.left || o->in.left)
         return false;
     /* OpenSSL sends its flight, reads the client's Finished, and then tickets: they are what was sent since.
      */
@@ -401,8 +456,9 @@ enum err tls_compact_take(struct tls_ossl *o, struct tls **out)
 {
     const SSL_CIPHER *cipher = SSL_get_current_cipher(o->ssl);
     int version = SSL_version(o->ssl);
+    uint8_t fragment = SSL_SESSION_get_max_fragment_length(SSL_get_session(o->ssl));
     enum tls_aead a;
-    if (!cipher || !aead_of(cipher, &a) || SSL_has_pending(o->ssl))
+    if (!cipher || !aead_of(cipher, &a) || fragment > 4 || SSL_has_pending(o->ssl))
         return ERR_NOTFOUND;
     struct tls_compact *c = slab_get(&o->w->slab, sizeof *c);
     if (!c)
@@ -417,8 +473,12 @@ enum err tls_compact_take(struct tls_ossl *o, struct tls **out)
         tls_compact_free(&c->tls);
         return ERR_NOTFOUND;
     }
-    c->rec.frag = SSL_SESSION_get_max_fragment_length(SSL_get_session(o->ssl));
-    if (!take_certificates(o, c) || (o->fresh.n && !hold(c, HELD_IN, o->fresh))) {
+    c->rec.frag = fragment;
+    unsigned id_len = 0;
+    SSL_SESSION_get_id(SSL_get_session(o->ssl), &id_len);
+    bool cached = version == TLS1_2_VERSION && id_len && !o->by_ticket;
+    if (!take_certificates(o, c) || (o->fresh.n && !hold(c, HELD_IN, o->fresh)) ||
+        (cached && !hold_session(c, o->ssl))) {
         tls_compact_free(&c->tls);
         return ERR_NOMEM;
     }

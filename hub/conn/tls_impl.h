@@ -41,7 +41,7 @@ struct tls_ossl {
     struct tls_worker *w;
     SSL *ssl;
     int fd;
-    bool shaking, drained, eof;
+    bool shaking, drained, eof, by_ticket; /* by_ticket: the session it resumes came in one */
     struct span fresh; /* shaking: read from the socket, not yet taken by OpenSSL; in w->in */
     uint8_t *early;    /* afterwards: what was left of that */
     uint32_t early_len, early_at;
@@ -55,21 +55,30 @@ struct tls_ossl {
     struct wr chain; /* what it sent behind it, DER after DER; as well */
 };
 
+/* tls_memory.c */
+void tls_ssl_free(SSL *ssl); /* and wipes it, with tls_guard_memory */
+
 /* tls_bio.c */
 MUST_USE enum err tls_bio_attach(struct tls_ossl *t); /* ERR_NOMEM */
 /* The handshake is over: what it has not taken goes to a record layer of OpenSSL's. ERR_NOMEM. */
 MUST_USE enum err tls_bio_settle(struct tls_ossl *t);
 
 enum held_kind {
-    HELD_IN,   /* the beginning of a record: `len` bytes */
-    HELD_OUT,  /* sealed, from `at` on not yet taken by the socket; `plain` bytes of data are in it */
-    HELD_CERT, /* the peer's certificate, `at` bytes, and what it sent behind it */
+    HELD_IN,      /* the beginning of a record: `len` bytes */
+    HELD_OUT,     /* sealed, from `at` on not yet taken by the socket; `plain` bytes of data are in it */
+    HELD_CERT,    /* the peer's certificate, `at` bytes, and what it sent behind it */
+    HELD_SESSION, /* a struct held_session */
     HELD_KINDS
 };
 struct held { /* what some connections have for some time */
     struct held *next;
     uint32_t kind, len, at, plain;
     uint8_t data[];
+};
+/* A session in the cache of its context, which has to forget it when the connection breaks. */
+struct held_session {
+    SSL_CTX *ctx;
+    SSL_SESSION *session;
 };
 struct tls_compact {
     struct tls tls; /* first */
@@ -88,6 +97,18 @@ extern _Thread_local struct tls_ossl *tls_shaking; /* whose traffic secrets are 
 /* What a context has to ask OpenSSL for, so that it uses our key schedule. NULL: that cannot be had; then TLS
  * 1.3 stays with OpenSSL. */
 const char *tls_kdf_query(void);
+
+/* tls_tickets.c: the keys of session tickets, which a context has from the one before. ERR_NOMEM. */
+struct tls_tickets;
+MUST_USE enum err tls_tickets_new(struct tls_tickets **out);
+struct tls_tickets *tls_tickets_ref(struct tls_tickets *t); /* any thread */
+void tls_tickets_unref(struct tls_tickets *t);
+/* `ssl` seals its tickets with them, and keeps them as long as it lives. life_s: of its sessions. */
+bool tls_tickets_use(struct tls_tickets *t, SSL_CTX *ssl, uint32_t life_s);
+/* Replaces the key that seals, when it is old enough, and forgets the one before, when that is. The callback
+ * of each ticket does so. False: no random numbers. */
+bool tls_tickets_turn(struct tls_tickets *t, uint64_t now_ms);
+struct tls_tickets *tls_ctx_tickets(struct tls_ctx *c);
 
 /* tls_compact.c */
 /* A record layer of ours for the connection whose handshake `o` has just finished; `o` stays whole and is the

@@ -137,6 +137,20 @@ void tls_hmac(enum tls_hash h, struct span key, const struct span *parts, size_t
         hmac_384(key, parts, parts_nr, out);
 }
 
+/* The context keeps its key's schedule until it gets another: it gets one of zeros. */
+static void posix_forget(struct tls_crypto *c, enum tls_aead a)
+{
+    static const uint8_t zeros[TLS_KEY_MAX];
+    struct cipher *x = &((struct posix_tls_crypto *)(void *)c)->ciphers[a];
+    for (int sealing = 0; sealing < 2; sealing++) {
+        if (!x->is_keyed[sealing])
+            continue;
+        x->is_keyed[sealing] = false;
+        OPENSSL_cleanse(x->key[sealing], sizeof x->key[sealing]);
+        (void)x->f.init[sealing](x->ctx[sealing], zeros, tls_key_len(a), NULL, 0, NULL);
+    }
+}
+
 /* True: x->f is whole. */
 static bool find(struct cipher *x, const char *name)
 {
@@ -187,7 +201,7 @@ static bool find(struct cipher *x, const char *name)
 
 enum err tls_crypto_new(struct tls_crypto **out)
 {
-    static const struct tls_crypto_ops ops = { posix_seal, posix_open, posix_hmac };
+    static const struct tls_crypto_ops ops = { posix_seal, posix_open, posix_hmac, posix_forget };
     static const char *const names[TLS_AEADS] = { "AES-128-GCM", "AES-256-GCM", "ChaCha20-Poly1305" };
     struct posix_tls_crypto *c = calloc(1, sizeof *c);
     if (!c)

@@ -4,10 +4,10 @@
 import assert from 'node:assert/strict';
 import https from 'node:https';
 import tls from 'node:tls';
-import { X509Certificate, createHash } from 'node:crypto';
+import { X509Certificate, createHash, createHmac } from 'node:crypto';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
@@ -366,6 +366,56 @@ test('each kind of connection has the record layer: MQTT, AMQP, both in WebSocke
       assert.equal(gauge(during, 'tls_connections', layer), more, `${name}, ${layer}`);
     }
     s.destroy();
+  }
+});
+
+// How often these bytes are in what the hub's process can write to.
+function inMemory(pid, ...wanted) {
+  const fd = openSync(`/proc/${pid}/mem`, 'r'), nr = wanted.map(() => 0);
+  for (const line of readFileSync(`/proc/${pid}/maps`, 'latin1').split('\n')) {
+    const m = line.match(/^([0-9a-f]+)-([0-9a-f]+) rw/);
+    if (!m || /\[v/.test(line)) continue;
+    const from = BigInt(`0x${m[1]}`), length = Number(BigInt(`0x${m[2]}`) - from), piece = Buffer.alloc((1 << 22) + 64);
+    for (let at = 0; at < length; at += 1 << 22) { // pieces overlap, so that nothing hides at a seam
+      let got = 0;
+      try { got = readSync(fd, piece, 0, Math.min(piece.length, length - at), from + BigInt(at)); } catch { continue; }
+      wanted.forEach((w, i) => {
+        for (let p = piece.subarray(0, got).indexOf(w); p >= 0 && p < 1 << 22; p = piece.subarray(0, got).indexOf(w, p + 1)) nr[i]++;
+      });
+    }
+  }
+  closeSync(fd);
+  return nr;
+}
+const expand = (hash, secret, label, n) => {
+  const name = `tls13 ${label}`, info = Buffer.concat([Buffer.from([0, n, name.length]), Buffer.from(name), Buffer.from([0, 1])]);
+  return createHmac(hash, secret).update(info).digest().subarray(0, n);
+};
+
+test('secrets: of a connection only its two traffic secrets and keys are in memory, and nothing when it is over', async () => {
+  for (const [cipher, hash, keyLength] of [['TLS_AES_128_GCM_SHA256', 'sha256', 16], ['TLS_AES_256_GCM_SHA384', 'sha384', 32], ['TLS_CHACHA20_POLY1305_SHA256', 'sha256', 32]]) {
+    const secrets = {};
+    const s = tls.connect({ host: hub.address, port: hub.https, servername: NAME, ca: hub.ca, minVersion: 'TLSv1.3', ciphers: cipher });
+    s.on('keylog', (line) => {
+      const [label, , secret] = line.toString().trim().split(' ');
+      secrets[label] = Buffer.from(secret, 'hex');
+    });
+    await once(s, 'secureConnect');
+    const ask = async () => {
+      s.write(`GET /artifacts/${root} HTTP/1.1\r\nHost: ${NAME}\r\nRange: bytes=0-9\r\n\r\n`);
+      await once(s, 'data');
+    };
+    await ask();
+    const traffic = [secrets.CLIENT_TRAFFIC_SECRET_0, secrets.SERVER_TRAFFIC_SECRET_0], keys = traffic.map((x) => expand(hash, x, 'key', keyLength));
+    const past = [secrets.CLIENT_HANDSHAKE_TRAFFIC_SECRET, secrets.SERVER_HANDSHAKE_TRAFFIC_SECRET, secrets.EXPORTER_SECRET];
+    past.push(...past.slice(0, 2).map((x) => expand(hash, x, 'key', keyLength)));
+    const { pid } = hub.process.child;
+    assert.deepEqual(inMemory(pid, ...traffic), [1, 1], `${cipher}: its own`);
+    assert.ok(inMemory(pid, ...keys)[0] >= 1, 'the search finds keys');
+    assert.deepEqual(inMemory(pid, ...past), past.map(() => 0), `${cipher}: of the handshake`);
+    s.destroy();
+    await waitFor('its end', async () => gauge(await metrics(), 'tls_connections', USED) === 0);
+    assert.deepEqual(inMemory(pid, ...traffic, ...keys), [0, 0, 0, 0], `${cipher}: when it is over`);
   }
 });
 

@@ -42,7 +42,7 @@ struct outcome {
 
 static void run(struct span in, uint8_t how, size_t piece, struct outcome *o)
 {
-    static const struct tls_crypto_ops ops = { seal, open, hmac };
+    static const struct tls_crypto_ops ops = { seal, open, hmac, NULL };
     static struct tls_key_slot slots[4];
     static uint8_t held[70000], room[TLS_RECORD_MAX];
     struct tls_crypto crypto = { &ops };
