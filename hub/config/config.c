@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <yaml.h>
 
-#define OPTIONS_MAX 128
+#define OPTIONS_MAX 160
 enum { FILE_MAX = 1 << 20 };
 
 /* ---- the table, as data ---------------------------------------------------------------------------- */

@@ -112,6 +112,11 @@
     NUMBER(messages, c2d_deliveries, 10, 1, 100, "deliveries of a command before it is given up")            \
     NUMBER(messages, c2d_lock_s, 60, 5, 300,                                                                 \
            "until a delivered command that is not acknowledged comes again")                                 \
+    NUMBER(messages, feedback_ttl_s, 3600, 60, 172800,                                                       \
+           "what became of a command waits this long for a receiver of feedback")                            \
+    NUMBER(messages, feedback_deliveries, 10, 1, 100,                                                        \
+           "deliveries of such a record before it leaves the queue")                                         \
+    NUMBER(messages, feedback_lock_s, 60, 5, 300, "until such a record that is not completed comes again")   \
     TRUTH(messages, c2d_clean_discards, no, "a clean MQTT session drops the commands queued before it")      \
     NUMBER(messages, methods_in_flight, 32, 1, 10000,                                                        \
            "direct methods that one device has not answered yet; more are refused")                          \

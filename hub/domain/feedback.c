@@ -29,13 +29,15 @@ static enum err take_each(void *ctx, const struct feedback_row *r)
 
 enum err feedback_take(struct hub *h, struct store_tx *tx, struct arena *a, struct feedback_batch *out)
 {
-    uint64_t now = h->wall_ms();
+    const struct hub_settings *s = &h->settings;
+    uint64_t now = h->wall_ms(), ttl = 1000ull * s->feedback_ttl_s;
     struct taking x = { a, out };
     uint8_t random[16];
     h->crypto->random(random, sizeof random);
     uuid_encode(random, out->token);
     out->nr = 0;
-    return tx_feedback_take(tx, span_str(out->token), now, now + 1000u * FEEDBACK_LOCK_S, FEEDBACK_BATCH_MAX,
+    return tx_feedback_take(tx, span_str(out->token), now, now + 1000ull * s->feedback_lock_s,
+                            now > ttl ? now - ttl : 0, s->feedback_deliveries_max, FEEDBACK_BATCH_MAX,
                             take_each, &x);
 }
 

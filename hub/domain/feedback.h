@@ -1,6 +1,7 @@
 /* hub/domain/feedback.h - what became of messages, for receivers that take it as a queue: a batch under a
  * lock, completed or put back. Locks are in the store: a crash or another node loses no record, and a record
- * that is completed does not come again. Inside a transaction that writes. See docs/azure-http.md,
+ * that is completed does not come again, nor does one that waited or was taken too long and too often (the
+ * settings feedback_*). Inside a transaction that writes. See docs/azure-http.md,
  * "Feedback". */
 #ifndef ROOST_HUB_DOMAIN_FEEDBACK_H
 #define ROOST_HUB_DOMAIN_FEEDBACK_H
@@ -9,7 +10,6 @@
 #include "hub/domain/hub.h"
 
 #define FEEDBACK_BATCH_MAX 64u
-#define FEEDBACK_LOCK_S    60u
 #define FEEDBACK_TOKEN_LEN 36u
 
 struct feedback_batch {

@@ -34,7 +34,7 @@ static enum err push(struct store_tx *tx, void *ctx)
     char id[16];
     for (int i = 0; i < *(int *)ctx; i++) {
         snprintf(id, sizeof id, "m%d", i);
-        enum err e = tx_feedback_push(tx, &(struct feedback_row){ .at_ms = 1 + (uint64_t)i,
+        enum err e = tx_feedback_push(tx, &(struct feedback_row){ .at_ms = fixture_wall_ms(),
                                                                   .device = SPAN("d1"),
                                                                   .message_id = span_str(id),
                                                                   .outcome = SPAN("Success") });
@@ -100,7 +100,7 @@ static void a_lock_runs_out(void **state)
     (void)state;
     push_nr(1);
     assert_int_equal(take(&a), ERR_OK);
-    fixture_clock_offset_ms += FEEDBACK_LOCK_S * 1000 - 500;
+    fixture_clock_offset_ms += 60 * 1000 - 500;
     assert_int_equal(take(&b), ERR_NOTFOUND);
     fixture_clock_offset_ms += 1000;
     assert_int_equal(fixture_tx(&fx, complete_tx, a.token), ERR_NOTFOUND); /* too late */
@@ -109,6 +109,77 @@ static void a_lock_runs_out(void **state)
     assert_int_equal(fixture_tx(&fx, complete_tx, a.token), ERR_NOTFOUND); /* it is the other's now */
     assert_int_equal(fixture_tx(&fx, complete_tx, b.token), ERR_OK);
     fixture_clock_offset_ms = 0;
+}
+
+static enum err count_each(void *ctx, const struct feedback_row *r)
+{
+    (void)r;
+    (*(unsigned *)ctx)++;
+    return ERR_OK;
+}
+static enum err count_tx(struct store_tx *tx, void *ctx)
+{
+    return tx_feedback_list(tx, 0, 1000, count_each, ctx);
+}
+/* Of the log, which is read without taking. */
+static unsigned logged(void)
+{
+    unsigned nr = 0;
+    assert_int_equal(fixture_tx(&fx, count_tx, &nr), ERR_OK);
+    return nr;
+}
+
+static void a_record_has_a_time_to_live(void **state)
+{
+    struct feedback_batch a, b;
+    (void)state;
+    fx.hub.settings.feedback_ttl_s = 100;
+    push_nr(2);
+    fixture_clock_offset_ms += 60 * 1000;
+    push_nr(1);
+    fixture_clock_offset_ms += 39 * 1000;
+    assert_int_equal(take(&a), ERR_OK); /* all are young enough, by a second */
+    assert_int_equal(a.nr, 3);
+    assert_int_equal(fixture_tx(&fx, abandon_tx, a.token), ERR_OK);
+    fixture_clock_offset_ms += 2 * 1000;
+    assert_int_equal(take(&a), ERR_OK);
+    assert_int_equal(a.nr, 1);            /* the two have gone */
+    fixture_clock_offset_ms += 59 * 1000; /* with its receiver it does not grow too old */
+    assert_int_equal(take(&b), ERR_NOTFOUND);
+    assert_int_equal(fixture_tx(&fx, complete_tx, a.token), ERR_OK);
+    push_nr(FEEDBACK_BATCH_MAX * 3);
+    fixture_clock_offset_ms += 101 * 1000;
+    push_nr(1);
+    assert_int_equal(take(&b), ERR_OK); /* behind all those that are too old */
+    assert_int_equal(b.nr, 1);
+    assert_int_equal(logged(), 3 + FEEDBACK_BATCH_MAX * 3 + 1); /* the log forgets nothing of it */
+}
+
+static void a_record_is_delivered_so_many_times(void **state)
+{
+    struct feedback_batch a, b;
+    (void)state;
+    push_nr(1);
+    for (uint32_t i = 0; i < fx.hub.settings.feedback_deliveries_max; i++) {
+        assert_int_equal(take(&a), ERR_OK);
+        assert_true(first_is(&a, "m0"));
+        if (i % 2)
+            assert_int_equal(fixture_tx(&fx, abandon_tx, a.token), ERR_OK);
+        else
+            fixture_clock_offset_ms += 61 * 1000; /* its receiver is gone */
+    }
+    assert_int_equal(fx.hub.settings.feedback_deliveries_max, 10);
+    assert_int_equal(take(&a), ERR_NOTFOUND);
+    push_nr(1); /* others are not held up by it */
+    assert_int_equal(take(&a), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, complete_tx, a.token), ERR_OK);
+    fx.hub.settings.feedback_deliveries_max = 1;
+    push_nr(1);
+    assert_int_equal(take(&a), ERR_OK);
+    assert_int_equal(take(&b), ERR_NOTFOUND);
+    fixture_clock_offset_ms += 59 * 1000;
+    assert_int_equal(fixture_tx(&fx, complete_tx, a.token), ERR_OK); /* the last delivery counts, too */
+    assert_int_equal(logged(), 3);
 }
 
 static void a_restart_loses_nothing_and_repeats_nothing(void **state)
@@ -140,10 +211,11 @@ static void no_text_is_a_lock_by_accident(void **state)
 
 static enum err push_told(struct store_tx *tx, void *ctx)
 {
-    enum err e = feedback_push(
-        &fx.hub, tx,
-        &(struct feedback_row){
-            .at_ms = 1, .device = SPAN("d1"), .message_id = SPAN("m"), .outcome = SPAN("Success") });
+    enum err e = feedback_push(&fx.hub, tx,
+                               &(struct feedback_row){ .at_ms = fixture_wall_ms(),
+                                                       .device = SPAN("d1"),
+                                                       .message_id = SPAN("m"),
+                                                       .outcome = SPAN("Success") });
     return e ? e : *(enum err *)ctx;
 }
 
@@ -222,6 +294,8 @@ int main(void)
         T(a_batch_is_with_one_receiver),
         T(a_module_has_its_own_generation),
         T(a_lock_runs_out),
+        T(a_record_has_a_time_to_live),
+        T(a_record_is_delivered_so_many_times),
         T(a_restart_loses_nothing_and_repeats_nothing),
         T(no_text_is_a_lock_by_accident),
         T(who_waits_is_told_after_the_commit),

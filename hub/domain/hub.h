@@ -15,6 +15,7 @@
 /* Values of the configuration file that the domain obeys; docs/configuration.md describes each. */
 struct hub_settings {
     uint32_t c2d_ttl_s, c2d_ttl_max_s, c2d_depth_max, c2d_deliveries_max, c2d_lock_s;
+    uint32_t feedback_ttl_s, feedback_deliveries_max, feedback_lock_s;
     bool c2d_clean_discards; /* a clean MQTT session drops what was queued before it */
     uint32_t sas_skew_s, sas_grace_s;
     uint32_t failures_per_minute, failures_per_source; /* hub/domain/refusals.h */

@@ -89,9 +89,11 @@ MUST_USE enum err tx_feedback_list(struct store_tx *t, uint64_t after_seq, size_
 /* The number of the newest row there ever was; 0: none yet. */
 MUST_USE enum err tx_feedback_last(struct store_tx *t, uint64_t *seq);
 /* The same rows as a queue: takes the oldest free ones, at most limit, under the lock `lock` (text) until
- * until_ms. ERR_NOTFOUND: none is free. */
+ * until_ms. Free ones from before expired_ms, and those that were taken deliveries_max times, leave the queue
+ * instead. ERR_NOTFOUND: none is left that is free. */
 MUST_USE enum err tx_feedback_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
-                                   size_t limit, feedback_each *each, void *ctx);
+                                   uint64_t expired_ms, uint32_t deliveries_max, size_t limit,
+                                   feedback_each *each, void *ctx);
 /* What is under the lock is done, or (done false) free again. ERR_NOTFOUND: no such lock, or it has run out.
  */
 MUST_USE enum err tx_feedback_settle(struct store_tx *t, struct span lock, uint64_t now_ms, bool done);

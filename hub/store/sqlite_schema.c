@@ -188,6 +188,10 @@ static const struct migration {
     { "imports and exports of the registry",
       "CREATE TABLE job_error(job INTEGER NOT NULL, nr INTEGER NOT NULL, text TEXT NOT NULL,"
       " PRIMARY KEY(job, nr)) WITHOUT ROWID;" },
+    { "feedback that leaves its queue",
+      "ALTER TABLE feedback ADD COLUMN deliveries INTEGER NOT NULL DEFAULT 0;"
+      "CREATE INDEX feedback_age ON feedback(at_ms) WHERE done = 0;"
+      "CREATE INDEX feedback_taken ON feedback(deliveries) WHERE done = 0 AND deliveries > 0;" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

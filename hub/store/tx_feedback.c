@@ -65,20 +65,35 @@ enum err tx_feedback_last(struct store_tx *t, uint64_t *seq)
 /* Open: not completed. Free: not locked, or the lock has run out. */
 #define FREE "done = 0 AND locked_until_ms <= ?1"
 
-enum err tx_feedback_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
-                          size_t limit, feedback_each *each, void *ctx)
+/* What nobody took in time, and what was taken too often, is done; the log keeps it. */
+static enum err give_up(struct store_tx *t, uint64_t now_ms, uint64_t expired_ms, uint32_t deliveries_max)
 {
-    static struct store_sql q =
-        STORE_SQL("SELECT " COLS " FROM feedback WHERE " FREE " ORDER BY seq LIMIT ?2");
+    static struct store_sql old = STORE_SQL("UPDATE feedback SET done = 1, lock = ''"
+                                            " WHERE " FREE " AND at_ms < ?2");
+    static struct store_sql worn = STORE_SQL("UPDATE feedback SET done = 1, lock = ''"
+                                             " WHERE " FREE " AND deliveries > 0 AND deliveries >= ?2");
+    enum err e = tx_exec(t, &old, ARGS(V_MS(now_ms), V_MS(expired_ms)));
+    return e ? e : tx_exec(t, &worn, ARGS(V_MS(now_ms), V_INT(deliveries_max)));
+}
+
+enum err tx_feedback_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
+                          uint64_t expired_ms, uint32_t deliveries_max, size_t limit, feedback_each *each,
+                          void *ctx)
+{
+    static struct store_sql q = STORE_SQL("SELECT " COLS " FROM feedback WHERE " FREE
+                                          " AND at_ms >= ?3 AND deliveries < ?4 ORDER BY seq LIMIT ?2");
     static struct store_sql put =
-        STORE_SQL("UPDATE feedback SET lock = ?2, locked_until_ms = ?3 WHERE " FREE " AND seq <= ?4");
+        STORE_SQL("UPDATE feedback SET lock = ?2, locked_until_ms = ?3, deliveries = deliveries + 1"
+                  " WHERE " FREE " AND seq <= ?4");
     struct store_rows *r;
     uint64_t last = 0;
-    enum err e = tx_query(t, &r, &q, ARGS(V_MS(now_ms), V_MS(limit)));
+    enum err e =
+        tx_query(t, &r, &q, ARGS(V_MS(now_ms), V_MS(limit), V_MS(expired_ms), V_INT(deliveries_max)));
     e = show(t, r, e, each, ctx, &last);
     if (e || !last)
-        return e ? e : ERR_NOTFOUND;
-    return tx_exec(t, &put, ARGS(V_MS(now_ms), V_TEXT(lock), V_MS(until_ms), V_MS(last)));
+        return e ? e : ERR_NOTFOUND; /* and nothing is written: who looks in vain may do so often */
+    e = give_up(t, now_ms, expired_ms, deliveries_max); /* those in between have to go first */
+    return e ? e : tx_exec(t, &put, ARGS(V_MS(now_ms), V_TEXT(lock), V_MS(until_ms), V_MS(last)));
 }
 
 enum err tx_feedback_settle(struct store_tx *t, struct span lock, uint64_t now_ms, bool done)

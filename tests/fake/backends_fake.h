@@ -191,9 +191,10 @@ enum err tx_feedback_push(struct store_tx *t, const struct feedback_row *r)
 }
 /* There is always one record, and one file. */
 enum err tx_feedback_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
-                          size_t limit, feedback_each *each, void *ctx)
+                          uint64_t expired_ms, uint32_t deliveries_max, size_t limit, feedback_each *each,
+                          void *ctx)
 {
-    (void)t, (void)lock, (void)until_ms, (void)limit;
+    (void)t, (void)lock, (void)until_ms, (void)expired_ms, (void)deliveries_max, (void)limit;
     return each(ctx, &(struct feedback_row){ .seq = 1,
                                              .at_ms = now_ms,
                                              .device = SPAN("d1"),
