@@ -89,7 +89,7 @@ int broadcast_follow(struct cli *c, uint64_t number, uint64_t timeout_s)
         } else if (a.status != 200) {
             rc = hub_complain(&a, "following the message");
         } else {
-            json_t *doc = json_loadb((char *)a.body, a.body_len, 0, NULL);
+            json_t *doc = json_loadb((char *)a.body, a.body_len, JSON_ALLOW_NUL, NULL);
             struct broadcast_counts counts;
             lost_s = 0;
             broadcast_counts_of(doc, &counts);

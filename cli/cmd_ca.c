@@ -28,7 +28,8 @@ static int ca_add(struct cli *c, const struct args *a)
         rc = hub_unreachable(c, &answer);
     else if (!rc && (answer.status < 200 || answer.status > 299))
         rc = hub_complain(&answer, a->pos[0]);
-    json_t *doc = !rc && answer.body ? json_loadb((char *)answer.body, answer.body_len, 0, NULL) : NULL;
+    json_t *doc =
+        !rc && answer.body ? json_loadb((char *)answer.body, answer.body_len, JSON_ALLOW_NUL, NULL) : NULL;
     if (!rc && c->json)
         json_print(json_incref(doc));
     else if (!rc)

@@ -137,7 +137,7 @@ static void print_raw(const struct hub_answer *answer)
 
 static void summary(const struct cli *c, const char *id, const struct hub_answer *answer, const char *what)
 {
-    json_t *doc = json_loadb((const char *)answer->body, answer->body_len, 0, NULL);
+    json_t *doc = json_loadb((const char *)answer->body, answer->body_len, JSON_ALLOW_NUL, NULL);
     cli_say(c, "%s: %s, priority %llu, etag %llu\n", id, what,
             (unsigned long long)json_number(doc, "priority", 0),
             (unsigned long long)json_number(doc, "etag", 0));
@@ -187,6 +187,8 @@ static int delete_run(struct cli *c, const struct args *a)
         if (!rc)
             cli_say(c, "%s: deleted\n", a->pos[i]);
     }
+    if (!rc && c->json)
+        printf("{\"deleted\":%zu}\n", a->pos_nr);
     return rc;
 }
 
@@ -199,7 +201,7 @@ static int show_run(struct cli *c, const struct args *a)
     if (!rc && c->json) {
         print_raw(&answer);
     } else if (!rc) {
-        json_t *doc = json_loadb((const char *)answer.body, answer.body_len, 0, NULL);
+        json_t *doc = json_loadb((const char *)answer.body, answer.body_len, JSON_ALLOW_NUL, NULL);
         members_print(doc, 0);
         json_decref(doc);
     }

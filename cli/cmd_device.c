@@ -53,47 +53,61 @@ static int page(struct cli *c, const char *status, const char *after, json_t **o
     return rc;
 }
 
+/* The rows of a page: with --json they are printed at once, so that a large fleet needs no memory here. */
+static void list_page(struct cli *c, struct table *t, const json_t *devices, uint64_t *shown)
+{
+    size_t i;
+    json_t *d;
+    json_array_foreach(devices, i, d)
+    {
+        if (c->json) {
+            fputs(*shown ? ",\n" : "", stdout);
+            json_write(stdout, d);
+        } else {
+            device_row(t, d);
+        }
+        ++*shown;
+    }
+}
+
 static int device_list(struct cli *c, const struct args *a)
 {
     static const char *const head[] = { "DEVICE",  "STATUS", "CONNECTED", "HARDWARE",
                                         "RUNNING", "UPDATE", "LAST SEEN" };
     const char *status = args_get(a, "status");
-    json_t *all = json_array(), *doc = NULL, *d;
+    struct table t = { 0 };
     char *after = NULL;
+    bool begun = false;
+    uint64_t shown = 0;
     int rc = CLI_OK;
 
     if (status && strcmp(status, "enabled") != 0 && strcmp(status, "disabled") != 0 &&
         strcmp(status, "pending") != 0)
-        rc = cli_fail(CLI_USAGE, NULL, "--status is enabled, disabled or pending");
-    while (!rc) {
+        return cli_fail(CLI_USAGE, NULL, "--status is enabled, disabled or pending");
+    do {
+        json_t *doc = NULL;
         rc = page(c, status, after, &doc);
         if (rc)
             break;
-        json_array_extend(all, json_object_get(doc, "devices"));
+        if (!begun && c->json)
+            fputs("{\"devices\":[", stdout);
+        else if (!begun)
+            table_begin(&t, 7, head);
+        begun = true;
+        list_page(c, &t, json_object_get(doc, "devices"), &shown);
         const char *next = json_text(doc, "next");
         free(after);
         after = next ? strdup(next) : NULL;
         json_decref(doc);
-        if (!after)
-            break;
-    }
+    } while (after && !ferror(stdout)); /* whoever read it may have gone */
     free(after);
-    if (!rc && c->json) {
-        json_print(json_pack("{s:O}", "devices", all));
-    } else if (!rc) {
-        struct table t;
-        size_t i;
-        table_begin(&t, 7, head);
-        json_array_foreach(all, i, d)
-        {
-            device_row(&t, d);
-        }
+    if (!rc && c->json)
+        puts("]}");
+    if (t.cols)
         table_end(&t, c, stdout);
-        if (json_array_size(all) == 0 && c->tty_out)
-            printf("None yet. `roost device create ID` makes one; `roost bootstrap-string` is what blank "
-                   "devices need.\n");
-    }
-    json_decref(all);
+    if (!rc && !c->json && !shown && c->tty_out)
+        printf("None yet. `roost device create ID` makes one; `roost bootstrap-string` is what blank "
+               "devices need.\n");
     return rc;
 }
 
@@ -160,10 +174,24 @@ static int device_create(struct cli *c, const struct args *a)
     return rc;
 }
 
+/* Of "DEVICE" or "DEVICE/MODULE": no id has a '/'. */
+static char *identity_path(const char *id)
+{
+    const char *slash = strchr(id, '/');
+    char *device = slash ? strdup(id) : NULL;
+    if (!device)
+        return hub_path("/roost/v1/devices/", id, "");
+    device[slash - id] = 0;
+    char *head = hub_path("/roost/v1/devices/", device, "/modules/"), *path = hub_path(head, slash + 1, "");
+    free(head);
+    free(device);
+    return path;
+}
+
 static int device_connection_string(struct cli *c, const struct args *a)
 {
     json_t *doc = NULL;
-    char *path = hub_path("/roost/v1/devices/", a->pos[0], "");
+    char *path = identity_path(a->pos[0]);
     int rc = hub_json(c, "GET", path, NULL, "asking for the device", &doc);
     free(path);
     if (rc)
@@ -255,7 +283,7 @@ const struct command device_commands[] = {
     { "device show", "DEVICE", "Shows all that is known of a device", NULL, NULL, 1, 1, device_show },
     { "device create", "DEVICE...", "Makes identities with fresh keys, and prints their connection strings",
       NULL, create_opts, 1, 1000, device_create },
-    { "device connection-string", "DEVICE", "Prints what its SDK needs to connect", NULL, NULL, 1, 1,
+    { "device connection-string", "DEVICE[/MODULE]", "Prints what its SDK needs to connect", NULL, NULL, 1, 1,
       device_connection_string },
     { "device delete", "DEVICE...", "Deletes identities; their sessions end", NULL, NULL, 1, 1000,
       device_delete },

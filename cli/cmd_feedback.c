@@ -80,7 +80,7 @@ static int walk(struct listing *l, const char *from)
         } else if (one || a.status != 200) {
             rc = one ? hub_unreachable(l->cli, &a) : hub_complain(&a, "reading feedback");
         } else {
-            json_t *doc = json_loadb((char *)a.body, a.body_len, 0, NULL);
+            json_t *doc = json_loadb((char *)a.body, a.body_len, JSON_ALLOW_NUL, NULL);
             bool any = json_array_size(json_object_get(doc, "feedback")) > 0;
             fails = 0;
             more = page_show(l, doc) && (any || l->follow);

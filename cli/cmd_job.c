@@ -38,18 +38,22 @@ static bool has_ended(const json_t *job)
 /* Takes job over. 0, or 5 when a device or the whole of it failed. */
 static int end(const struct cli *c, json_t *job)
 {
-    const char *s = json_text(job, "status");
+    const char *s = json_text(job, "status"), *id = json_text(job, "id");
+    char next[256];
+    const bool of_devices = device_count(job, "failed") > 0;
     bool good = s && strcmp(s, "completed") == 0 && !device_count(job, "failed");
     if (c->json)
         json_print(json_incref(job));
     else
         summary(job);
+    snprintf(
+        next, sizeof next,
+        "`roost query --json \"SELECT * FROM devices.jobs WHERE jobId = '%s' AND status = 'failed'\"` says "
+        "why.",
+        id ? id : "");
     json_decref(job);
-    if (good)
-        return CLI_OK;
-    return cli_fail(CLI_FAILED,
-                    "`roost query \"SELECT * FROM devices.jobs WHERE status = 'failed'\"` says why.",
-                    "the job did not succeed everywhere");
+    return good ? CLI_OK
+                : cli_fail(CLI_FAILED, of_devices ? next : NULL, "the job did not succeed everywhere");
 }
 
 static int wait_for(struct cli *c, const char *id, double ends_s)

@@ -69,14 +69,19 @@ static char *path_make(const char *to, const char *name)
 /* The exit code that goes with the hub's refusal. */
 static int refused(const struct hub_answer *answer, const char *what)
 {
-    json_t *doc = answer->body ? json_loadb((char *)answer->body, answer->body_len, 0, NULL) : NULL;
+    json_t *doc =
+        answer->body ? json_loadb((char *)answer->body, answer->body_len, JSON_ALLOW_NUL, NULL) : NULL;
     const char *code = json_text(json_object_get(doc, "error"), "code");
     bool silent = code && strcmp(code, "no-answer") == 0, lost = code && strcmp(code, "connection-lost") == 0;
     bool odd = code && strcmp(code, "answer-too-large") == 0;
+    bool away = code && strcmp(code, "device-offline") == 0;
     int rc;
     if (silent || lost || odd) {
         rc = silent ? CLI_TIMEOUT : CLI_FAILED;
         cli_fail(rc, NULL, "%s: %s (%s)", what, json_text(json_object_get(doc, "error"), "message"), code);
+    } else if (away) {
+        rc = cli_fail(CLI_REFUSED, "--connect-timeout 60s waits for it.",
+                      "%s: the device is not connected, or takes no methods (%s)", what, code);
     } else {
         rc = hub_complain(answer, what);
     }

@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/hub_client.h"
 #include "cli/out.h"
+#include "core/query/query.h"
 
 #include <string.h>
 
@@ -10,103 +11,124 @@
 struct output {
     struct cli *c;
     bool csv;
-    bool twins; /* of documents a table shows what matters, not all */
-    char **col;
-    size_t cols, cols_cap;
-    json_t *rows; /* what came so far: a table needs all, JSON is printed row by row */
+    char **col; /* NULL: not known yet */
+    size_t cols;
+    struct table
+        table; /* its cells; CSV and JSON are printed row by row, so that a large fleet needs no memory */
     uint64_t left;
     uint64_t shown;
 };
 
 /* ---- columns ------------------------------------------------------------------------------------------- */
 
-static void add_column(struct output *o, const char *name)
+static void add_column(struct output *o, struct span name)
 {
     for (size_t i = 0; i < o->cols; i++)
-        if (strcmp(o->col[i], name) == 0)
+        if (span_eq(span_str(o->col[i]), name))
             return;
-    if (o->cols == o->cols_cap) {
-        o->cols_cap = o->cols_cap ? 2 * o->cols_cap : 8;
-        char **more = cli_alloc(o->cols_cap * sizeof *more);
-        if (o->cols)
-            memcpy(more, o->col, o->cols * sizeof *more);
-        free(o->col);
-        o->col = more;
-    }
-    char *kept = cli_alloc(strlen(name) + 1);
-    strcpy(kept, name);
+    char **more = cli_alloc((o->cols + 1) * sizeof *more), *kept = cli_alloc(name.n + 1);
+    if (o->cols)
+        memcpy(more, o->col, o->cols * sizeof *more);
+    free(o->col);
+    o->col = more;
+    memcpy(kept, name.p, name.n);
     o->col[o->cols++] = kept;
 }
 
-static void find_columns(struct output *o)
+/* Of whole documents what matters most. */
+static void document_columns(struct output *o, enum query_from from)
 {
-    static const char *const of_twins[] = { "deviceId",        "moduleId", "status",
-                                            "connectionState", "version",  "tags" };
-    static const char *const of_jobs[] = { "jobId", "deviceId", "jobType", "status",
-                                           "lastUpdatedDateTimeUtc" };
+    static const char *const names[][7] = {
+        [QUERY_DEVICES] = { "deviceId", "status", "connectionState", "version", "tags" },
+        [QUERY_MODULES] = { "deviceId", "moduleId", "status", "connectionState", "version", "tags" },
+        [QUERY_JOBS] = { "jobId", "deviceId", "jobType", "status", "lastUpdatedDateTimeUtc" },
+    };
+    for (size_t i = 0; names[from][i]; i++)
+        add_column(o, span_str(names[from][i]));
+}
+
+/* As the query lists them, whatever the rows have. The hub took it; one that this program does not understand
+ * shows what the first page has. */
+static void find_columns(struct output *o, const char *text, const json_t *rows)
+{
+    const size_t cap = QUERY_MEM(strlen(text));
+    void *mem = cli_alloc(cap);
+    struct query q;
+    struct query_error err;
     size_t i;
     json_t *row, *v;
     const char *name;
-    json_array_foreach(o->rows, i, row)
-    {
-        if (json_object_get(row, "jobId") && o->twins) {
-            for (size_t k = 0; k < sizeof of_jobs / sizeof of_jobs[0]; k++)
-                add_column(o, of_jobs[k]);
-        } else if (o->twins) {
-            for (size_t k = 0; k < sizeof of_twins / sizeof of_twins[0]; k++)
-                if (json_object_get(row, of_twins[k]))
-                    add_column(o, of_twins[k]);
-        } else {
-            json_object_foreach(row, name, v) add_column(o, name);
-        }
+    if (!query_parse(&q, span_str(text), mem, cap, &err)) {
+        if (q.star)
+            document_columns(o, (enum query_from)q.from);
+        for (i = 0; i < q.items_nr; i++)
+            add_column(o, q.items[i].name);
+    } else {
+        json_array_foreach(rows, i, row) json_object_foreach(row, name, v) add_column(o, span_str(name));
     }
+    free(mem);
 }
 
 /* The text of a cell; the caller frees it. NULL: there is no value. */
 static char *cell_text(const json_t *v)
 {
+    char *text = NULL;
+    size_t n = 0;
     if (!v)
         return NULL;
-    if (!json_is_string(v))
-        return json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
-    char *copy = cli_alloc(json_string_length(v) + 1);
-    memcpy(copy, json_string_value(v), json_string_length(v));
-    return copy;
+    FILE *f = open_memstream(&text, &n);
+    if (!f)
+        abort();
+    if (json_is_string(v))
+        fwrite(json_string_value(v), 1, json_string_length(v), f);
+    else
+        json_write(f, v);
+    if (fclose(f))
+        abort();
+    for (size_t i = 0; i < n; i++)
+        if (!text[i])
+            text[i] = '?';
+    return text;
 }
 
 /* ---- forms --------------------------------------------------------------------------------------------- */
 
-static void print_table(struct output *o)
+static unsigned table_cols(const struct output *o)
 {
-    struct table t;
+    return o->cols < TABLE_COLS ? (unsigned)o->cols : TABLE_COLS;
+}
+
+/* In place: as many characters as a cell has, the last three of them dots when there are more. */
+static void shorten(char *text)
+{
+    size_t nr = 0, end = 0;
+    for (size_t i = 0; text[i]; i++)
+        if (((unsigned char)text[i] & 0xc0) != 0x80 && nr++ == CELL_MAX - 3)
+            end = i;
+    if (nr > CELL_MAX)
+        strcpy(text + end, "...");
+}
+
+static void add_to_table(struct output *o, const json_t *rows)
+{
     size_t i;
     json_t *row;
-    find_columns(o);
-    unsigned cols = o->cols < TABLE_COLS ? (unsigned)o->cols : TABLE_COLS;
-    if (!cols)
-        return;
-    table_begin(&t, cols, (const char *const *)o->col);
-    json_array_foreach(o->rows, i, row)
+    if (o->cols && !o->shown && json_array_size(rows))
+        table_begin(&o->table, table_cols(o), (const char *const *)o->col);
+    json_array_foreach(rows, i, row)
     {
         char *cells[TABLE_COLS] = { NULL };
-        for (unsigned k = 0; k < cols; k++) {
+        o->shown++;
+        for (unsigned k = 0; k < table_cols(o); k++) {
             cells[k] = cell_text(json_object_get(row, o->col[k]));
-            if (cells[k] && strlen(cells[k]) > CELL_MAX) {
-                size_t end = CELL_MAX - 3;
-                while (end && ((unsigned char)cells[k][end] & 0xc0) == 0x80)
-                    end--;
-                strcpy(cells[k] + end, "...");
-            }
             if (cells[k])
-                printable(cells[k]);
+                shorten(printable(cells[k]));
         }
-        table_row(&t, (const char *const *)cells);
-        for (unsigned k = 0; k < cols; k++)
+        if (o->cols)
+            table_row(&o->table, (const char *const *)cells);
+        for (unsigned k = 0; k < table_cols(o); k++)
             free(cells[k]);
     }
-    table_end(&t, o->c, stdout);
-    if (o->cols > cols)
-        cli_say(o->c, "%zu more columns: --json or --csv shows them\n", o->cols - cols);
 }
 
 /* RFC 4180; a text that a spreadsheet would take for a formula stays what it is. */
@@ -127,20 +149,23 @@ static void csv_cell(const char *text)
     putchar('"');
 }
 
-static void print_csv(struct output *o)
+static void print_csv_head(struct output *o)
 {
-    size_t i;
-    json_t *row;
-    find_columns(o);
     for (size_t k = 0; k < o->cols; k++) {
         if (k)
             putchar(',');
         csv_cell(o->col[k]);
     }
-    if (o->cols)
-        fputs("\r\n", stdout);
-    json_array_foreach(o->rows, i, row)
+    fputs("\r\n", stdout);
+}
+
+static void print_csv_rows(struct output *o, const json_t *rows)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(rows, i, row)
     {
+        o->shown++;
         for (size_t k = 0; k < o->cols; k++) {
             char *text = cell_text(json_object_get(row, o->col[k]));
             if (k)
@@ -152,7 +177,6 @@ static void print_csv(struct output *o)
     }
 }
 
-/* One array, written as the pages come, so that a large fleet needs no memory here. */
 static void print_json_rows(struct output *o, const json_t *rows)
 {
     size_t i;
@@ -160,8 +184,23 @@ static void print_json_rows(struct output *o, const json_t *rows)
     json_array_foreach(rows, i, row)
     {
         fputs(o->shown++ ? ",\n" : "[\n", stdout);
-        json_dumpf(row, stdout, JSON_COMPACT);
+        json_write(stdout, row);
     }
+}
+
+static void put_rows(struct output *o, const char *text, const json_t *rows)
+{
+    if (!o->c->json && !o->col) {
+        find_columns(o, text, rows);
+        if (o->csv)
+            print_csv_head(o);
+    }
+    if (o->c->json)
+        print_json_rows(o, rows);
+    else if (o->csv)
+        print_csv_rows(o, rows);
+    else
+        add_to_table(o, rows);
 }
 
 /* ---- errors -------------------------------------------------------------------------------------------- */
@@ -194,7 +233,7 @@ static void show_place(const char *text, const char *message)
 static int complain(const struct hub_answer *answer, const char *text)
 {
     int rc = hub_complain(answer, "asking the fleet");
-    json_t *doc = json_loadb((const char *)answer->body, answer->body_len, 0, NULL);
+    json_t *doc = json_loadb((const char *)answer->body, answer->body_len, JSON_ALLOW_NUL, NULL);
     const json_t *e = json_object_get(doc, "error");
     if (json_text(e, "code") && strcmp(json_text(e, "code"), "bad-query-text") == 0)
         show_place(text, json_text(e, "message"));
@@ -230,7 +269,7 @@ static int fetch(struct output *o, const char *text, char **next)
         hub_answer_free(&answer);
         return rc;
     }
-    doc = json_loadb((const char *)answer.body, answer.body_len, 0, NULL);
+    doc = json_loadb((const char *)answer.body, answer.body_len, JSON_ALLOW_NUL, NULL);
     hub_answer_free(&answer);
     json_t *rows = json_object_get(doc, "rows");
     if (!json_is_array(rows)) {
@@ -238,13 +277,9 @@ static int fetch(struct output *o, const char *text, char **next)
         return cli_fail(CLI_UNREACHABLE, NULL, "the hub's answer is not a page of rows");
     }
     size_t nr = json_array_size(rows);
-    o->twins = json_text(doc, "type") && strcmp(json_text(doc, "type"), "Raw") != 0;
     o->left -= nr < o->left ? nr : o->left;
-    if (o->c->json)
-        print_json_rows(o, rows);
-    else
-        json_array_extend(o->rows, rows);
-    if (json_text(doc, "next") && o->left) {
+    put_rows(o, text, rows);
+    if (json_text(doc, "next") && o->left && !ferror(stdout)) { /* whoever read it may have gone */
         *next = cli_alloc(strlen(json_text(doc, "next")) + 1);
         strcpy(*next, json_text(doc, "next"));
     }
@@ -254,35 +289,30 @@ static int fetch(struct output *o, const char *text, char **next)
 
 static int query_run_(struct cli *c, const struct args *a)
 {
-    struct output o = { .c = c, .csv = args_has(a, "csv"), .left = UINT64_MAX, .rows = json_array() };
+    struct output o = { .c = c, .csv = args_has(a, "csv"), .left = UINT64_MAX };
     const char *text = a->pos[0];
     char *next = NULL;
     int rc;
-    if (args_has(a, "limit") && arg_u64(args_get(a, "limit"), 1, UINT32_MAX, &o.left)) {
-        json_decref(o.rows);
+    if (args_has(a, "limit") && arg_u64(args_get(a, "limit"), 1, UINT32_MAX, &o.left))
         return cli_fail(CLI_USAGE, NULL, "--limit: '%s' is not a number from 1 on", args_get(a, "limit"));
-    }
-    if (o.csv && c->json) {
-        json_decref(o.rows);
+    if (o.csv && c->json)
         return cli_fail(CLI_USAGE, NULL, "--csv and --json exclude each other");
-    }
     rc = hub_open(c);
     do
         rc = rc ? rc : fetch(&o, text, &next);
     while (!rc && next);
     if (!rc && c->json)
         fputs(o.shown ? "\n]\n" : "[]\n", stdout);
-    else if (!rc && o.csv)
-        print_csv(&o);
-    else if (!rc && json_array_size(o.rows))
-        print_table(&o);
-    else if (!rc)
+    else if (!rc && !o.csv && !o.shown)
         cli_say(c, "no rows\n");
+    if (o.table.cols)
+        table_end(&o.table, c, stdout); /* what came before an error too */
+    if (!rc && !o.csv && o.cols > table_cols(&o))
+        cli_say(c, "%zu more columns: --json or --csv shows them\n", o.cols - table_cols(&o));
     free(next);
     for (size_t i = 0; i < o.cols; i++)
         free(o.col[i]);
     free(o.col);
-    json_decref(o.rows);
     return rc;
 }
 
@@ -295,7 +325,7 @@ const struct command query_commands[] = {
       "TEXT is one argument, so it stands in quotes:\n"
       "  roost query \"SELECT deviceId, tags.site FROM devices WHERE connectionState = 'Connected'\"\n"
       "  roost query \"SELECT tags.site, COUNT() AS n FROM devices GROUP BY tags.site\"\n"
-      "Of whole documents (SELECT *) a table shows the members that matter most; --json has all of them.\n"
+      "Of whole documents (SELECT *) a table and --csv show the members that matter most; --json has all.\n"
       "The language: docs/query.md",
       query_opts, 1, 1, query_run_ },
     { 0 }

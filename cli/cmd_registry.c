@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -191,32 +192,49 @@ static FILE *open_part(const char *name, char **part)
     return f;
 }
 
-static int save(struct transfer *t, const char *name)
+/* Where an export goes: opened before the hub works for it. */
+struct target {
+    const char *name; /* "-": standard output */
+    char *part;
+    FILE *f;
+};
+
+static int target_open(struct target *o, const char *name)
 {
-    char *part = NULL;
-    if (strcmp(name, "-") == 0) {
-        int rc = fetch(t, "devices.txt", stdout);
-        return fflush(stdout) && !rc ? cli_fail(CLI_USAGE, NULL, "cannot write: %s", strerror(errno)) : rc;
+    *o = (struct target){ .name = name };
+    if (strcmp(name, "-") == 0)
+        o->f = stdout;
+    else
+        o->f = open_part(name, &o->part);
+    return o->f ? CLI_OK : cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", o->part, strerror(errno));
+}
+
+/* Under its name, whole; or, after an error, not at all. Returns rc, or what went wrong. */
+static int target_close(struct target *o, int rc)
+{
+    if (o->f == stdout && fflush(stdout) && !rc)
+        rc = cli_fail(CLI_USAGE, NULL, "cannot write: %s", strerror(errno));
+    if (o->f && o->f != stdout) {
+        bool good = !fflush(o->f) && !fsync(fileno(o->f));
+        good = !fclose(o->f) && good;
+        if (!rc && (!good || rename(o->part, o->name)))
+            rc = cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", o->name, strerror(errno));
+        if (rc)
+            (void)unlink(o->part);
     }
-    FILE *f = open_part(name, &part);
-    int rc = f ? fetch(t, "devices.txt", f)
-               : cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", part, strerror(errno));
-    bool good = f && !fflush(f) && !fsync(fileno(f));
-    good = f && !fclose(f) && good;
-    if (!rc && (!good || rename(part, name)))
-        rc = cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", name, strerror(errno));
-    if (rc && f)
-        (void)unlink(part);
-    free(part);
+    free(o->part);
     return rc;
 }
 
 int device_export(struct cli *c, const struct args *a)
 {
-    struct transfer t;
+    struct transfer t = { .c = c };
+    struct target to;
     json_t *job = NULL;
     char blob[80];
-    int rc = begin(&t, c, a);
+    int rc = target_open(&to, a->pos[0]);
+    if (!rc)
+        rc = begin(&t, c, a);
     snprintf(blob, sizeof blob, "%s/devices.txt", t.name);
     if (!rc) {
         json_t *body = json_pack("{s:s,s:s,s:b}", "type", "export", "outputBlobName", blob,
@@ -226,7 +244,8 @@ int device_export(struct cli *c, const struct args *a)
     if (!rc)
         rc = job_failed(job, "export");
     if (!rc)
-        rc = save(&t, a->pos[0]);
+        rc = fetch(&t, "devices.txt", to.f);
+    rc = target_close(&to, rc);
     if (job)
         remove_blob(&t, "devices.txt");
     if (!rc && c->json && strcmp(a->pos[0], "-") != 0)
@@ -324,7 +343,7 @@ static int take_errors(struct transfer *t, const char *name, json_t *list)
     rewind(f);
     for (ssize_t n; !rc && (n = getline(&line, &cap, f)) > 0; nr++) {
         if (nr < ERRORS_MAX)
-            (void)json_array_append_new(list, json_loadb(line, (size_t)n, 0, NULL));
+            (void)json_array_append_new(list, json_loadb(line, (size_t)n, JSON_ALLOW_NUL, NULL));
         if (nr < SHOWN_MAX && !t->c->json) {
             line[n - 1] = 0;
             fprintf(stderr, "refused: %s\n", printable(line));
@@ -360,11 +379,34 @@ static int import_lines(struct transfer *t, const struct args *a, uint64_t bytes
     return rc;
 }
 
+/* Asked before the file is sent. */
+static bool mode_ok(const char *mode)
+{
+    static const char *const modes[] = { "create",
+                                         "createOrUpdate",
+                                         "createOrUpdateIfMatchETag",
+                                         "update",
+                                         "updateIfMatchETag",
+                                         "delete",
+                                         "deleteIfMatchETag",
+                                         "updateTwin",
+                                         "updateTwinIfMatchETag" };
+    bool ok = !mode;
+    for (size_t i = 0; i < sizeof modes / sizeof modes[0] && !ok; i++)
+        ok = strcasecmp(mode, modes[i]) == 0;
+    return ok;
+}
+
 int device_import(struct cli *c, const struct args *a)
 {
     struct transfer t;
     json_t *job = NULL;
     bool in = strcmp(a->pos[0], "-") == 0;
+    if (!mode_ok(args_get(a, "mode")))
+        return cli_fail(CLI_REFUSED, "docs/registry.md lists them.",
+                        "--mode: '%s' is none of create, update, "
+                        "createOrUpdate, delete, updateTwin, or one of them with IfMatchETag",
+                        args_get(a, "mode"));
     FILE *f = in ? stdin : fopen(a->pos[0], "rb");
     uint64_t size = 0, sent = 0;
     if (!f)

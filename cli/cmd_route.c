@@ -170,6 +170,8 @@ static int drop(struct cli *c, const struct args *a, const char *before)
         if (!rc)
             cli_say(c, "%s is gone\n", a->pos[i]);
     }
+    if (!rc && c->json)
+        printf("{\"deleted\":%zu}\n", a->pos_nr);
     return rc;
 }
 static int route_delete(struct cli *c, const struct args *a)

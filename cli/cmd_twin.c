@@ -113,7 +113,7 @@ static char *quoted(const char *text)
 /* As it is when it is JSON, else as a text. NULL: not UTF-8. */
 static char *value_text(const char *v)
 {
-    json_t *j = json_loads(v, JSON_DECODE_ANY, NULL);
+    json_t *j = json_loads(v, JSON_DECODE_ANY | JSON_DECODE_INT_AS_REAL | JSON_ALLOW_NUL, NULL);
     char *out = j ? strdup(v) : quoted(v);
     json_decref(j);
     return out;
@@ -257,7 +257,7 @@ static int twin_set(struct cli *c, const struct args *a)
     if (!rc && c->json)
         document(c, (const char *)answer.body, answer.body_len);
     else if (!rc) {
-        json_t *doc = json_loadb((const char *)answer.body, answer.body_len, 0, NULL);
+        json_t *doc = json_loadb((const char *)answer.body, answer.body_len, JSON_ALLOW_NUL, NULL);
         cli_say(c, "%s: version %llu, desired version %llu\n", a->pos[0],
                 (unsigned long long)json_number(doc, "version", 0),
                 (unsigned long long)json_number(json_object_get(doc, "desired"), "$version", 0));
@@ -292,7 +292,8 @@ static int twin_watch(struct cli *c, const struct args *a)
             rc = hub_unreachable(c, &answer);
         else if (!one && (answer.status < 200 || answer.status > 299))
             rc = hub_complain(&answer, "watching the twin");
-        json_t *doc = !rc && !one ? json_loadb((const char *)answer.body, answer.body_len, 0, NULL) : NULL;
+        json_t *doc =
+            !rc && !one ? json_loadb((const char *)answer.body, answer.body_len, JSON_ALLOW_NUL, NULL) : NULL;
         if (doc && json_number(doc, "version", 0) != version) {
             version = json_number(doc, "version", 0);
             document(c, (const char *)answer.body, answer.body_len);

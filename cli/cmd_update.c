@@ -154,7 +154,7 @@ static bool may_heal(struct wait *w)
         after = NULL;
         if (hub_ask(w->cli, &(struct hub_request){ .method = "GET", .path = path }, &a) == CLI_OK &&
             a.status == 200) {
-            json_t *doc = json_loadb((char *)a.body, a.body_len, 0, NULL);
+            json_t *doc = json_loadb((char *)a.body, a.body_len, JSON_ALLOW_NUL, NULL);
             json_array_foreach(json_object_get(doc, "rows"), i, r)
             {
                 heals |= deployment_may_heal(json_text(r, "state"), json_number(r, "attempts", 0));
@@ -191,7 +191,7 @@ static int follow(struct wait *w)
         } else if (a.status != 200) {
             rc = hub_complain(&a, "following the campaign");
         } else {
-            json_t *doc = json_loadb((char *)a.body, a.body_len, 0, NULL);
+            json_t *doc = json_loadb((char *)a.body, a.body_len, JSON_ALLOW_NUL, NULL);
             const char *state = json_text(doc, "state");
             lost_s = 0;
             deployment_counts_of(json_object_get(doc, "counts"), &w->counts);
@@ -238,7 +238,7 @@ static int start(struct cli *c, const struct args *a, json_t *ids, struct wait *
     else if (answer.status < 200 || answer.status > 299)
         rc = hub_complain(&answer, "starting the update"), rc = answer.status == 409 ? CLI_CONFLICT : rc;
     if (!rc)
-        doc = json_loadb((char *)answer.body, answer.body_len, 0, NULL);
+        doc = json_loadb((char *)answer.body, answer.body_len, JSON_ALLOW_NUL, NULL);
     if (!rc && !json_text(doc, "id"))
         rc = cli_fail(CLI_UNREACHABLE, NULL, "the hub's answer names no campaign");
     if (!rc)

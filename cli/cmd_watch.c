@@ -107,7 +107,7 @@ static bool on_tick(void *ctx)
 static bool on_line(void *ctx, const char *line, size_t n)
 {
     struct watch *w = ctx;
-    json_t *r = json_loadb(line, n, 0, NULL);
+    json_t *r = json_loadb(line, n, JSON_ALLOW_NUL, NULL);
     uint64_t partition = json_number(r, "partition", 0), seq = json_number(r, "sequence", 0);
     const char *at = json_text(r, "enqueued");
     if (!json_is_object(r) ||

@@ -339,7 +339,7 @@ int hub_unreachable(const struct cli *c, const struct hub_answer *a)
 
 int hub_complain(const struct hub_answer *a, const char *what)
 {
-    json_t *doc = a->body ? json_loadb((char *)a->body, a->body_len, 0, NULL) : NULL;
+    json_t *doc = a->body ? json_loadb((char *)a->body, a->body_len, JSON_ALLOW_NUL, NULL) : NULL;
     json_t *error = json_object_get(doc, "error");
     const char *code = json_string_value(json_object_get(error, "code"));
     const char *message = json_string_value(json_object_get(error, "message"));
@@ -400,7 +400,7 @@ static int json_ask(struct cli *c, const char *method, const char *header, const
     if (!rc && (a.status < 200 || a.status > 299))
         rc = hub_complain(&a, what);
     if (!rc && a.body_len) {
-        doc = json_loadb((char *)a.body, a.body_len, 0, NULL);
+        doc = json_loadb((char *)a.body, a.body_len, JSON_ALLOW_NUL, NULL);
         if (!doc && out)
             rc = cli_fail(CLI_UNREACHABLE, "Is this a Roost hub, of the same version?",
                           "%s: the answer is not JSON", what);

@@ -30,6 +30,22 @@ static int usage(FILE *to)
     return to == stdout ? CLI_OK : CLI_USAGE;
 }
 
+/* "twin": the commands that begin with it. False: none does. */
+static bool list_group(const char *word)
+{
+    const size_t n = strlen(word);
+    bool any = false;
+    for (const struct command *const *t = cli_commands; *t; t++)
+        for (const struct command *k = *t; k->name; k++)
+            if (strncmp(k->name, word, n) == 0 && k->name[n] == ' ') {
+                if (!any)
+                    fprintf(stderr, "roost: %s what?\n", word);
+                fprintf(stderr, "  roost %s %s\n", k->name, k->usage);
+                any = true;
+            }
+    return any;
+}
+
 static void common_take(struct cli *c, const struct args *a)
 {
     c->hub = args_get(a, "hub") ? args_get(a, "hub") : c->hub;
@@ -100,6 +116,8 @@ int main(int argc, char **argv)
     if (strcmp(argv[at], "help") == 0)
         help = true, at++;
     const struct command *cmd = command_find(cli_commands, argc - at, argv + at, &words);
+    if (!cmd && list_group(argv[at]))
+        return help ? CLI_OK : CLI_USAGE;
     if (!cmd)
         return cli_fail(CLI_USAGE, "roost --help lists them.", "there is no command %s%s%s", argv[at],
                         at + 1 < argc && argv[at + 1][0] != '-' ? " " : "",

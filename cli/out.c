@@ -72,11 +72,20 @@ void table_row(struct table *t, const char *const *cells)
     t->nr++;
 }
 
+/* Characters of a text in UTF-8. */
+static size_t characters(const char *z)
+{
+    size_t n = 0;
+    for (; *z; z++)
+        n += ((unsigned char)*z & 0xc0) != 0x80;
+    return n;
+}
+
 void table_end(struct table *t, const struct cli *c, FILE *to)
 {
     size_t width[TABLE_COLS] = { 0 };
     for (size_t i = 0; i < t->nr * t->cols; i++) {
-        size_t n = strlen(t->cell[i]);
+        size_t n = characters(t->cell[i]);
         if (n > width[i % t->cols])
             width[i % t->cols] = n;
     }
@@ -86,7 +95,7 @@ void table_end(struct table *t, const struct cli *c, FILE *to)
         for (unsigned i = 0; i < t->cols; i++) {
             const char *z = t->cell[r * t->cols + i];
             if (i + 1 < t->cols)
-                fprintf(to, "%-*s  ", (int)width[i], z);
+                fprintf(to, "%s%*s  ", z, (int)(width[i] - characters(z)), "");
             else
                 fputs(z, to);
         }
@@ -203,9 +212,74 @@ void members_print(const json_t *obj, int indent)
     }
 }
 
+static void write_real(FILE *to, double d)
+{
+    char text[40];
+    for (int digits = 15; digits <= 17; digits++) {
+        snprintf(text, sizeof text, "%.*g", digits, d);
+        if (strtod(text, NULL) == d)
+            break;
+    }
+    fputs(text, to);
+    if (!strpbrk(text, ".e")) /* it stays a fraction */
+        fputs(".0", to);
+}
+
+/* depth: of what is indented; below zero: nothing is. */
+static void new_line(FILE *to, int depth)
+{
+    if (depth >= 0)
+        fprintf(to, "\n%*s", 2 * depth, "");
+}
+
+static void write_value(FILE *to, const json_t *v, int depth)
+{
+    const int inner = depth < 0 ? depth : depth + 1;
+    const bool object = json_is_object(v);
+    bool first = true;
+    const char *name;
+    json_t *child;
+    size_t i;
+    if (json_is_real(v)) {
+        write_real(to, json_real_value(v));
+        return;
+    }
+    if (!object && !json_is_array(v)) {
+        json_dumpf(v, to, JSON_ENCODE_ANY);
+        return;
+    }
+    fputc(object ? '{' : '[', to);
+    json_object_foreach((json_t *)(uintptr_t)v, name, child)
+    {
+        json_t *key = json_string(name);
+        fputs(first ? "" : ",", to);
+        new_line(to, inner);
+        json_dumpf(key, to, JSON_ENCODE_ANY);
+        fputs(depth < 0 ? ":" : ": ", to);
+        write_value(to, child, inner);
+        json_decref(key);
+        first = false;
+    }
+    json_array_foreach(v, i, child)
+    {
+        fputs(first ? "" : ",", to);
+        new_line(to, inner);
+        write_value(to, child, inner);
+        first = false;
+    }
+    if (!first)
+        new_line(to, depth);
+    fputc(object ? '}' : ']', to);
+}
+
+void json_write(FILE *to, const json_t *v)
+{
+    write_value(to, v, -1);
+}
+
 void json_print(json_t *doc)
 {
-    json_dumpf(doc, stdout, isatty(STDOUT_FILENO) ? JSON_INDENT(2) : JSON_COMPACT);
+    write_value(stdout, doc, isatty(STDOUT_FILENO) ? 0 : -1);
     putchar('\n');
     json_decref(doc);
 }

@@ -107,6 +107,41 @@ test('devices are made, shown, refused twice, deleted', async () => {
   assert.equal((await cli('device', 'delete', 'a+b')).code, 1);
 });
 
+test('queries: columns as they were asked for, numbers as they are, nothing lost in CSV', async () => {
+  await good('device', 'create', 'q1', 'q2');
+  await good('twin', 'set', 'q1', '--tags', 'site=Kjøpenhavn', 't=0.1', 'u=22.4', 'v=1.0', 'big=1e300');
+  await good('twin', 'set', 'q2', '--tags', 'site="a,\\"b\\"\\nc"', 'nul="x\\u0000y"');
+  const where = "FROM devices WHERE STARTSWITH(deviceId, 'q')";
+  const one = await good('query', `SELECT tags.t, tags.none, deviceId, tags.u, tags.v, tags.big ${where}`, '--csv');
+  assert.equal(one, 't,none,deviceId,u,v,big\r\n0.1,,q1,22.4,1.0,1e+300\r\n,,q2,,,\r\n');
+  assert.equal(await good('query', `SELECT tags.site, tags.nul ${where}`, '--csv'), 'site,nul\r\nKjøpenhavn,\r\n"a,""b""\nc",x?y\r\n');
+  assert.equal(await good('query', "SELECT deviceId FROM devices WHERE deviceId = 'none'", '--csv'), 'deviceId\r\n', 'a heading even without rows');
+  assert.equal(await good('query', "SELECT * FROM devices.modules WHERE moduleId = 'none'", '--csv'), 'deviceId,moduleId,status,connectionState,version,tags\r\n');
+  const rows = await json('query', `SELECT tags ${where}`);
+  assert.deepEqual(rows.map((r) => r.tags), [{ site: 'Kjøpenhavn', t: 0.1, u: 22.4, v: 1, big: 1e300 }, { site: 'a,"b"\nc', nul: 'x\0y' }]);
+  assert.match(await good('query', `SELECT tags ${where}`, '--json'), /"t":0\.1,"u":22\.4,"v":1\.0,/);
+  assert.deepEqual(await json('query', `SELECT deviceId ${where} AND false`), []);
+  const table = (await good('query', `SELECT tags.site, deviceId ${where}`)).split('\n');
+  assert.equal(table[1].replace(/ø/, 'o').indexOf('q1'), table[0].indexOf('deviceId'), 'columns stand below each other');
+  const wrong = await cli('query', 'SELECT deviceId,\n COUNT() FROM devices');
+  assert.equal(wrong.code, 3);
+  assert.match(wrong.stderr, /line 1, column 8: .*\n {2}SELECT deviceId,\n {9}\^\n/);
+  for (const bad of [['SELECT * FROM devices', '--limit', '0'], ['SELECT * FROM devices', '--csv', '--json'], []]) assert.equal((await cli('query', ...bad)).code, 1);
+  assert.equal((await json('twin', 'watch', 'q2', '--count', '1')).tags.nul, 'x\0y');
+  assert.match(await good('twin', 'set', 'q2', 'a=1'), /version 4, desired version 2/);
+  await good('module', 'create', 'q1', 'm');
+  assert.match(await good('device', 'connection-string', 'q1/m'), /^HostName=.*;DeviceId=q1;ModuleId=m;SharedAccessKey=/);
+  const away = await cli('method', 'q1', 'reboot');
+  assert.equal(away.code, 3);
+  assert.match(away.stderr, /--connect-timeout/);
+  for (const [make, drop] of [[['endpoint', 'set', 'qs', 'kind=stream'], ['endpoint', 'delete', 'qs']], [['config', 'create', 'qc', '--content', '-'], ['config', 'delete', 'qc']]]) {
+    const made = await run(bin('roost'), ['--hub', hub.dir, ...make], { ok: false, input: '{"deviceContent":{"properties.desired":{}}}' });
+    assert.equal(made.code, 0, made.stderr);
+    assert.deepEqual(await json(...drop), { deleted: 1 });
+  }
+  await good('device', 'delete', 'q1', 'q2');
+});
+
 test('messages wait for a device; the queue has an end; everyone at once', async () => {
   const sent = await json('send', 'thermostat-7', 'hello', '--message-id', 'm-1', '--property', 'colour=blue', '--ttl', '1h', '--ack', 'full');
   assert.equal(sent.sent[0].messageId, 'm-1');
@@ -343,7 +378,9 @@ test('all identities go into a file, and come from one', { timeout: 120_000 }, a
   assert.equal((await cli('device', 'import', join(tmp.dir, 'absent'))).code, 1);
   assert.equal((await cli('device', 'import', file, '--mode', 'replace')).code, 3);
   assert.equal((await cli('device', 'import', file, '--container', 'none')).code, 1);
-  assert.equal((await cli('device', 'export', join(tmp.dir, 'no/such/folder'))).code, 1);
+  const nowhere = await cli('device', 'export', join(tmp.dir, 'no/such/folder'));
+  assert.equal(nowhere.code, 1);
+  assert.doesNotMatch(nowhere.stderr, /export: /, 'nothing is exported for a file that cannot be written');
 });
 
 test('help, completion and unknown words', async () => {
@@ -357,6 +394,9 @@ test('help, completion and unknown words', async () => {
   }
   assert.equal((await roost()).code, 1);
   assert.equal((await roost('devices')).code, 1);
+  const group = await roost('twin');
+  assert.equal(group.code, 1);
+  assert.match(group.stderr, /^ {2}roost twin show .*\n {2}roost twin set .*\n {2}roost twin watch /m);
   assert.equal((await roost('device', 'list', '--nope')).code, 1);
   const script = (await roost('completion', 'bash')).stdout;
   const complete = async (words) => (await run('bash', ['-c', `${script}\nCOMP_WORDS=(${words}); COMP_CWORD=$((\${#COMP_WORDS[@]}-1)); _roost; echo "\${COMPREPLY[*]}"`])).stdout.trim().split(' ');
