@@ -2,13 +2,11 @@
 #include "hub/domain/registry_line.h"
 
 #include "base/text.h"
+#include "hub/domain/identity_read.h"
 #include "hub/domain/json_members.h"
 
 #include <stdarg.h>
 #include <stdio.h>
-
-#define STATUS_REASON_BYTES (4u * IDENTITY_TEXT_MAX)
-#define TEXT_MAX            4096u
 
 enum {
     CODE_FORMAT = 400006,
@@ -104,132 +102,24 @@ static const struct jnode *member(const struct jnode *o, const char *name)
     return n && n->kind != JNULL ? n : NULL;
 }
 
+/* What the reader of identities says. */
+static enum err read(enum err e, const struct identity_read_fault *why, struct registry_fault *f)
+{
+    return e == ERR_PROTO ? wrong(f, CODE_ARGUMENT, "%s", why->text) : e;
+}
 static enum err text(const struct jnode *o, const char *name, size_t max, struct span *out,
                      struct registry_fault *f)
 {
-    const struct jnode *n = member(o, name);
-    if (!n)
-        return ERR_OK;
-    if (n->kind != JSTRING)
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" has to be a string", name);
-    if (n->text.n > max)
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" is longer than %zu bytes", name, max);
-    if (n->text.n && memchr(n->text.p, 0, n->text.n))
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" has a zero character", name);
-    *out = n->text;
-    return ERR_OK;
-}
-
-static enum err object(const struct jnode *o, const char *name, const struct jnode **out,
-                       struct registry_fault *f)
-{
-    *out = member(o, name);
-    if (*out && (*out)->kind != JOBJECT)
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" has to be an object", name);
-    return ERR_OK;
-}
-
-/* A key is given back as it came, so only what base64 would write is one. */
-static enum err key(struct arena *a, const struct jnode *o, const char *name, struct span *out,
-                    struct registry_fault *f)
-{
-    struct span s = SPAN_NONE;
-    size_t n = 0;
-    enum err e = text(o, name, TEXT_MAX, &s, f);
-    if (e || !s.n)
-        return e;
-    uint8_t *mem = arena_alloc(a, s.n), *again = arena_alloc(a, s.n + 4);
-    if (!mem || !again)
-        return ERR_NOMEM;
-    struct wr w = { again, s.n + 4, 0 };
-    e = base64_decode(s, mem, s.n, &n);
-    if (!e)
-        base64_encode(&w, span_of(mem, n));
-    if (e || !span_eq(wr_span(&w), s))
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" is not base64", name);
-    *out = span_of(mem, n);
-    return ERR_OK;
-}
-
-static enum err proof(struct arena *a, const struct jnode *o, struct identity_proof *out,
-                      struct registry_fault *f)
-{
-    const struct jnode *auth, *keys = NULL, *thumbs = NULL;
-    struct span kind = SPAN_NONE;
-    enum err e = object(o, "authentication", &auth, f);
-    *out = (struct identity_proof){ .given = auth != NULL };
-    if (e || !auth)
-        return e;
-    e = text(auth, "type", TEXT_MAX, &kind, f);
-    if (!e && kind.n && identity_auth_parse(kind, &out->kind))
-        e = wrong(f, CODE_ARGUMENT,
-                  "member \"type\" has to be sas, selfSigned, certificateAuthority or none");
-    out->has_kind = kind.n > 0;
-    if (!e)
-        e = object(auth, "symmetricKey", &keys, f);
-    if (!e && keys)
-        e = key(a, keys, "primaryKey", &out->key1, f);
-    if (!e && keys)
-        e = key(a, keys, "secondaryKey", &out->key2, f);
-    if (!e)
-        e = object(auth, "x509Thumbprint", &thumbs, f);
-    if (!e && thumbs)
-        e = text(thumbs, "primaryThumbprint", TEXT_MAX, &out->thumb1, f);
-    if (!e && thumbs)
-        e = text(thumbs, "secondaryThumbprint", TEXT_MAX, &out->thumb2, f);
-    return e;
-}
-
-static enum err status(const struct jnode *o, bool *disabled, struct registry_fault *f)
-{
-    struct span s = SPAN_NONE;
-    enum err e = text(o, "status", 16, &s, f);
-    *disabled = span_ieq(s, SPAN("disabled"));
-    if (!e && !*disabled && !span_ieq(s, SPAN("enabled")))
-        return wrong(f, CODE_ARGUMENT, "member \"status\" has to be there: enabled or disabled");
-    return e;
-}
-
-static enum err parents(const struct jnode *o, struct span *out, struct registry_fault *f)
-{
-    const struct jnode *list = member(o, "parentScopes");
-    if (!list)
-        return ERR_OK;
-    if (list->kind != JARRAY || list->nr > 1 || (list->nr && list->first->kind != JSTRING))
-        return wrong(f, CODE_ARGUMENT, "member \"parentScopes\" has to be a list of one text at most");
-    if (list->nr)
-        *out = list->first->text;
-    return ERR_OK;
-}
-
-static enum err device(struct arena *a, const struct jnode *o, struct identity_spec *s,
-                       struct registry_fault *f)
-{
-    const struct jnode *can = NULL, *edge;
-    enum err e = status(o, &s->disabled, f);
-    if (!e)
-        e = text(o, "statusReason", STATUS_REASON_BYTES, &s->status_reason, f);
-    if (!e)
-        e = text(o, "deviceScope", IDENTITY_SCOPE_MAX, &s->scope, f);
-    if (!e)
-        e = parents(o, &s->parent_scope, f);
-    if (!e)
-        e = proof(a, o, &s->proof, f);
-    if (!e)
-        e = object(o, "capabilities", &can, f);
-    edge = e ? NULL : member(can, "iotEdge");
-    if (edge && edge->kind != JTRUE && edge->kind != JFALSE)
-        return wrong(f, CODE_ARGUMENT, "member \"iotEdge\" has to be true or false");
-    s->edge = edge && edge->kind == JTRUE;
-    return e;
+    struct identity_read_fault why = { "" };
+    return read(identity_read_text(o, name, max, out, &why), &why, f);
 }
 
 static enum err identity(struct arena *a, const struct jnode *o, struct registry_line *l,
                          struct registry_fault *f)
 {
-    enum err e = text(o, "id", TEXT_MAX, &l->device, f);
+    enum err e = text(o, "id", IDENTITY_READ_MAX, &l->device, f);
     if (!e)
-        e = text(o, "moduleId", TEXT_MAX, &l->module, f);
+        e = text(o, "moduleId", IDENTITY_READ_MAX, &l->module, f);
     if (!e && !l->device.n)
         e = wrong(f, CODE_ARGUMENT, "member \"id\" is missing");
     if (e)
@@ -272,9 +162,9 @@ uint64_t registry_etag_parse(struct span t)
 static enum err etags(const struct jnode *o, struct registry_line *l, struct registry_fault *f)
 {
     struct span etag = SPAN_NONE, twin = SPAN_NONE;
-    enum err e = text(o, "eTag", TEXT_MAX, &etag, f);
+    enum err e = text(o, "eTag", IDENTITY_READ_MAX, &etag, f);
     if (!e)
-        e = text(o, "twinETag", TEXT_MAX, &twin, f);
+        e = text(o, "twinETag", IDENTITY_READ_MAX, &twin, f);
     if (e || !l->mode->if_match)
         return e;
     if (l->mode->doing != REGISTRY_TWIN)
@@ -342,10 +232,10 @@ enum err registry_line_read(struct arena *a, struct span line, const struct regi
     e = twin(a, o, out, f);
     if (e || out->mode->doing == REGISTRY_TWIN)
         return e;
-    if (!out->module.n)
-        return device(a, o, &out->spec, f);
-    e = text(o, "managedBy", TEXT_MAX, &out->module_spec.managed_by, f);
-    return e ? e : proof(a, o, &out->module_spec.proof, f);
+    struct identity_read_fault fault = { "" };
+    e = out->module.n ? identity_read_module(a, o, &out->module_spec, &fault)
+                      : identity_read_device(a, o, true, &out->spec, &fault);
+    return read(e, &fault, f);
 }
 
 /* ---- applying -------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
  * What is not well formed refuses the request before anything is written; what a rule refuses is told beside
  * the entry, and the others are done. */
 #include "hub/domain/audit.h"
+#include "hub/domain/registry_line.h"
 #include "hub/domain/twin.h"
 #include "hub/front/azure_http/batch.h"
 #include "hub/front/azure_http/identity_json.h"
@@ -11,7 +12,7 @@
 
 struct entry {
     struct batch_item item; /* first */
-    const struct mode *mode;
+    const struct registry_mode *mode;
     struct span device, module; /* module empty: the device */
     struct span name;           /* "device/module" */
     struct identity_spec spec;
@@ -30,51 +31,29 @@ struct bulk {
     struct batch batch;
     struct entry *entries;
     size_t nr;
-    struct jnode *tree; /* the request once more, with its numbers as they are spelled: for twins */
-    bool key1, key2;    /* which keys are made anew */
+    bool key1, key2; /* which keys are made anew */
 };
 
 /* ---- what is asked for -------------------------------------------------------------------------------- */
 
-enum kind { KIND_WRITE, KIND_DELETE, KIND_TWIN };
-static const struct mode {
-    const char *name;
-    enum kind kind;
-    enum identity_mode write;
-    bool if_match;
-} modes[] = {
-    { "createOrUpdate", KIND_WRITE, IDENTITY_CREATE_OR_REPLACE, false }, /* the default */
-    { "createOrUpdateIfMatchETag", KIND_WRITE, IDENTITY_CREATE_OR_REPLACE, true },
-    { "create", KIND_WRITE, IDENTITY_CREATE, false },
-    { "update", KIND_WRITE, IDENTITY_REPLACE, false },
-    { "updateIfMatchETag", KIND_WRITE, IDENTITY_REPLACE, true },
-    { "delete", KIND_DELETE, IDENTITY_REPLACE, false },
-    { "deleteIfMatchETag", KIND_DELETE, IDENTITY_REPLACE, true },
-    { "updateTwin", KIND_TWIN, IDENTITY_REPLACE, false },
-    { "updateTwinIfMatchETag", KIND_TWIN, IDENTITY_REPLACE, true },
-};
-
-static bool read_mode(struct job *j, const json_t *o, struct entry *e)
+static bool read_mode(struct job *j, const struct jnode *o, struct entry *e)
 {
-    struct span s = span_str(modes[0].name);
-    if (!in_text(j, o, "importMode", IN_OPTIONAL, 64, &s))
+    struct span s = SPAN_NONE;
+    if (!azure_in_text(j, o, "importMode", &s))
         return false;
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
-        if (span_ieq(s, span_str(modes[i].name))) {
-            e->mode = &modes[i];
-            return true;
-        }
-    return azure_fail(j, AZ_ArgumentInvalid, "member \"importMode\" is not known: \"%.*s\"", (int)s.n,
-                      (const char *)s.p);
+    e->mode = registry_mode_find(s);
+    return e->mode || azure_fail(j, AZ_ArgumentInvalid, "member \"importMode\" is not known: \"%.*s\"",
+                                 s.n < 64 ? (int)s.n : 64, (const char *)s.p);
 }
 
-static bool read_name(struct job *j, const json_t *o, struct entry *e)
+static bool read_name(struct job *j, const struct jnode *o, struct entry *e)
 {
-    if (!json_is_object(o))
+    if (o->kind != JOBJECT)
         return azure_fail(j, AZ_ArgumentInvalid, "each entry has to be an object");
-    if (!in_text(j, o, "id", IN_REQUIRED, 4096, &e->device) ||
-        !in_text(j, o, "moduleId", IN_OPTIONAL, 4096, &e->module))
+    if (!azure_in_text(j, o, "id", &e->device) || !azure_in_text(j, o, "moduleId", &e->module))
         return false;
+    if (!e->device.n)
+        return azure_fail(j, AZ_ArgumentInvalid, "member \"id\" is missing");
     size_t cap = e->device.n + e->module.n + 1;
     struct wr w = { arena_alloc(&j->a, cap), cap, 0 };
     if (!w.p)
@@ -87,10 +66,10 @@ static bool read_name(struct job *j, const json_t *o, struct entry *e)
     return true;
 }
 
-static bool read_twin_etag(struct job *j, const json_t *o, struct entry *e)
+static bool read_twin_etag(struct job *j, const struct jnode *o, struct entry *e)
 {
     struct span etag = SPAN_NONE;
-    if (!in_text(j, o, "twinETag", IN_OPTIONAL, 4096, &etag))
+    if (!azure_in_text(j, o, "twinETag", &etag))
         return false;
     struct azure_match m = azure_match_parse(etag);
     if (e->mode->if_match && m.kind != AZURE_MATCH_ANY && twin_etag_parse(m.etag, &e->twin_if.etag))
@@ -98,77 +77,85 @@ static bool read_twin_etag(struct job *j, const json_t *o, struct entry *e)
     return true;
 }
 
-static bool read_entry(struct job *j, const json_t *o, struct entry *e)
+/* What it says of the twin. A rule that is broken is told with the entry. */
+static bool read_twin(struct job *j, const struct jnode *o, struct entry *e)
+{
+    if (!jtree_get(o, SPAN("tags")) && !jtree_get(o, SPAN("properties")))
+        return true;
+    enum err err = twin_service_patch_of(&j->a, o, false, &e->twin, &e->twin_fault);
+    e->twin_bad = err == ERR_PROTO;
+    return !err || e->twin_bad ? true
+                               : job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+}
+
+static bool read_entry(struct job *j, const struct jnode *o, struct entry *e)
 {
     struct span etag = SPAN_NONE;
-    if (!read_name(j, o, e) || !read_mode(j, o, e) || !in_text(j, o, "eTag", IN_OPTIONAL, 4096, &etag))
+    if (!read_name(j, o, e) || !read_mode(j, o, e) || !azure_in_text(j, o, "eTag", &etag))
         return false;
     struct azure_match m = azure_match_parse(etag);
     if (e->mode->if_match)
         e->if_etag = m.kind == AZURE_MATCH_NONE ? UINT64_MAX : azure_match_counter(&m);
-    if (e->mode->kind == KIND_TWIN)
-        return read_twin_etag(j, o, e);
-    if (e->mode->kind == KIND_DELETE)
+    if (e->mode->doing == REGISTRY_DELETE)
         return true;
+    if (!read_twin(j, o, e))
+        return false;
+    if (e->mode->doing == REGISTRY_TWIN)
+        return read_twin_etag(j, o, e);
     e->spec.id = e->module_spec.device = e->device;
     e->module_spec.id = e->module;
-    if (!e->module.n)
-        return azure_in_device(j, o, &e->spec);
-    return in_text(j, o, "managedBy", IN_OPTIONAL, 4096, &e->module_spec.managed_by) &&
-           azure_in_proof(j, o, &e->module_spec.proof);
+    return e->module.n ? azure_in_module(j, o, &e->module_spec) : azure_in_device(j, o, &e->spec);
 }
 
-/* The entries of the list, into j->state. */
-static struct bulk *read_list(struct job *j, const json_t *list,
-                              bool (*read)(struct job *j, const json_t *o, struct entry *e))
+/* The body as a tree, which keeps numbers as they are spelled: for twins. */
+static struct jnode *read_tree(struct job *j)
 {
-    size_t nr = json_array_size(list);
+    struct jtree_fault why = { "", 0 };
+    struct jnode *tree = NULL;
+    enum err e = jtree_parse_once(&j->a, j->r->body, &tree, &why);
+    if (e == ERR_NOMEM)
+        (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    else if (e)
+        (void)azure_fail(j, AZ_IotHubFormatError, "the body is not JSON that can be read: %s (byte %zu)",
+                         why.what, why.at);
+    return e ? NULL : tree;
+}
+
+/* The entries of the list, into j->state. NULL: the job has ended. */
+static struct bulk *read_list(struct job *j, const struct jnode *list,
+                              bool (*read)(struct job *j, const struct jnode *o, struct entry *e))
+{
+    const bool is_list = list && list->kind == JARRAY;
+    size_t nr = is_list ? list->nr : 0;
     struct bulk *b = arena_alloc(&j->a, sizeof *b);
     j->state = b;
-    if (!json_is_array(list))
+    if (!j->code && !is_list)
         (void)azure_fail(j, AZ_ArgumentInvalid, "a list of identities is wanted");
     else if (nr > ENTRIES_MAX)
         (void)azure_fail(j, AZ_TooManyDevices, "a request may have %u entries", ENTRIES_MAX);
-    if (b && !j->code)
+    if (b && !j->code) {
+        *b = (struct bulk){ .nr = 0 };
         b->entries = arena_alloc(&j->a, (nr + 1) * sizeof *b->entries);
+    }
     if (!j->code && (!b || !b->entries))
         (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
-    for (size_t i = 0; !j->code && i < nr; i++) {
-        struct entry *e = &b->entries[b->nr++];
-        if (!read(j, json_array_get(list, i), e))
+    for (const struct jnode *o = j->code ? NULL : list->first; o && !j->code; o = o->next) {
+        struct entry *e = &b->entries[b->nr];
+        *e = (struct entry){ .mode = NULL };
+        if (!read(j, o, e))
             break;
-        for (size_t k = 0; k < i; k++)
+        for (size_t k = 0; k < b->nr; k++)
             if (span_eq(b->entries[k].name, e->name)) {
                 (void)azure_fail(j, AZ_DeviceDefinedMultipleTimes, "the request names it twice: %.*s",
                                  (int)e->name.n, (const char *)e->name.p);
                 break;
             }
+        b->nr++;
     }
     if (!j->code)
         return b;
     job_end(j);
     return NULL;
-}
-
-/* What the entries say of twins. A rule that one breaks is told with the entry. */
-static bool read_twins(struct job *j, struct bulk *b)
-{
-    enum err e = jtree_parse(&j->a, j->r->body, &b->tree, NULL);
-    const struct jnode *n = e ? NULL : b->tree->first;
-    for (size_t i = 0; !e && i < b->nr && n; i++, n = n->next) {
-        struct entry *it = &b->entries[i];
-        if (it->mode->kind == KIND_DELETE ||
-            (!jtree_get(n, SPAN("tags")) && !jtree_get(n, SPAN("properties"))))
-            continue;
-        e = twin_service_patch_of(&j->a, n, false, &it->twin, &it->twin_fault);
-        it->twin_bad = e == ERR_PROTO;
-        if (e == ERR_PROTO)
-            e = ERR_OK;
-    }
-    if (!e)
-        return true;
-    return e == ERR_NOMEM ? job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again")
-                          : azure_fail(j, AZ_IotHubFormatError, "nested too deeply, or too many values");
 }
 
 /* ---- writing and deleting ------------------------------------------------------------------------------ */
@@ -200,7 +187,7 @@ static enum err delete_one(struct hub *h, struct store_tx *tx, struct entry *e)
 static enum err write_twin(struct hub *h, struct store_tx *tx, struct entry *e)
 {
     struct twin t;
-    if (!e->twin.tags.patch && !e->twin.desired.patch && e->mode->kind != KIND_TWIN)
+    if (!e->twin.tags.patch && !e->twin.desired.patch && e->mode->doing != REGISTRY_TWIN)
         return ERR_OK;
     enum err err = twin_update(h, tx, &e->item.a, e->name, &e->twin, &e->twin_if, &t, &e->twin_fault);
     if (err == ERR_NOTFOUND)
@@ -219,7 +206,7 @@ static enum err run(struct store_tx *tx, struct store_op *self)
 {
     struct entry *e = (struct entry *)(void *)self;
     struct job *j = e->item.batch->j;
-    bool drop = e->mode->kind == KIND_DELETE, twin = e->mode->kind == KIND_TWIN;
+    bool drop = e->mode->doing == REGISTRY_DELETE, twin = e->mode->doing == REGISTRY_TWIN;
     e->fault = IDENTITY_FINE;
     if (is_system(e) && !twin) {
         e->fault = IDENTITY_BAD_ID;
@@ -300,12 +287,8 @@ static void written(struct job *j)
 
 static void start_bulk(struct job *j)
 {
-    struct bulk *b = read_list(j, j->in, read_entry);
-    if (!b)
-        return;
-    if (!read_twins(j, b))
-        job_end(j);
-    else
+    struct bulk *b = read_list(j, read_tree(j), read_entry);
+    if (b)
         batch_start(&b->batch, j, b->entries, b->nr, sizeof *b->entries, run, written);
 }
 
@@ -381,7 +364,7 @@ static void start_keys(struct job *j)
         job_end(j);
         return;
     }
-    struct bulk *b = read_list(j, json_object_get(j->in, "devices"), read_name);
+    struct bulk *b = read_list(j, jtree_get(read_tree(j), SPAN("devices")), read_name);
     if (!b)
         return;
     b->key1 = first;
@@ -391,7 +374,7 @@ static void start_keys(struct job *j)
 
 void azure_devices_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_JSON, start_bulk };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_bulk };
     job_start(r, &call);
 }
 void azure_keys_regenerate(struct http_req *r)

@@ -73,9 +73,11 @@ static enum err put(struct job *j, struct store_tx *tx)
 static void start_put(struct job *j)
 {
     struct one *o = one_new(j);
+    struct jnode *in;
     if (!o)
         return;
-    if (azure_in_same(j, j->in, "deviceId", o->spec.id) && azure_in_device(j, j->in, &o->spec))
+    if (fleet_body_once(j, &in) && azure_in_same(j, in, "deviceId", o->spec.id) &&
+        azure_in_device(j, in, &o->spec))
         job_write(j, put, announce);
     else
         job_end(j);
@@ -188,7 +190,7 @@ void azure_device_get(struct http_req *r)
 }
 void azure_device_put(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
     job_start(r, &call);
 }
 void azure_device_delete(struct http_req *r)

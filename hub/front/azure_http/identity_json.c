@@ -2,118 +2,45 @@
 #include "hub/front/azure_http/identity_json.h"
 
 #include "base/text.h"
+#include "hub/domain/identity_read.h"
 #include "hub/domain/json_members.h"
 
 #include <strings.h>
 
-#define STATUS_REASON_BYTES (4u * IDENTITY_TEXT_MAX) /* characters are counted by the domain */
-#define THUMB_TEXT_MAX      256u                     /* so that a wrong one gets the domain's answer */
-
 /* ---- in ---------------------------------------------------------------------------------------------- */
 
-bool azure_in_same(struct job *j, const json_t *o, const char *name, struct span want)
+static bool said(struct job *j, enum err e, const struct identity_read_fault *f)
+{
+    return !e ||
+           (e == ERR_PROTO ? azure_fail(j, AZ_ArgumentInvalid, "%s", f->text)
+                           : job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again"));
+}
+
+bool azure_in_text(struct job *j, const struct jnode *o, const char *name, struct span *out)
+{
+    struct identity_read_fault f = { "" };
+    return said(j, identity_read_text(o, name, IDENTITY_READ_MAX, out, &f), &f);
+}
+
+bool azure_in_same(struct job *j, const struct jnode *o, const char *name, struct span want)
 {
     struct span s = want;
-    if (!in_text(j, o, name, IN_OPTIONAL, 4096, &s))
+    if (!azure_in_text(j, o, name, &s))
         return false;
     return span_eq(s, want) ||
            azure_fail(j, AZ_ArgumentInvalid, "member \"%s\" differs from the id in the path", name);
 }
 
-/* NULL: absent; *ok false: not an object. */
-static const json_t *in_object(struct job *j, const json_t *o, const char *name, bool *ok)
+bool azure_in_device(struct job *j, const struct jnode *o, struct identity_spec *out)
 {
-    const json_t *v = json_object_get(o, name);
-    *ok = true;
-    if (!v || json_is_null(v))
-        return NULL;
-    if (!json_is_object(v)) {
-        *ok = azure_fail(j, AZ_ArgumentInvalid, "member \"%s\" has to be an object", name);
-        return NULL;
-    }
-    return v;
+    struct identity_read_fault f = { "" };
+    return said(j, identity_read_device(&j->a, o, false, out, &f), &f);
 }
 
-static bool in_key(struct job *j, const json_t *o, const char *name, struct span *out)
+bool azure_in_module(struct job *j, const struct jnode *o, struct module_spec *out)
 {
-    struct span text = SPAN_NONE;
-    size_t n;
-    if (!in_text(j, o, name, IN_OPTIONAL, 4096, &text))
-        return false;
-    if (!text.n)
-        return true;
-    uint8_t *mem = arena_alloc(&j->a, text.n), *again = arena_alloc(&j->a, text.n + 4);
-    if (!mem || !again)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
-    struct wr w = { again, text.n + 4, 0 };
-    enum err e = base64_decode(text, mem, text.n, &n);
-    if (!e)
-        base64_encode(&w, span_of(mem, n));
-    if (e || !span_eq(wr_span(&w), text)) /* a key is given back as it came */
-        return azure_fail(j, AZ_ArgumentInvalid, "member \"%s\" is not base64", name);
-    *out = span_of(mem, n);
-    return true;
-}
-
-bool azure_in_proof(struct job *j, const json_t *o, struct identity_proof *out)
-{
-    bool ok;
-    struct span kind = SPAN_NONE;
-    const json_t *auth = in_object(j, o, "authentication", &ok);
-    *out = (struct identity_proof){ .given = auth != NULL };
-    if (!auth)
-        return ok;
-    if (!in_text(j, auth, "type", IN_OPTIONAL, 64, &kind))
-        return false;
-    if (kind.n && identity_auth_parse(kind, &out->kind))
-        return azure_fail(j, AZ_ArgumentInvalid,
-                          "member \"type\" has to be sas, selfSigned, certificateAuthority or none");
-    out->has_kind = kind.n > 0;
-    const json_t *keys = in_object(j, auth, "symmetricKey", &ok);
-    if (!ok || (keys &&
-                (!in_key(j, keys, "primaryKey", &out->key1) || !in_key(j, keys, "secondaryKey", &out->key2))))
-        return false;
-    const json_t *thumbs = in_object(j, auth, "x509Thumbprint", &ok);
-    return ok && (!thumbs ||
-                  (in_text(j, thumbs, "primaryThumbprint", IN_OPTIONAL, THUMB_TEXT_MAX, &out->thumb1) &&
-                   in_text(j, thumbs, "secondaryThumbprint", IN_OPTIONAL, THUMB_TEXT_MAX, &out->thumb2)));
-}
-
-static bool in_status(struct job *j, const json_t *o, bool *disabled)
-{
-    struct span s = SPAN_NONE;
-    if (!in_text(j, o, "status", IN_OPTIONAL, 16, &s))
-        return false;
-    *disabled = span_ieq(s, SPAN("disabled"));
-    return !s.n || *disabled || span_ieq(s, SPAN("enabled")) ||
-           azure_fail(j, AZ_ArgumentInvalid, "member \"status\" has to be enabled or disabled");
-}
-
-static bool in_parents(struct job *j, const json_t *o, struct span *out)
-{
-    const json_t *list = json_object_get(o, "parentScopes");
-    if (!list || json_is_null(list))
-        return true;
-    size_t nr = json_array_size(list);
-    if (!json_is_array(list) || nr > 1 || (nr && !json_is_string(json_array_get(list, 0))))
-        return azure_fail(j, AZ_ArgumentInvalid,
-                          "member \"parentScopes\" has to be a list of one text at most");
-    if (nr)
-        *out =
-            span_of(json_string_value(json_array_get(list, 0)), json_string_length(json_array_get(list, 0)));
-    return true;
-}
-
-bool azure_in_device(struct job *j, const json_t *o, struct identity_spec *out)
-{
-    bool ok;
-    if (!in_status(j, o, &out->disabled) ||
-        !in_text(j, o, "statusReason", IN_OPTIONAL, STATUS_REASON_BYTES, &out->status_reason) ||
-        !in_text(j, o, "deviceScope", IN_OPTIONAL, IDENTITY_SCOPE_MAX, &out->scope) ||
-        !in_parents(j, o, &out->parent_scope) || !azure_in_proof(j, o, &out->proof))
-        return false;
-    const json_t *can = in_object(j, o, "capabilities", &ok);
-    return ok && (!can || in_bool(j, can, "iotEdge", IN_OPTIONAL, &out->edge));
+    struct identity_read_fault f = { "" };
+    return said(j, identity_read_module(&j->a, o, out, &f), &f);
 }
 
 /* ---- out --------------------------------------------------------------------------------------------- */

@@ -10,9 +10,10 @@
 /* ---- in: false, and the error is set; spans point into o and the job's arena --------------------------- */
 
 /* The text of an optional member has to be `want`. */
-bool azure_in_same(struct job *j, const json_t *o, const char *name, struct span want);
-bool azure_in_device(struct job *j, const json_t *o, struct identity_spec *out); /* all but the id */
-bool azure_in_proof(struct job *j, const json_t *o, struct identity_proof *out); /* o's "authentication" */
+bool azure_in_same(struct job *j, const struct jnode *o, const char *name, struct span want);
+bool azure_in_text(struct job *j, const struct jnode *o, const char *name, struct span *out); /* optional */
+bool azure_in_device(struct job *j, const struct jnode *o, struct identity_spec *out); /* all but the id */
+bool azure_in_module(struct job *j, const struct jnode *o, struct module_spec *out);   /* all but the ids */
 
 /* ---- out: in a run() ---------------------------------------------------------------------------------- */
 

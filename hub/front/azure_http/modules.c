@@ -69,14 +69,13 @@ static enum err put(struct job *j, struct store_tx *tx)
 static void start_put(struct job *j)
 {
     struct one *o = one_new(j);
+    struct jnode *in;
     if (!o)
         return;
     if (o->match.kind == AZURE_MATCH_NONE && span_starts(o->spec.id, SPAN("$")))
         (void)azure_fail(j, AZ_ArgumentInvalid, "ids of modules that begin with $ are the system's");
-    if (!j->code && azure_in_same(j, j->in, "deviceId", o->spec.device) &&
-        azure_in_same(j, j->in, "moduleId", o->spec.id) &&
-        in_text(j, j->in, "managedBy", IN_OPTIONAL, 4096, &o->spec.managed_by) &&
-        azure_in_proof(j, j->in, &o->spec.proof))
+    if (!j->code && fleet_body_once(j, &in) && azure_in_same(j, in, "deviceId", o->spec.device) &&
+        azure_in_same(j, in, "moduleId", o->spec.id) && azure_in_module(j, in, &o->spec))
         job_write(j, put, announce);
     else
         job_end(j);
@@ -145,7 +144,7 @@ void azure_module_get(struct http_req *r)
 }
 void azure_module_put(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put };
+    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
     job_start(r, &call);
 }
 void azure_module_delete(struct http_req *r)
