@@ -270,6 +270,18 @@ test('[http 89] configurations are exported beside the identities, and imported 
   }
 });
 
+test('[http 90] the SDK imports', async () => {
+  const uri = await containerUri();
+  await put(uri, [{ id: 'by-sdk', status: 'enabled', tags: { a: 1 } }]);
+  const job = body(await registry.importDevicesFromBlob(uri, uri));
+  assert.deepEqual([job.type, job.inputBlobName], ['import', 'devices.txt']);
+  assert.equal((await ended(job.jobId)).status, 'completed');
+  assert.deepEqual((await twin('by-sdk')).tags, { a: 1 });
+  const bare = `https://${NAME}/registry`;
+  const second = body(await registry.importDevicesFromBlobByIdentity(bare, bare));
+  assert.deepEqual([(await ended(second.jobId)).status, second.storageAuthenticationType], ['completed', 'identityBased']);
+});
+
 test('[http 89] identity based access needs no signature; another port is the same hub', async () => {
   const job = body(await registry.exportDevicesToBlobByIdentity(`https://${NAME}:4443/registry/`, true));
   assert.deepEqual([(await ended(job.jobId)).status, job.storageAuthenticationType], ['completed', 'identityBased']);

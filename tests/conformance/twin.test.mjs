@@ -330,6 +330,34 @@ test('a digital twin: components, what is desired and acknowledged, JSON Patch',
   await c.disconnect();
 });
 
+test('digital twins by the SDKs: the device has a model, the service reads, patches and commands', { timeout: 60_000 }, async (t) => {
+  const d = await newDevice(hub), MODEL = 'dtmi:com:example:TemperatureController;1';
+  const client = sdk.Client.fromConnectionString(d.connectionString, transports.Mqtt);
+  t.after(() => client.close().catch(() => {}));
+  await client.setOptions({ ca: hub.ca, modelId: MODEL });
+  await client.open();
+  const answer = (status) => async (request, response) => response.send(status, { got: request.payload });
+  client.onDeviceMethod('reboot', answer(200));
+  client.onDeviceMethod('thermostat1*getMaxMinReport', answer(404));
+  const twin = await client.getTwin();
+  await new Promise((done, fail) => twin.properties.reported.update({ serialNumber: 'abc', thermostat1: { __t: 'c', maxTemp: 35 } }, (e) => (e ? fail(e) : done())));
+  const digital = new service.DigitalTwinClient(new service.IoTHubTokenCredentials(hub.connectionString));
+  const view = await digital.getDigitalTwin(d.id);
+  assert.deepEqual([view.$dtId, view.$metadata.$model, view.serialNumber, view.thermostat1.maxTemp], [d.id, MODEL, 'abc', 35]);
+  const told = new Promise((done) => twin.on('properties.desired.thermostat1', (delta) => delta.targetTemperature && done(delta)));
+  await digital.updateDigitalTwin(d.id, [{ op: 'add', path: '/thermostat1', value: { targetTemperature: 22, $metadata: {} } }]);
+  assert.equal((await told).targetTemperature, 22);
+  await new Promise((done, fail) => twin.properties.reported.update({ thermostat1: { __t: 'c', targetTemperature: { value: 22, ac: 200, av: 2, ad: 'done' } } }, (e) => (e ? fail(e) : done())));
+  const after = await digital.getDigitalTwin(d.id);
+  assert.deepEqual([after.thermostat1.targetTemperature, after.thermostat1.$metadata.targetTemperature.ackCode], [22, 200]);
+  await assert.rejects(digital.updateDigitalTwin(d.id, [{ op: 'move', path: '/a' }]), (e) => e.statusCode === 400);
+  await assert.rejects(digital.getDigitalTwin('nobody'), (e) => e.statusCode === 404);
+  const root = await digital.invokeCommand(d.id, 'reboot', { delay: 3 });
+  assert.deepEqual([root.body.got, root.xMsCommandStatuscode], [{ delay: 3 }, 200]);
+  const component = await digital.invokeComponentCommand(d.id, 'thermostat1', 'getMaxMinReport', '2026-08-10T00:00:00Z');
+  assert.deepEqual([component.body.got, component.xMsCommandStatuscode], ['2026-08-10T00:00:00Z', 404]);
+});
+
 /* ---- SDKs ------------------------------------------------------------------------------------------- */
 
 for (const [name, transport, tag] of [['TCP', transports.Mqtt, '[mqtt 105]'], ['WebSocket', transports.MqttWs, '[mqtt 106]']])
