@@ -248,6 +248,61 @@ test('events: identities, twins and connections', async () => {
   assert.equal((await stream(undefined, { device: d })).filter((r) => r.system['iothub-message-source'] !== 'Telemetry').length, 0, 'no fallback for events');
 });
 
+test('events: jobs, configurations, digital twins, replaced twins, modules', async () => {
+  await clear();
+  const V = 'api-version=2021-04-12';
+  const azure = async (method, path, body, headers = {}) => {
+    const r = await hub.request(method, `${path}?${V}`, { body, headers });
+    assert.ok(r.status < 300, `${method} ${path}: ${r.status} ${r.body}`);
+    return r.json;
+  };
+  const d = await device('ev1'), away = await device('ev2');
+  await api('PUT', 'endpoints/ev', { kind: 'stream' });
+  for (const source of ['DeviceJobLifecycleEvents', 'DigitalTwinChangeEvents', 'TwinChangeEvents', 'DeviceLifecycleEvents'])
+    await api('PUT', `routes/${source}`, { source, endpoints: ['ev'] });
+  const of = async (nr, pick) => waitFor(`${nr} of them`, async () => { const rows = (await stream('ev')).filter(pick); return rows.length >= nr && rows; });
+  const source = (name) => (r) => r.system['iothub-message-source'] === name;
+
+  // Modules: made and deleted, each with its own name.
+  await azure('PUT', '/devices/ev1/modules/cam', { deviceId: 'ev1', moduleId: 'cam' });
+  const [module] = await of(1, (r) => r.properties.opType === 'createDeviceIdentity');
+  assert.deepEqual([module.properties.deviceId, module.properties.moduleId, module.module, JSON.parse(module.body).moduleId], ['ev1', 'cam', 'cam', 'cam']);
+
+  // A job: one event for each device that had its turn, with what came of it; of a module with its name.
+  await azure('PUT', '/jobs/v2/ev-job', { jobId: 'ev-job', type: 'scheduleUpdateTwin', queryCondition: "deviceId IN ['ev1', 'ev2']", updateTwin: { etag: '*', tags: { by: 'job' } } });
+  const jobs = await of(2, source('deviceJobLifecycleEvents'));
+  assert.deepEqual(jobs.map((r) => [r.device, r.properties.opType, r.properties['iothub-message-schema']]).sort(),
+    [[d, 'completed', 'deviceJobLifecycleNotification'], [away, 'completed', 'deviceJobLifecycleNotification']]);
+  const told = JSON.parse(jobs[0].body);
+  assert.deepEqual([told.jobId, told.jobType, told.status], ['ev-job', 'scheduleUpdateTwin', 'completed']);
+  await azure('PUT', '/jobs/v2/ev-mod', { jobId: 'ev-mod', type: 'scheduleUpdateTwin', queryCondition: "FROM devices.modules WHERE deviceId = 'ev1'", updateTwin: { etag: '*', tags: { by: 'job' } } });
+  const [ofModule] = await of(1, (r) => source('deviceJobLifecycleEvents')(r) && r.properties.moduleId);
+  assert.deepEqual([ofModule.properties.moduleId, JSON.parse(ofModule.body).moduleId], ['cam', 'cam']);
+  await azure('PUT', '/jobs/v2/ev-call', { jobId: 'ev-call', type: 'scheduleDeviceMethod', queryCondition: "deviceId = 'ev2'", cloudToDeviceMethod: { methodName: 'm' } });
+  const [failed] = await of(1, (r) => r.properties.opType === 'failed');
+  assert.match(failed.body, /404103/);
+
+  // A configuration: what it writes into a twin is a change of that twin.
+  await azure('PUT', '/configurations/ev-conf', { id: 'ev-conf', targetCondition: "deviceId = 'ev1'", content: { deviceContent: { 'properties.desired.conf': 1 } } });
+  const [written] = await of(1, (r) => source('twinChangeEvents')(r) && JSON.parse(r.body).properties?.desired?.conf === 1);
+  assert.deepEqual([written.device, written.properties.opType], [d, 'updateTwin']);
+  await azure('DELETE', '/configurations/ev-conf');
+
+  // A whole twin, replaced.
+  await azure('PUT', '/twins/ev1', { tags: { only: 1 }, properties: { desired: { z: 1 } } });
+  const [replaced] = await of(1, (r) => r.properties.opType === 'replaceTwin');
+  const whole = JSON.parse(replaced.body);
+  assert.deepEqual([whole.deviceId, whole.tags, whole.properties.desired.z, typeof whole.etag, typeof whole.properties.reported.$version], ['ev1', { only: 1 }, 1, 'string', 'number']);
+
+  // A digital twin, of a device that has a model: none before it has one.
+  assert.equal((await stream('ev')).filter(source('digitalTwinChangeEvents')).length, 0);
+  await run('mosquitto_pub', ['-h', hub.address, '-p', `${hub.mqtt}`, '--cafile', hub.caFile, '--insecure', '-V', 'mqttv311', '-i', d, '-u', `${hub.name}/${d}/?${V}&model-id=dtmi:a:b;1`,
+    '-P', sasToken(`${hub.name}/devices/${d}`, keys.get(d)), '-q', '1', '-t', '$iothub/twin/PATCH/properties/reported/?$rid=1', '-m', '{"temp":21,"th1":{"__t":"c","max":35}}']);
+  const [digital] = await of(1, source('digitalTwinChangeEvents'));
+  assert.equal(digital.system['content-type'], 'application/json-patch+json');
+  assert.deepEqual(JSON.parse(digital.body), [{ op: 'add', path: '/temp', value: 21 }, { op: 'add', path: '/th1/max', value: 35 }]);
+});
+
 test('a dead endpoint delays no other, comes back, and gives up into the dead-letter stream', async () => {
   await clear();
   const d = await device('x1');
