@@ -247,6 +247,38 @@ enum err iso8601_decode(struct span text, uint64_t *wall_ms)
     return ERR_OK;
 }
 
+void u64_encode(struct wr *w, uint64_t v)
+{
+    uint8_t d[20];
+    size_t n = sizeof d;
+    if (v <= UINT32_MAX) { /* a small chip divides 64 bits by a function of its own */
+        wr_u32(w, (uint32_t)v);
+        return;
+    }
+    for (; v; v /= 10)
+        d[--n] = (uint8_t)('0' + v % 10);
+    wr_put(w, span_of(d + n, sizeof d - n));
+}
+
+void utf8_encode(struct wr *w, uint32_t c)
+{
+    if (c < 0x80) {
+        wr_u8(w, (uint8_t)c);
+    } else if (c < 0x800) {
+        wr_u8(w, (uint8_t)(0xc0 | c >> 6));
+        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
+    } else if (c < 0x10000) {
+        wr_u8(w, (uint8_t)(0xe0 | c >> 12));
+        wr_u8(w, (uint8_t)(0x80 | (c >> 6 & 0x3f)));
+        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
+    } else {
+        wr_u8(w, (uint8_t)(0xf0 | c >> 18));
+        wr_u8(w, (uint8_t)(0x80 | (c >> 12 & 0x3f)));
+        wr_u8(w, (uint8_t)(0x80 | (c >> 6 & 0x3f)));
+        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
+    }
+}
+
 bool span_eq_ct(struct span a, struct span b)
 {
     uint8_t d = 0;

@@ -17,6 +17,9 @@ void percent_encode(struct wr *w, struct span bytes);
 void percent_decode(struct wr *w, struct span text);
 /* Decimal digits only. ERR_PROTO: empty or another character; ERR_LIMIT: over max. */
 MUST_USE enum err u64_parse(struct span text, uint64_t max, uint64_t *out);
+void u64_encode(struct wr *w, uint64_t v); /* decimal */
+/* A Unicode scalar value as UTF-8 (RFC 3629): at most 0x10ffff, and no half of a surrogate pair. */
+void utf8_encode(struct wr *w, uint32_t c);
 /* wall_ms since 1970 as YYYY-MM-DDTHH:MM:SS.fffffffZ (27 bytes), seven digits as .NET writes them. */
 void iso8601_encode(struct wr *w, uint64_t wall_ms);
 /* YYYY-MM-DDTHH:MM:SS[.f{1,9}](Z|+hh:mm|-hh:mm); ERR_PROTO otherwise. */

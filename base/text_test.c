@@ -169,6 +169,45 @@ static void times_in_other_spellings(void **state)
         assert_int_equal(iso8601_decode(span_of(whole.p, n), &ms), ERR_PROTO);
 }
 
+static void decimals_of_any_size_are_written(void **state)
+{
+    static const struct {
+        uint64_t v;
+        const char *text;
+    } all[] = { { 0, "0" },
+                { 9, "9" },
+                { 10, "10" },
+                { 4294967295u, "4294967295" },
+                { 4294967296u, "4294967296" },
+                { 10000000000u, "10000000000" },
+                { UINT64_MAX, "18446744073709551615" } };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        uint8_t buf[24];
+        struct wr w = { buf, sizeof buf, 0 };
+        u64_encode(&w, all[i].v);
+        assert_true(wr_ok(&w) && span_eq(wr_span(&w), span_str(all[i].text)));
+    }
+}
+
+static void utf8_has_one_to_four_bytes(void **state)
+{
+    static const struct {
+        uint32_t c;
+        const char *text;
+    } all[] = { { 0x7f, "\x7f" },           { 0x80, "\xc2\x80" },
+                { 0x7ff, "\xdf\xbf" },      { 0x800, "\xe0\xa0\x80" },
+                { 0xffff, "\xef\xbf\xbf" }, { 0x10000, "\xf0\x90\x80\x80" },
+                { 0x20ac, "\xe2\x82\xac" }, { 0x10ffff, "\xf4\x8f\xbf\xbf" } };
+    (void)state;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        uint8_t buf[4];
+        struct wr w = { buf, sizeof buf, 0 };
+        utf8_encode(&w, all[i].c);
+        assert_true(wr_ok(&w) && span_eq(wr_span(&w), span_str(all[i].text)));
+    }
+}
+
 static void test_uuid(void **state)
 {
     static const uint8_t ones[16] = { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
@@ -188,6 +227,8 @@ int main(void)
         cmocka_unit_test(base64_knows_the_vectors_of_rfc_4648),
         cmocka_unit_test(base64_refuses_what_is_not),
         cmocka_unit_test(hex_is_exact),
+        cmocka_unit_test(decimals_of_any_size_are_written),
+        cmocka_unit_test(utf8_has_one_to_four_bytes),
         cmocka_unit_test(test_uuid),
         cmocka_unit_test(percent_encoding_keeps_only_the_unreserved),
         cmocka_unit_test(percent_decoding_keeps_what_is_malformed),

@@ -184,25 +184,13 @@ void amqp_data_head(struct wr *w, size_t n)
     amqp_put_binary_head(w, n);
 }
 
-static void put_decimal(struct wr *w, uint64_t v)
-{
-    uint8_t d[20];
-    size_t n = 0;
-    do {
-        d[n++] = (uint8_t)('0' + v % 10);
-        v /= 10;
-    } while (v);
-    while (n)
-        wr_u8(w, d[--n]);
-}
-
 void amqp_id_text(struct wr *w, const struct amqp_value *id)
 {
     static const uint8_t groups[] = { 4, 2, 2, 2, 6 };
     size_t at = 0;
     switch (id->type) {
     case AMQP_ULONG:
-        put_decimal(w, id->u);
+        u64_encode(w, id->u);
         break;
     case AMQP_UUID:
         for (size_t i = 0; i < sizeof groups; i++) {
@@ -239,14 +227,14 @@ bool amqp_scalar_text(struct wr *w, const struct amqp_value *v)
         return true;
     case AMQP_TIMESTAMP:
     case AMQP_ULONG:
-        put_decimal(w, v->u);
+        u64_encode(w, v->u);
         return true;
     default:
         if (!amqp_get_i64(v, &i))
             return false;
         if (i < 0)
             wr_u8(w, '-');
-        put_decimal(w, i < 0 ? ~(uint64_t)i + 1 : (uint64_t)i);
+        u64_encode(w, i < 0 ? ~(uint64_t)i + 1 : (uint64_t)i);
         return true;
     }
 }

@@ -8,16 +8,6 @@
 /* ---- request ---------------------------------------------------------------------------------------------
  */
 
-static void u64_put(struct wr *w, uint64_t v)
-{
-    uint8_t d[20];
-    size_t n = sizeof d;
-    do
-        d[--n] = (uint8_t)('0' + v % 10);
-    while (v /= 10);
-    wr_put(w, span_of(d + n, sizeof d - n));
-}
-
 /* A field value from elsewhere must not end its line: that would let it write fields of its own. */
 static void field_put(struct wr *w, const char *name, struct span value)
 {
@@ -43,16 +33,16 @@ void http_request_encode(struct wr *w, const struct http_request *r)
     field_put(w, "Authorization", r->authorization);
     if (r->ranged) {
         wr_str(w, "Range: bytes=");
-        u64_put(w, r->range_from);
+        u64_encode(w, r->range_from);
         wr_u8(w, '-');
         if (r->range_len)
-            u64_put(w, r->range_from + r->range_len - 1);
+            u64_encode(w, r->range_from + r->range_len - 1);
         wr_str(w, "\r\n");
     }
     if (r->has_body) {
         field_put(w, "Content-Type", r->content_type);
         wr_str(w, "Content-Length: ");
-        u64_put(w, r->body_len);
+        u64_encode(w, r->body_len);
         wr_str(w, "\r\n");
     }
     if (r->close)

@@ -178,25 +178,6 @@ static int hex4(const uint8_t *p)
     return v;
 }
 
-static void utf8_put(struct wr *w, uint32_t c)
-{
-    if (c < 0x80) {
-        wr_u8(w, (uint8_t)c);
-    } else if (c < 0x800) {
-        wr_u8(w, (uint8_t)(0xc0 | c >> 6));
-        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
-    } else if (c < 0x10000) {
-        wr_u8(w, (uint8_t)(0xe0 | c >> 12));
-        wr_u8(w, (uint8_t)(0x80 | (c >> 6 & 0x3f)));
-        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
-    } else {
-        wr_u8(w, (uint8_t)(0xf0 | c >> 18));
-        wr_u8(w, (uint8_t)(0x80 | (c >> 12 & 0x3f)));
-        wr_u8(w, (uint8_t)(0x80 | (c >> 6 & 0x3f)));
-        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
-    }
-}
-
 /* Unescapes `raw` into w. ERR_PROTO: half a surrogate pair. */
 static enum err unescape(struct wr *w, struct span raw)
 {
@@ -224,7 +205,7 @@ static enum err unescape(struct wr *w, struct span raw)
             c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
             i += 6;
         }
-        utf8_put(w, c);
+        utf8_encode(w, c);
     }
     return ERR_OK;
 }
@@ -381,19 +362,6 @@ void json_put_string(struct wr *w, struct span s)
         s = span_skip(s, n ? n : 1);
     }
     wr_u8(w, '"');
-}
-
-void json_put_uint(struct wr *w, uint64_t v)
-{
-    uint8_t d[20];
-    size_t n = sizeof d;
-    if (v <= UINT32_MAX) {
-        wr_u32(w, (uint32_t)v);
-        return;
-    }
-    for (; v; v /= 10)
-        d[--n] = (uint8_t)('0' + v % 10);
-    wr_put(w, span_of(d + n, sizeof d - n));
 }
 
 void json_put_milli(struct wr *w, int32_t v)

@@ -46,7 +46,6 @@ MUST_USE enum err json_get_u64(const struct json *j, int object, const char *nam
 
 /* Writers. A string gets its quotes; bytes that are not UTF-8 become U+FFFD. */
 void json_put_string(struct wr *w, struct span s);
-void json_put_uint(struct wr *w, uint64_t v);
 /* Thousandths: -1250 is written -1.25. */
 void json_put_milli(struct wr *w, int32_t v);
 

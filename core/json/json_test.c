@@ -1,6 +1,8 @@
 /* core/json/json_test.c - the device's JSON reader: answers of a hub, everything that is not JSON, limits. */
 #include "core/json/json.h"
 
+#include "base/text.h"
+
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -205,8 +207,8 @@ static void written_text_is_json(void **state)
         assert_true(span_eq(wr_span(&w), span_str(rows[i].text)));
     }
     w.len = 0;
-    json_put_uint(&w, 0);
-    json_put_uint(&w, UINT64_MAX);
+    u64_encode(&w, 0);
+    u64_encode(&w, UINT64_MAX);
     assert_true(span_eq(wr_span(&w), SPAN("018446744073709551615")));
 }
 

@@ -1,6 +1,8 @@
 /* core/query/lex.c - the words of the language: names, numbers, strings, marks. */
 #include "core/query/query_impl.h"
 
+#include "base/text.h"
+
 static bool is_digit(uint8_t c)
 {
     return c >= '0' && c <= '9';
@@ -157,25 +159,6 @@ void query_token(struct span text, uint32_t at, enum query_dialect dialect, stru
 
 /* ---- escapes ------------------------------------------------------------------------------------------- */
 
-static void utf8_put(struct wr *w, uint32_t c)
-{
-    if (c < 0x80) {
-        wr_u8(w, (uint8_t)c);
-    } else if (c < 0x800) {
-        wr_u8(w, (uint8_t)(0xc0 | c >> 6));
-        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
-    } else if (c < 0x10000) {
-        wr_u8(w, (uint8_t)(0xe0 | c >> 12));
-        wr_u8(w, (uint8_t)(0x80 | (c >> 6 & 0x3f)));
-        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
-    } else {
-        wr_u8(w, (uint8_t)(0xf0 | c >> 18));
-        wr_u8(w, (uint8_t)(0x80 | (c >> 12 & 0x3f)));
-        wr_u8(w, (uint8_t)(0x80 | (c >> 6 & 0x3f)));
-        wr_u8(w, (uint8_t)(0x80 | (c & 0x3f)));
-    }
-}
-
 /* Four digits behind a \u at i; UINT32_MAX: they are not there. */
 static uint32_t unit_at(struct span s, size_t i)
 {
@@ -214,7 +197,7 @@ bool query_unescape(struct wr *w, struct span raw)
             } else if (c >= 0xd800 && c <= 0xdfff) {
                 c = 0xfffd; /* half a pair */
             }
-            utf8_put(w, c);
+            utf8_encode(w, c);
         } else {
             wr_u8(w, '\\');
             ok = false;

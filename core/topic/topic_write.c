@@ -16,19 +16,6 @@ static void identity_put(struct wr *w, const struct topic_identity *who)
     }
 }
 
-static void u64_put(struct wr *w, uint64_t v)
-{
-    uint8_t d[20];
-    size_t n = sizeof d;
-    if (v <= UINT32_MAX) {
-        wr_u32(w, (uint32_t)v);
-        return;
-    }
-    for (; v; v /= 10)
-        d[--n] = (uint8_t)('0' + v % 10);
-    wr_put(w, span_of(d + n, sizeof d - n));
-}
-
 /* ---- C2D (9.2, 9.3) --------------------------------------------------------------------------------------
  */
 
@@ -158,13 +145,13 @@ void topic_twin_res_version_encode(struct wr *w, unsigned status, struct span ri
 {
     status_put(w, "$iothub/twin/res/", status, rid);
     wr_str(w, "&$version=");
-    u64_put(w, version);
+    u64_encode(w, version);
 }
 
 void topic_desired_encode(struct wr *w, uint64_t version)
 {
     wr_str(w, "$iothub/twin/PATCH/properties/desired/?$version=");
-    u64_put(w, version);
+    u64_encode(w, version);
 }
 
 void topic_method_encode(struct wr *w, struct span name, struct span rid)

@@ -162,7 +162,7 @@ static void write_whole(struct wr *w, const void *of)
     wr_str(w, "\"etag\":\"");
     twin_etag_write(w, t->row.etag);
     wr_str(w, "\",\"version\":");
-    json_put_uint(w, t->row.version);
+    u64_encode(w, t->row.version);
     if (t->tags->first) {
         wr_str(w, ",\"tags\":");
         jtree_write(w, t->tags);
@@ -185,7 +185,7 @@ static void write_change(struct wr *w, const void *of)
     const struct change_text *t = of;
     const struct twin_row *r = &t->c->after->row;
     wr_str(w, "{\"version\":");
-    json_put_uint(w, r->version);
+    u64_encode(w, r->version);
     if (t->c->patch->tags.patch) {
         wr_str(w, ",\"tags\":");
         jtree_write(w, t->c->patch->tags.patch);

@@ -11,7 +11,7 @@ void member_string(struct wr *w, struct span s)
 
 void member_uint(struct wr *w, uint64_t v)
 {
-    json_put_uint(w, v);
+    u64_encode(w, v);
 }
 
 void member_raw(struct wr *w, const char *name, struct span json)
@@ -31,7 +31,7 @@ void member_text(struct wr *w, const char *name, struct span s)
 void member_number(struct wr *w, const char *name, uint64_t v)
 {
     member_raw(w, name, SPAN_NONE);
-    json_put_uint(w, v);
+    u64_encode(w, v);
 }
 
 void member_bool(struct wr *w, const char *name, bool v)

@@ -1,6 +1,7 @@
 /* hub/domain/twin_digital.c - the Plug and Play view of a twin, and patches of it. */
 #include "hub/domain/twin_digital.h"
 
+#include "base/text.h"
 #include "core/json/json.h"
 
 #include <assert.h>
@@ -48,7 +49,7 @@ static void property_meta(struct wr *w, const struct jnode *reported, const stru
         const struct twin_stamp *d = desired->mark ? desired->mark : &twin_stamp_none;
         put(w, &more, "desiredValue", desired);
         key(w, &more, SPAN("desiredVersion"));
-        json_put_uint(w, d->version);
+        u64_encode(w, d->version);
     }
     if (is_acknowledgement(reported)) {
         put(w, &more, "ackVersion", jtree_get(reported, SPAN("av")));

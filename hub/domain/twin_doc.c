@@ -95,7 +95,7 @@ static void put_time(struct wr *w, const char *n, uint64_t wall_ms)
 static void put_number(struct wr *w, const char *n, uint64_t v)
 {
     name(w, n);
-    json_put_uint(w, v);
+    u64_encode(w, v);
 }
 
 static void text_or_null(struct wr *w, struct span s)
@@ -111,7 +111,7 @@ static void put_identity_etag(struct wr *w, uint64_t etag)
 {
     uint8_t digits[20];
     struct wr d = { digits, sizeof digits, 0 };
-    json_put_uint(&d, etag);
+    u64_encode(&d, etag);
     name(w, "deviceEtag");
     wr_u8(w, '"');
     base64_encode(w, wr_span(&d));
@@ -213,7 +213,7 @@ void twin_view_write(struct wr *w, const struct twin *t, bool meta)
     wr_str(w, ",\"etag\":\"");
     twin_etag_write(w, t->row.etag);
     wr_str(w, "\",\"version\":");
-    json_put_uint(w, t->row.version);
+    u64_encode(w, t->row.version);
     wr_str(w, ",\"model\":");
     json_put_string(w, t->row.model_id);
     wr_str(w, ",\"tags\":");

@@ -204,7 +204,7 @@ static void meta_write(struct wr *w, const struct jnode *n, bool versions)
     twin_time_write(w, stamp_of(n)->ms);
     if (versions) {
         wr_str(w, ",\"$lastUpdatedVersion\":");
-        json_put_uint(w, stamp_of(n)->version);
+        u64_encode(w, stamp_of(n)->version);
     }
     if (n->kind == JOBJECT)
         for (const struct jnode *c = n->first; c; c = c->next) {
@@ -232,6 +232,6 @@ void twin_section_write(struct wr *w, enum twin_section s, const struct jnode *s
         wr_u8(w, ',');
     }
     wr_str(w, "\"$version\":");
-    json_put_uint(w, version);
+    u64_encode(w, version);
     wr_u8(w, '}');
 }

@@ -107,7 +107,7 @@ static void note_write(struct wr *w, const struct file_note_row *r)
     put_member(w, "blobName", r->blob, false);
     put_time(w, "lastUpdatedTime", r->modified_ms);
     put_name(w, "blobSizeInBytes", false);
-    json_put_uint(w, r->length);
+    u64_encode(w, r->length);
     put_time(w, "enqueuedTimeUtc", r->enqueued_ms);
     wr_u8(w, '}');
 }
