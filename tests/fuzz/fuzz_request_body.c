@@ -34,6 +34,9 @@ static void start(void)
     fixture_init(&fx);
     snprintf(dir, sizeof dir, "%s/blob", fx.dir);
     fx.hub.settings.bootstrap_open = true;
+    fx.hub.settings.routes_max = fx.hub.settings.endpoints_max = fx.hub.settings.enrichments_max = 100;
+    fx.hub.settings.upload_container = "d1"; /* every route has this parameter */
+    fx.hub.settings.registry_container = "";
     if (blob_dir_open(&fx.hub.blob, dir) || worker_new(&worker, 0) || pool_new(&pool, 1) ||
         roost_http_new(&front, &fx.hub, pool, NULL))
         abort();
@@ -46,9 +49,32 @@ static void start(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static http_handler *const handlers[] = { bootstrap_post, device_put,    token_post,    message_post,
-                                              broadcast_post, artifact_post, campaign_post, trust_post,
-                                              release_post,   checkin_post,  query_post,    group_put };
+    static http_handler *const handlers[] = { bootstrap_post,
+                                              device_put,
+                                              token_post,
+                                              message_post,
+                                              broadcast_post,
+                                              artifact_post,
+                                              campaign_post,
+                                              trust_post,
+                                              release_post,
+                                              checkin_post,
+                                              query_post,
+                                              group_put,
+                                              twin_patch,
+                                              twin_replace,
+                                              job_put_one,
+                                              route_put,
+                                              endpoint_put,
+                                              enrichment_put,
+                                              route_test_post,
+                                              module_put_one,
+                                              module_message_post,
+                                              configuration_put_one,
+                                              configuration_patch_one,
+                                              device_content_post,
+                                              container_sas_post,
+                                              method_post };
     if (!front)
         start();
     if (!size)
@@ -58,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                                   .ctx = front,
                                   .method = HTTP_POST_,
                                   .path = SPAN("/x"),
-                                  .params = { SPAN("d1") },
+                                  .params = { SPAN("d1"), handler == method_post ? SPAN("m1") : SPAN_NONE },
                                   .body = span_of(data + 1, size - 1) } };
     a.fields[0].name = "Authorization";
     a.fields[0].value = handler == checkin_post ? device_sas : policy_sas;
