@@ -130,7 +130,7 @@ static void contains(arg_t a, size_t nr, struct wr *mem, struct query_value *out
         put_bool(find(a[0].s, a[1].s) != SIZE_MAX, out);
 }
 
-static size_t characters(struct span s)
+size_t query_characters(struct span s)
 {
     size_t nr = 0;
     for (size_t i = 0; i < s.n; i++)
@@ -143,7 +143,7 @@ static void length_of(arg_t a, size_t nr, struct wr *mem, struct query_value *ou
     (void)nr;
     (void)mem;
     if (a->kind == QUERY_STRING)
-        put_number((double)characters(a->s), out);
+        put_number((double)query_characters(a->s), out);
 }
 
 static void index_of(arg_t a, size_t nr, struct wr *mem, struct query_value *out)
@@ -153,7 +153,7 @@ static void index_of(arg_t a, size_t nr, struct wr *mem, struct query_value *out
     if (!two_strings(a))
         return;
     size_t at = find(a[0].s, a[1].s);
-    put_number(at == SIZE_MAX ? -1 : (double)characters(span_of(a[0].s.p, at)), out);
+    put_number(at == SIZE_MAX ? -1 : (double)query_characters(span_of(a[0].s.p, at)), out);
 }
 
 static void concat(arg_t a, size_t nr, struct wr *mem, struct query_value *out)

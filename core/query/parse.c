@@ -74,9 +74,12 @@ void query_begin(struct parser *p, struct span text, enum query_dialect dialect,
 {
     *p = (struct parser){ .text = text, .dialect = dialect, .err = err, .mem = mem, .cap = cap };
     *err = (struct query_error){ .line = 1, .column = 1 };
-    if (text.n > (dialect == QUERY_OF_ROUTES ? QUERY_ROUTE_MAX : QUERY_TEXT_MAX)) {
+    if (dialect == QUERY_OF_ROUTES
+            ? text.n > QUERY_ROUTE_MAX
+            : text.n > 4 * QUERY_TEXT_MAX ||
+                  (text.n > QUERY_TEXT_MAX && query_characters(text) > QUERY_TEXT_MAX)) {
         query_fail(p, ERR_LIMIT, 0, "the text is longer than ", SPAN_NONE,
-                   dialect == QUERY_OF_ROUTES ? "2048 bytes" : "8192 bytes");
+                   dialect == QUERY_OF_ROUTES ? "2048 bytes" : "8192 characters");
         return;
     }
     query_next(p);

@@ -14,14 +14,14 @@
 #include "base/err.h"
 #include "base/span.h"
 
-#define QUERY_TEXT_MAX  8192u /* bytes of a query or a target condition */
+#define QUERY_TEXT_MAX  8192u /* characters of a query or a target condition */
 #define QUERY_ROUTE_MAX 2048u /* bytes of a route condition */
 #define QUERY_DEPTH_MAX 64u   /* parentheses, NOT, minus and calls inside each other */
 #define QUERY_LIST_MAX  1000u /* elements of a list */
 #define QUERY_ARGS_MAX  32u   /* arguments of a call */
 #define QUERY_ITEMS_MAX 100u  /* items of a select list */
 #define QUERY_STEPS_MAX 64u   /* names and indexes of a path */
-/* Enough memory for any text of n bytes: a byte makes at most a node and a step of a path. */
+/* Enough memory for any text of n characters: one makes at most a node and a step of a path. */
 #define QUERY_MEM(n) ((size_t)(n)*96u + 1024u)
 /* Enough scratch for what the functions of one condition make of ordinary values; a string that does not fit
  * is undefined. */
@@ -228,6 +228,8 @@ void query_json_get(struct span json, const struct query_step *step, size_t nr, 
 bool query_json_each(struct span *at, struct wr *mem, struct query_value *out);
 /* As JSON text; undefined writes nothing. */
 void query_json_put(struct wr *w, const struct query_value *v);
+/* Characters of a text in UTF-8. */
+size_t query_characters(struct span s);
 /* Is it one JSON value, and nothing else? */
 bool query_json_valid(struct span json);
 /* A JSON number, whole; false: it is none. */

@@ -300,7 +300,7 @@ static void what_selects_all_and_where_from(void **state)
 
 /* ---- caps ---------------------------------------------------------------------------------------------- */
 
-static char big[QUERY_TEXT_MAX + 64];
+static char big[4 * QUERY_TEXT_MAX + 64];
 
 /* `head`, then `part` nr times with `between`, then `tail`. */
 static struct span repeat(const char *head, const char *part, const char *between, size_t nr,
@@ -327,7 +327,7 @@ static void every_cap_is_reached(void **state)
         enum dialect d;
         const char *message;
     } c[] = {
-        { "a=1", " ", "", "", QUERY_TEXT_MAX - 3, CONDITION, "the text is longer than 8192 bytes" },
+        { "a=1", " ", "", "", QUERY_TEXT_MAX - 3, CONDITION, "the text is longer than 8192 characters" },
         { "a=1", " ", "", "", QUERY_ROUTE_MAX - 3, ROUTE, "the text is longer than 2048 bytes" },
         { "", "NOT ", "", "a", QUERY_DEPTH_MAX, CONDITION, "nested deeper than 64 levels" },
         { "", "-", "", "a", QUERY_DEPTH_MAX, ROUTE, "nested deeper than 64 levels" },
@@ -344,6 +344,12 @@ static void every_cap_is_reached(void **state)
         text = repeat(c[i].head, c[i].part, c[i].between, c[i].most + 1, c[i].tail);
         assert_int_equal(parse_in(c[i].d, text, sizeof room), ERR_LIMIT);
         assert_string_equal(err.message, c[i].message);
+    }
+    for (size_t more = 0; more < 2; more++) { /* characters of four bytes */
+        struct span text = repeat("a='", "\xf0\x9f\x98\x80", "", QUERY_TEXT_MAX - 4 + more, "'");
+        assert_int_equal(parse_in(CONDITION, text, sizeof room), more ? ERR_LIMIT : ERR_OK);
+        text = repeat("a='\\n", "\xf0\x9f\x98\x80", "", QUERY_TEXT_MAX - 6 + more, "'");
+        assert_int_equal(parse_in(CONDITION, text, sizeof room), more ? ERR_LIMIT : ERR_OK);
     }
     for (size_t n = QUERY_DEPTH_MAX; n <= QUERY_DEPTH_MAX + 1; n++) { /* parentheses, calls */
         char text[512] = "";

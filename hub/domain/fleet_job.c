@@ -111,8 +111,8 @@ enum err fleet_job_check(struct hub *h, struct arena *a, const struct fleet_job_
     struct fleet_method method;
     if (!id_ok(in->id))
         return wrong(f, "a job id has 1 to %u characters: a to z, 0 to 9, - and '", FLEET_JOB_ID_MAX);
-    if (in->condition.n > QUERY_TEXT_MAX)
-        return wrong(f, "a condition has at most %u bytes", QUERY_TEXT_MAX);
+    if (query_characters(in->condition) > QUERY_TEXT_MAX)
+        return wrong(f, "a condition has at most %u characters", QUERY_TEXT_MAX);
     if (in->start_ms > h->wall_ms() + FLEET_JOB_AHEAD_MAX_MS)
         return wrong(f, "the start time may be 168 hours away at most");
     if (in->max_s > FLEET_JOB_RUN_MAX_S)

@@ -214,6 +214,9 @@ test('[limits 34] a query has at most 8,192 characters', async () => {
   const text = (n) => 'SELECT * FROM devices WHERE deviceId = \''.padEnd(n - 1, 'x') + '\'';
   assert.equal((await ask('POST', '/devices/query', { at: plain, body: { query: text(8192) } })).status, 200);
   assert.equal((await ask('POST', '/devices/query', { at: plain, body: { query: text(8193) } })).status, 400);
+  const wide = (n) => text(n).replaceAll('x', 'ü'); // of two bytes each
+  assert.equal((await ask('POST', '/devices/query', { at: plain, body: { query: wide(8192) } })).status, 200);
+  assert.equal((await ask('POST', '/devices/query', { at: plain, body: { query: wide(8193) } })).status, 400);
 });
 
 // ---- the end of that hub -----------------------------------------------------------------------------------

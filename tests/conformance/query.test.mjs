@@ -163,7 +163,7 @@ test('[http 79] what is not a query is refused with the place in it', async () =
   };
   await bad({ query: 'SELECT *\nFROM things' }, /^ErrorCode:ArgumentInvalid;BadRequest; line 2, column 6: expected devices, .* found things$/);
   await bad({ query: '' }, /BadRequest; line 1, column 1: expected SELECT/);
-  await bad({ query: `SELECT * FROM devices${' '.repeat(8192)}` }, /longer than 8192 bytes/);
+  await bad({ query: `SELECT * FROM devices${' '.repeat(8192)}` }, /longer than 8192 characters/);
   await bad({ query: 7 }, /BadRequest/);
   await bad({}, /BadRequest/);
   assert.equal((await ask(undefined, { body: '[' })).status, 400);
