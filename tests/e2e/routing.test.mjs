@@ -491,6 +491,40 @@ test('a condition is tried out', async () => {
   await clear();
 });
 
+test('what waits for the router is counted right, also after many changes, refusals and imports at once', async () => {
+  await clear();
+  await api('PUT', 'endpoints/all', { kind: 'stream' });
+  for (const source of ['TwinChangeEvents', 'DeviceLifecycleEvents', 'DeviceConnectionStateEvents', 'DeviceJobLifecycleEvents', 'DigitalTwinChangeEvents'])
+    await api('PUT', `routes/${source}`, { source, endpoints: ['all'] });
+  const V = 'api-version=2021-04-12';
+  const { sasToken: sas } = await api('POST', 'containers/registry/sas', { permissions: 'rwdl' });
+  // Every third line makes an identity, whose event is undone with it: its twin is refused.
+  const lines = Array.from({ length: 3000 }, (_, i) => JSON.stringify({ id: `cnt${i}`, status: 'enabled', tags: i % 3 ? { i } : { 'a.b': 1, $bad: i } }));
+  const put = await hub.request('PUT', `/registry/devices.txt${sas}`, { token: null, body: lines.join('\n'), headers: { 'x-ms-blob-type': 'BlockBlob' } });
+  assert.equal(put.status, 201);
+  const uri = `https://${hub.name}/registry`;
+  const { json: job } = await hub.request('POST', `/jobs/create?${V}`, { body: { type: 'import', inputBlobContainerUri: uri, outputBlobContainerUri: uri, storageAuthenticationType: 'identityBased' } });
+  const d = await device('cnt');
+  await Promise.all(Array.from({ length: 8 }, async (_, lane) => {
+    for (let i = 0; i < 40; i++) {
+      await api('PATCH', `devices/${d}/twin`, { tags: { [`lane${lane}`]: i } });
+      await hub.request('PATCH', `/twins/${d}?${V}`, { body: { tags: { stale: i } }, headers: { 'if-match': '"AAAAAAAAAAA="' } });
+      await hub.request('PUT', `/devices/${d}?${V}`, { body: { deviceId: d } }); // there already
+    }
+  }));
+  const done = await waitFor('the import', async () => { const { json } = await hub.request('GET', `/jobs/${job.jobId}?${V}`); return json.endTimeUtc && json; });
+  assert.deepEqual([done.status, done.succeededCount, done.failedCount], ['completed', 2000, 1000]);
+  const { bytesMax, ...left } = await waitFor('the router', async () => { const { events } = await api('GET', 'status'); return !events.waiting && events; });
+  assert.deepEqual(left, { waiting: 0, bytes: 0, refused: 0 });
+  assert.equal(bytesMax, 268435456);
+  // Those that were made, each with its tags, and no others.
+  const count = async () => Object.fromEntries(['createDeviceIdentity', 'updateTwin'].map((op) => [op, 0]));
+  const rows = await waitFor('all events', async () => { const all = await stream('all'); return all.filter((r) => r.device?.startsWith('cnt')).length >= 2000 * 2 + 1 + 320 && all; });
+  const seen = await count();
+  for (const r of rows.filter((x) => x.device?.startsWith('cnt'))) seen[r.properties.opType]++;
+  assert.deepEqual(seen, { createDeviceIdentity: 2001, updateTwin: 2320 });
+});
+
 test('the command line', async () => {
   await clear();
   const d = await device('cli1');
