@@ -56,7 +56,7 @@ enum err config_desired(struct arena *a, const struct jnode *content, struct jno
         return wrong(f, CONFIG_BAD_CONTENT,
                      "content has to be an object with members " PREFIX " (an object) or " PREFIX ".<path>");
     if (all)
-        out = twin_merge(a, NULL, all, &twin_stamp_none);
+        out = twin_patch_over(a, NULL, all);
     for (const struct jnode *m = content->first; m && out; m = m->next) {
         if (span_eq(m->key, SPAN(PREFIX)))
             continue;
@@ -68,7 +68,7 @@ enum err config_desired(struct arena *a, const struct jnode *content, struct jno
             return wrong(f, CONFIG_BAD_CONTENT,
                          "member \"%.*s\" of the content is neither " PREFIX " nor below it",
                          (int)(m->key.n < 100 ? m->key.n : 100), (const char *)m->key.p);
-        out = twin_merge(a, out, part, &twin_stamp_none);
+        out = out ? twin_patch_over(a, out, part) : NULL;
     }
     enum err e = out ? arena_err(a) : ERR_NOMEM;
     if (!e)

@@ -132,27 +132,6 @@ static enum err refuse(struct patching *p, enum twin_digital_wrong wrong, const 
     return twin_fail(p->f, TWIN_NOT_OBJECT, "operation %u: %s", nr, what);
 }
 
-/* One patch over another; nulls stay. */
-static struct jnode *overlay(struct arena *a, const struct jnode *below, const struct jnode *above)
-{
-    if (!below || below->kind != JOBJECT || above->kind != JOBJECT)
-        return jtree_copy(a, above);
-    struct jnode *out = jtree_new(a, JOBJECT);
-    struct jtree_list l = jtree_list(out);
-    if (!out)
-        return NULL;
-    out->key = above->key;
-    for (const struct jnode *m = below->first; m; m = m->next) {
-        const struct jnode *over = jtree_get(above, m->key);
-        jtree_add(&l, over ? overlay(a, m, over) : jtree_copy(a, m));
-    }
-    for (const struct jnode *m = above->first; m; m = m->next)
-        if (!jtree_get(below, m->key))
-            jtree_add(&l, jtree_copy(a, m));
-    jtree_index(a, out);
-    return out;
-}
-
 /* "/a" or "/a/b" (RFC 6901: ~1 is '/', ~0 is '~'); the number of parts, 0: another path. */
 static unsigned path_parts(struct arena *a, struct span path, struct span part[2])
 {
@@ -265,7 +244,7 @@ static enum err one(struct patching *p, const struct jnode *o, unsigned nr)
     if (p->a->failed)
         return ERR_NOMEM;
     p->target = twin_merge(p->a, p->target, step, &now);
-    p->all = overlay(p->a, p->all, step);
+    p->all = twin_patch_over(p->a, p->all, step);
     return arena_err(p->a);
 }
 

@@ -61,6 +61,26 @@ struct jnode *twin_merge(struct arena *a, const struct jnode *base, const struct
     return merge_object(a, base, patch, now);
 }
 
+struct jnode *twin_patch_over(struct arena *a, const struct jnode *below, const struct jnode *above)
+{
+    if (!below || below->kind != JOBJECT || above->kind != JOBJECT)
+        return jtree_copy(a, above);
+    struct jnode *out = jtree_new(a, JOBJECT);
+    struct jtree_list l = jtree_list(out);
+    if (!out)
+        return NULL;
+    out->key = above->key;
+    for (const struct jnode *m = below->first; m; m = m->next) {
+        const struct jnode *over = jtree_get(above, m->key);
+        jtree_add(&l, over ? twin_patch_over(a, m, over) : jtree_copy(a, m));
+    }
+    for (const struct jnode *m = above->first; m; m = m->next)
+        if (!jtree_get(below, m->key))
+            jtree_add(&l, jtree_copy(a, m));
+    jtree_index(a, out);
+    return out;
+}
+
 struct jnode *twin_replacement(struct arena *a, const struct jnode *from, const struct jnode *to)
 {
     struct jnode *out = jtree_new(a, JOBJECT);

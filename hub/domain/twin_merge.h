@@ -64,6 +64,8 @@ extern const struct twin_stamp twin_stamp_none; /* never, version 1: of what has
  * base NULL: an empty one. NULL when memory is short. The result shares nodes with both. */
 struct jnode *twin_merge(struct arena *a, const struct jnode *base, const struct jnode *patch,
                          const struct twin_stamp *now);
+/* One patch that does what `below` does and then `above`: as a merge, but nulls stay. below NULL: nothing. */
+struct jnode *twin_patch_over(struct arena *a, const struct jnode *below, const struct jnode *above);
 /* A patch that makes `to` of `from`, with every member of `to` in it: what is gone is null. */
 struct jnode *twin_replacement(struct arena *a, const struct jnode *from, const struct jnode *to);
 

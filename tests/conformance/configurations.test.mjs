@@ -112,6 +112,20 @@ test('[http 94] the highest priority wins, of equals the newest; deleted, the ne
   await drop('low');
 });
 
+test('a null in a content removes, as in a patch; a later one that writes the member brings it back', async () => {
+  const d = await newDevice(hub);
+  assert.equal((await ask('PATCH', `/twins/${d.id}`, { properties: { desired: { gone: 1, n: { gone: 1, stays: 2 }, o: { p: 1 } } } })).status, 200);
+  await tag(d, { nulls: 1 });
+  await created({ id: 'nulls', targetCondition: 'tags.nulls = 1', priority: 1,
+    content: { deviceContent: { 'properties.desired': { gone: null, x: 1 }, 'properties.desired.n.gone': null, 'properties.desired.o': null } } });
+  await has(d, { n: { stays: 2 }, x: 1 }, { applied: ['nulls'] });
+  await created({ id: 'back', targetCondition: 'tags.nulls = 1', priority: 2, content: { deviceContent: { 'properties.desired.gone': 3 } } });
+  await has(d, { n: { stays: 2 }, x: 1, gone: 3 }, { applied: ['back'] });
+  await drop('back');
+  await has(d, { n: { stays: 2 }, x: 1 }, { applied: ['nulls'] });
+  await drop('nulls');
+});
+
 test('every device, those to come too; modules', async () => {
   const d = await newDevice(hub);
   await created({ id: 'everyone', targetCondition: '*', content: { deviceContent: { 'properties.desired.net.ntp': 'pool', 'properties.desired.net.mtu': 1500 } } });
@@ -168,7 +182,7 @@ test('[http 97] edge: content needs its agent; applied to an edge device; deploy
   const no = await put({ id: 'edge', content: { modulesContent: { m: { 'properties.desired': {} } } }, targetCondition: '*' });
   assert.deepEqual([no.status, no.code], [400, 'InvalidConfigurationContent']);
   const d = await newDevice(hub);
-  const content = { modulesContent: { $edgeAgent: { 'properties.desired': { modules: { a: { image: 'x' } } } }, $edgeHub: { 'properties.desired': { routes: {} } }, mine: { 'properties.desired': { n: 1 } } } };
+  const content = { modulesContent: { $edgeAgent: { 'properties.desired': { modules: { a: { image: 'x' } } } }, $edgeHub: { 'properties.desired': { routes: {} } }, mine: { 'properties.desired': { n: 1, none: null } } } };
   assert.equal((await ask('POST', `/devices/${d.id}/applyConfigurationContent`, content)).status, 400);
   assert.equal((await ask('POST', '/devices/nobody/applyConfigurationContent', content)).status, 404);
   for (const id of ['edge1', 'edge2']) assert.equal((await ask('PUT', `/devices/${id}`, { deviceId: id, capabilities: { iotEdge: true } })).status, 200);
