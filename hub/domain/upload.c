@@ -16,20 +16,27 @@ bool registry_container_is(const struct hub *h, struct span name)
     return h->files && ours && *ours && span_eq(name, span_str(ours));
 }
 
+/* Clients take "." and ".." out of an address before they send it: nobody could upload there. And whoever
+ * copies files by their names must not be led out of a folder. */
+static bool segment_ok(struct span s)
+{
+    return s.n && !span_eq(s, SPAN(".")) && !span_eq(s, SPAN(".."));
+}
+
 bool upload_name_ok(struct span name)
 {
-    size_t segments = 1, len = 0;
+    size_t segments = 1, from = 0;
     for (size_t i = 0; i < name.n; i++) {
         if (name.p[i] < 0x20 || name.p[i] == 0x7f || name.p[i] == '\\')
             return false;
-        if (name.p[i] == '/') {
-            if (!len)
-                return false;
-            segments++;
-        }
-        len = name.p[i] == '/' ? 0 : len + 1;
+        if (name.p[i] != '/')
+            continue;
+        if (!segment_ok(span_of(name.p + from, i - from)))
+            return false;
+        segments++;
+        from = i + 1;
     }
-    return len && name.n <= UPLOAD_NAME_MAX && segments <= UPLOAD_SEGMENTS_MAX;
+    return segment_ok(span_skip(name, from)) && name.n <= UPLOAD_NAME_MAX && segments <= UPLOAD_SEGMENTS_MAX;
 }
 
 enum err upload_announce(struct hub *h, struct store_tx *tx, struct arena *a, struct upload_announce *u)

@@ -20,7 +20,8 @@
 void upload_key(const struct hub *h, uint8_t out[SHA256_LEN]);
 /* Is it the name of the container for files that are imported and exported, and are there any? */
 bool registry_container_is(const struct hub *h, struct span name);
-bool upload_name_ok(struct span name); /* the whole: segments that are not empty, no control characters */
+/* The whole: segments that are not empty, "." or "..", no control characters. */
+bool upload_name_ok(struct span name);
 
 struct upload_announce {
     struct span device, name; /* in: name without the device */

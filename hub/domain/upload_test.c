@@ -97,7 +97,9 @@ static void test_names(void **state)
     char deep[64] = "d";
     (void)state;
     assert_true(upload_name_ok(SPAN("d1/a b/\xc3\xbc.txt")));
-    static const char *const bad[] = { "", "/a", "a/", "a//b", "a\tb", "a\\b" };
+    assert_true(upload_name_ok(SPAN("d1/.a/..b/...")));
+    static const char *const bad[] = { "",  "/a", "a/",   "a//b",   "a\tb",  "a\\b",
+                                       ".", "..", "../a", "a/../b", "a/./b", "a/.." };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_false(upload_name_ok(span_str(bad[i])));
     for (size_t i = 1; i < UPLOAD_SEGMENTS_MAX; i++)

@@ -40,7 +40,8 @@ const methodJob = (more) => ({ jobId: `m-${++made}`, type: 'scheduleDeviceMethod
 
 test('[http 82] a twin job, by the SDK, changes both twins', async () => {
   const [a, b, other] = [await newDevice(hub), await newDevice(hub), await newDevice(hub)];
-  const patch = { etag: '*', tags: { ring: 2, gone: null }, properties: { desired: { fw: '2.0' } } };
+  assert.equal((await ask('PATCH', `/twins/${a.id}`, { tags: { gone: 1 }, properties: { desired: { net: { gone: 1, stays: 2 } } } })).status, 200);
+  const patch = { etag: '*', tags: { ring: 2, gone: null }, properties: { desired: { fw: '2.0', net: { gone: null, more: 3 } } } };
   const { jobStatus: first } = await client.scheduleTwinUpdate('sdk-twin', `deviceId IN ['${a.id}', '${b.id}']`, patch, new Date(), 60);
   assert.equal(first.jobId, 'sdk-twin');
   assert.equal(first.status, 'queued');
@@ -53,6 +54,7 @@ test('[http 82] a twin job, by the SDK, changes both twins', async () => {
     assert.deepEqual(t.tags, { ring: 2 });
     assert.equal(t.properties.desired.fw, '2.0');
   }
+  assert.deepEqual((await twin(a.id)).properties.desired.net, { stays: 2, more: 3 }, 'null removes, nested too');
   assert.deepEqual((await twin(other.id)).tags, {});
   assert.deepEqual((await records('sdk-twin')).map((r) => [r.deviceId, r.status, r.jobType]),
     [[a.id, 'completed', 'scheduleUpdateTwin'], [b.id, 'completed', 'scheduleUpdateTwin']]);

@@ -64,6 +64,8 @@ test('[http 89] the export of one hub, imported into an empty one, makes keys, t
 
   const uri = await containerUri();
   const job = body(await registry.exportDevicesToBlob(uri, false));
+  for (const member of ['jobId', 'startTimeUtc', 'endTimeUtc', 'type', 'status', 'progress', 'inputBlobContainerUri', 'inputBlobName', 'outputBlobContainerUri', 'outputBlobName',
+    'excludeKeysInExport', 'storageAuthenticationType', 'identity', 'failureReason', 'includeConfigurations', 'configurationsBlobName']) assert.ok(member in job, member);
   assert.equal(job.type, 'export');
   assert.match(job.jobId, /^[0-9a-f-]{36}$/);
   assert.equal(job.outputBlobContainerUri, null, 'addresses have signatures: they are not shown');

@@ -89,9 +89,10 @@ static void start_post(struct job *j)
             job_write(j, announce, announced);
             return;
         }
-        (void)azure_fail(j, AZ_ArgumentInvalid,
-                         "\"blobName\" has 1 to %u segments that are not empty, and no control characters",
-                         UPLOAD_SEGMENTS_MAX - 1);
+        (void)azure_fail(
+            j, AZ_ArgumentInvalid,
+            "\"blobName\" has 1 to %u segments, none empty, \".\" or \"..\", and no control characters",
+            UPLOAD_SEGMENTS_MAX - 1);
     }
     job_end(j);
 }

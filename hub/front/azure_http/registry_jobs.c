@@ -50,6 +50,7 @@ static void write_job(struct wr *w, const void *item)
     member_bool(w, "excludeKeysInExport", s->body.exclude_keys);
     member_text(w, "storageAuthenticationType",
                 s->body.by_identity ? SPAN("identityBased") : SPAN("keyBased"));
+    member_raw(w, "identity", SPAN("null")); /* who reads and writes is this hub */
     member_bool(w, "includeConfigurations", s->body.configurations.n > 0);
     put_text(w, "configurationsBlobName", s->body.configurations, s->body.configurations.n > 0);
     member_number(w, "totalCount", r->total);
