@@ -208,7 +208,8 @@ static enum err walk(struct query_run *r, struct store_tx *tx)
 {
     const struct query_sources *s = r->h->queries;
     if (r->q.from != QUERY_JOBS)
-        return tx_twin_walk(tx, r->q.from == QUERY_MODULES, query_with(&r->q), r->pick, r->seq, each_twin, r);
+        return tx_twin_walk(tx, r->q.from == QUERY_MODULES, query_with(&r->q), r->pick, &r->seq, each_twin,
+                            r);
     return s && s->jobs ? s->jobs(tx, query_plan_job(&r->q), r->seq, each_job, r) : ERR_OK;
 }
 

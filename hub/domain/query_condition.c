@@ -111,7 +111,7 @@ enum err query_condition_walk(struct query_walk *w, struct store_tx *tx, query_i
     k.m.mem = w->scratch;
     query_twin_init(&k.m.twin, w->h, tx);
     query_slice_begin(&k.slice, w->h);
-    e = tx_twin_walk(tx, w->c->q.from == QUERY_MODULES, query_with(&w->c->q), w->pick, w->seq, walk_one, &k);
+    e = tx_twin_walk(tx, w->c->q.from == QUERY_MODULES, query_with(&w->c->q), w->pick, &w->seq, walk_one, &k);
     query_twin_fini(&k.m.twin);
     return e;
 }

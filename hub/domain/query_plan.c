@@ -221,7 +221,7 @@ static enum err choose(const struct plan *p, struct store_tx *tx, const struct t
     }
     for (size_t i = 0; i < p->nr; i++) {
         size_t nr;
-        enum err e = tx_twin_pick_count(tx, p->modules, p->pick[i], best_nr, &nr);
+        enum err e = tx_twin_pick_count(tx, p->pick[i], best_nr, &nr);
         if (e)
             return e;
         if (nr < best_nr || (!best && is_in_order(p->pick[i]))) {

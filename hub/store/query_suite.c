@@ -80,16 +80,21 @@ static void finds(struct store_tx *t, bool modules, const struct twin_pick *pick
                   const char *want)
 {
     struct found f = { .n = 0 };
-    OK(tx_twin_walk(t, modules, 0, pick, after, each, &f));
+    OK(tx_twin_walk(t, modules, 0, pick, &after, each, &f));
     assert_string_equal(f.p, want);
     size_t nr = 0, rows = 0;
     for (const char *z = want; *z; z++)
         rows += *z == ',';
     if (!pick || after)
         return;
-    OK(tx_twin_pick_count(t, modules, pick, 100, &nr));
+    struct found others = { .n = 0 };
+    after = 0;
+    OK(tx_twin_walk(t, !modules, 0, pick, &after, each, &others));
+    for (const char *z = others.p; *z; z++)
+        rows += *z == ',';
+    OK(tx_twin_pick_count(t, pick, 100, &nr));
     assert_int_equal(nr, rows);
-    OK(tx_twin_pick_count(t, modules, pick, 1, &nr));
+    OK(tx_twin_pick_count(t, pick, 1, &nr));
     assert_int_equal(nr, rows ? 1 : 0);
 }
 
@@ -158,7 +163,8 @@ static enum err stop_at_third(void *ctx, struct twin_view *v)
 }
 static enum err stop_early(struct store_tx *t, void *ctx)
 {
-    assert_int_equal(tx_twin_walk(t, false, 0, NULL, 0, stop_at_third, ctx), ERR_AGAIN);
+    uint64_t after = 0;
+    assert_int_equal(tx_twin_walk(t, false, 0, NULL, &after, stop_at_third, ctx), ERR_AGAIN);
     return ERR_OK;
 }
 
@@ -169,6 +175,52 @@ static void test_a_walk_ends_when_it_is_told_to(void **state)
     W(make_some, NULL);
     R(stop_early, &nr);
     assert_int_equal(nr, 3);
+}
+
+static enum err make_many_modules(struct store_tx *t, void *ctx)
+{
+    (void)ctx;
+    for (unsigned i = 0; i < TWIN_PASSED_MAX; i++) {
+        char id[16], twin[32];
+        struct twin_row row;
+        snprintf(id, sizeof id, "n%u", i);
+        snprintf(twin, sizeof twin, "d2/n%u", i);
+        OK(tx_module_put(
+            t,
+            &(struct module_row){
+                .device = SPAN("d2"), .id = span_str(id), .managed_by = SPAN(""), .generation = SPAN("g") },
+            UINT64_MAX, NULL));
+        OK(tx_twin_get(t, span_str(twin), &row));
+        row.tags = SPAN("{\"a\":\"oslo\"}");
+        OK(tx_twin_put(t, &row));
+    }
+    return ERR_OK;
+}
+static enum err pass_many(struct store_tx *t, void *ctx)
+{
+    const struct twin_pick oslo = { A, .low = TEXT("oslo"), .high = TEXT("oslo") };
+    (void)ctx;
+    for (int with = 0; with < 2; with++) {
+        struct found f = { .n = 0 };
+        uint64_t after = 0;
+        assert_int_equal(tx_twin_walk(t, false, 0, with ? &oslo : NULL, &after, each, &f), ERR_AGAIN);
+        assert_string_equal(f.p, with ? "d7," : "d1,d2,d3,d4,d5,d6,d7,d8,");
+        assert_true(after > 10); /* behind those that were passed: what is left is less than that many */
+        f.p[0] = 0;
+        f.n = 0;
+        OK(tx_twin_walk(t, false, 0, with ? &oslo : NULL, &after, each, &f));
+        assert_string_equal(f.p, "");
+    }
+    return ERR_OK;
+}
+
+static void test_a_walk_that_only_passes_ends_by_itself(void **state)
+{
+    (void)state;
+    W(make_some, NULL);
+    W(index_all, NULL);
+    W(make_many_modules, NULL);
+    R(pass_many, NULL);
 }
 
 static void test_paths_of_indexes(void **state)
@@ -243,6 +295,7 @@ int store_suite_query(const struct store_suite *how)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_walks_and_picks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_walk_ends_when_it_is_told_to, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_walk_that_only_passes_ends_by_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_scan_holds_up_nobody_else, setup, teardown),
         cmocka_unit_test(test_paths_of_indexes),
     };

@@ -56,15 +56,18 @@ bool twin_view_connected(struct twin_view *v,
                          uint64_t *activity_ms); /* TWIN_WITH_CONNECTION; as report_row */
 typedef enum err twin_view_each(void *ctx, struct twin_view *v);
 
-/* with: enum twin_with bits. In order of seq, after after_seq: twins of devices, or of modules; those that
+#define TWIN_PASSED_MAX 5000u
+/* with: enum twin_with bits. In order of seq, after *after_seq: twins of devices, or of modules; those that
  * `pick` finds, unless it is NULL. The walk ends when the callback says something other than ERR_OK, which is
- * returned. */
+ * returned. It passes twins of the other kind as well, and moves *after_seq behind them: after so many in a
+ * row it ends by itself, ERR_AGAIN, so that no operation is long because there is nothing to call back for.
+ */
 MUST_USE enum err tx_twin_walk(struct store_tx *t, bool modules, unsigned with, const struct twin_pick *pick,
-                               uint64_t after_seq, twin_view_each *each, void *ctx);
+                               uint64_t *after_seq, twin_view_each *each, void *ctx);
 /* One twin, by its identity. ERR_NOTFOUND. */
 MUST_USE enum err tx_twin_visit(struct store_tx *t, struct span id, twin_view_each *each, void *ctx);
-/* How many rows `pick` finds, counted up to limit. */
-MUST_USE enum err tx_twin_pick_count(struct store_tx *t, bool modules, const struct twin_pick *pick,
-                                     size_t limit, size_t *nr);
+/* How many rows `pick` finds, of either kind, counted up to limit. */
+MUST_USE enum err tx_twin_pick_count(struct store_tx *t, const struct twin_pick *pick, size_t limit,
+                                     size_t *nr);
 
 #endif

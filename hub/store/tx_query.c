@@ -294,37 +294,49 @@ static void put_pick(struct statement *s, const struct twin_pick *p)
     }
 }
 
-static void put_source(struct statement *s, bool modules, const struct twin_pick *p)
+/* kind: what has to hold of the twin's kind; NULL: nothing. */
+static void put_source(struct statement *s, const char *kind, const struct twin_pick *p)
 {
     wr_str(&s->w, " FROM twin");
     if (p && p->path.n) {
         wr_str(&s->w, " INDEXED BY ");
         put_index_name(&s->w, p->path);
     }
-    wr_str(&s->w, modules ? " WHERE module <> ''" : " WHERE module = ''");
+    wr_str(&s->w, " WHERE ");
+    wr_str(&s->w, kind ? kind : "true");
     if (p)
         put_pick(s, p);
 }
 
 enum err tx_twin_walk(struct store_tx *t, bool modules, unsigned with, const struct twin_pick *pick,
-                      uint64_t after_seq, twin_view_each *each, void *ctx)
+                      uint64_t *after_seq, twin_view_each *each, void *ctx)
 {
     struct statement s = { .w = { s.room, sizeof s.room, 0 } };
     bool sorted = pick && !is_in_order(pick); /* the plus keeps the database from walking by seq instead */
+    bool passes =
+        pick ? !sorted : !modules; /* of modules alone there is an index, what is sorted is little */
+    unsigned passed = 0;
     wr_str(&s.w, "SELECT " COLS);
     wr_str(&s.w, with & TWIN_WITH_STATUS ? ", (SELECT status FROM device WHERE id = twin.device)" : ", NULL");
     if (with & TWIN_WITH_CONNECTION)
         wr_str(&s.w, ", (SELECT connected = (SELECT value FROM counter WHERE name = 'start') FROM report"
                      " WHERE device = twin.id), (SELECT activity_ms FROM report WHERE device = twin.id)");
-    put_source(&s, modules, pick);
+    put_source(&s, passes ? NULL : modules ? "module <> ''" : "module = ''", pick);
     wr_str(&s.w, sorted ? " AND +seq > " : " AND seq > ");
-    put_value(&s, V_MS(after_seq));
+    put_value(&s, V_MS(*after_seq));
     wr_str(&s.w, sorted ? " ORDER BY +seq" : " ORDER BY seq");
     assert(wr_ok(&s.w));
     struct twin_view v = { .t = t, .with = with };
     enum err e = tx_query_text(t, &v.r, wr_span(&s.w), s.val, s.nr);
-    while (tx_next(t, v.r, &e))
-        e = each(ctx, &v);
+    while (tx_next(t, v.r, &e)) {
+        if (!passes || (col_span(t, v.r, COL_MODULE).n > 0) == modules) {
+            passed = 0;
+            e = each(ctx, &v);
+        } else {
+            *after_seq = twin_view_seq(&v);
+            e = ++passed == TWIN_PASSED_MAX ? ERR_AGAIN : ERR_OK;
+        }
+    }
     return tx_end(t, v.r, e);
 }
 
@@ -339,14 +351,13 @@ enum err tx_twin_visit(struct store_tx *t, struct span id, twin_view_each *each,
     return tx_end(t, v.r, found || e ? e : ERR_NOTFOUND);
 }
 
-enum err tx_twin_pick_count(struct store_tx *t, bool modules, const struct twin_pick *pick, size_t limit,
-                            size_t *nr)
+enum err tx_twin_pick_count(struct store_tx *t, const struct twin_pick *pick, size_t limit, size_t *nr)
 {
     struct statement s = { .w = { s.room, sizeof s.room, 0 } };
     struct store_rows *r;
     int64_t n = 0;
     wr_str(&s.w, "SELECT count(*) FROM (SELECT 1");
-    put_source(&s, modules, pick);
+    put_source(&s, NULL, pick);
     wr_str(&s.w, " LIMIT ");
     put_value(&s, V_MS(limit));
     wr_u8(&s.w, ')');
