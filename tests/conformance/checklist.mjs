@@ -103,10 +103,10 @@ export const sections = [
   ['Methods', Object.fromEntries(['call topic and payload', 'answer', 'offline device', 'device that comes in time', 'no answer', 'late answer',
     'odd statuses', 'largest payload'].map((what, i) => [97 + i, what]))],
   ['End to end', {
-    105: { what: 'SDKs over TCP', part: 'the Node.js SDK, and paho-mqtt used as the SDK for Python uses it, with telemetry, cloud-to-device messages, twins and methods' },
-    106: { what: 'SDKs over WebSocket', part: 'the Node.js SDK, and paho-mqtt used as the SDK for Python uses it, with telemetry, cloud-to-device messages, twins and methods' },
+    105: { what: 'SDKs over TCP', part: 'in each run the Node.js SDK, and paho-mqtt used as the SDK for Python uses it; the SDKs for Python, C and embedded C where `ROOST_SDKS` has their sources; not those for C# and Java' },
+    106: { what: 'SDKs over WebSocket', part: 'in each run the Node.js SDK, and paho-mqtt used as the SDK for Python uses it; the SDKs for Python, C where `ROOST_SDKS` has their sources; not those for C# and Java' },
     107: 'renewed token without new subscriptions',
-    108: { what: 'Python client across a restart', part: 'paho-mqtt used as the SDK for Python uses it, not that SDK itself' },
+    108: { what: 'Python client across a restart', part: 'in each run paho-mqtt used as the SDK for Python uses it; that SDK itself where `ROOST_SDKS` has its source' },
     109: { what: 'C# client at the end of its token', part: 'a bare client that does what the SDK for C# does, packet by packet, not that SDK itself' },
   }],
 ];

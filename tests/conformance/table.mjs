@@ -67,6 +67,8 @@ export function render() {
     '* **The AMQP engine as a client** of servers of rhea and Qpid Proton: openings, every section, outcomes, credit, drain, ends with errors:',
     '  `amqp_client.test.mjs`.',
     '* **paho-mqtt** of Debian, used as the device SDK for Python uses it, TCP and WebSocket: `paho.test.mjs`.',
+    '* **Device SDKs for Python and C, samples of the SDK for embedded C**, unmodified, as far as the directory that `ROOST_SDKS` names has',
+    '  checkouts of them (`azure-iot-sdk-python`, `azure-iot-sdk-c` with its submodules, `azure-sdk-for-c`); skipped without: `sources.test.mjs`.',
     '* **mosquitto_pub and mosquitto_sub** of Debian with hand-made topics: `mosquitto.test.mjs`.',
     '* **Bare connections**, byte for byte, and plain HTTPS requests: the other files.', '',
     `The lines below are the checklists of the protocols. ${totals.join(' and ')} have a test; a test carries its numbers in its`,
