@@ -46,7 +46,7 @@ void tls_keys_block(struct tls_crypto *c, enum tls_aead a, enum tls_hash h,
                     const uint8_t server_random[TLS_RANDOM_LEN], struct tls_keys *client,
                     struct tls_keys *server)
 {
-    uint8_t block[2 * sizeof(struct tls_keys) + TLS_SECRET_MAX], at[TLS_SECRET_MAX];
+    uint8_t block[2 * sizeof(struct tls_keys) + TLS_SECRET_MAX], at[TLS_SECRET_MAX], next[TLS_SECRET_MAX];
     size_t key = tls_key_len(a), iv = a == TLS_CHACHA20_POLY1305 ? TLS_NONCE_LEN : 4u;
     size_t want = 2 * (key + iv), hash = tls_hash_len(h), n = 0;
     struct span secret = span_of(master, TLS_MASTER_LEN);
@@ -54,7 +54,6 @@ void tls_keys_block(struct tls_crypto *c, enum tls_aead a, enum tls_hash h,
                             span_of(client_random, TLS_RANDOM_LEN) };
     c->ops->hmac(c, h, secret, seed + 1, 3, at); /* P_hash [RFC 5246, 5] */
     while (n < want) {
-        uint8_t next[TLS_SECRET_MAX];
         seed[0] = span_of(at, hash);
         c->ops->hmac(c, h, secret, seed, 4, block + n);
         n += hash;
@@ -69,6 +68,7 @@ void tls_keys_block(struct tls_crypto *c, enum tls_aead a, enum tls_hash h,
     memcpy(server->iv, block + 2 * key + iv, iv);
     tls_wipe(block, sizeof block);
     tls_wipe(at, sizeof at);
+    tls_wipe(next, sizeof next);
 }
 
 /* The first of the slots for an owner; NULL: there are none. */

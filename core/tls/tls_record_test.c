@@ -589,6 +589,9 @@ static void keys_are_changed_before_they_wear_out(void **state)
     assert_int_equal(tls_rec_open(&ends[PEER], &work, span_of(wire, n), plain, sizeof plain, &opened),
                      ERR_OK);
     assert_true(tls_rec_is_due(&ends[PEER]));
+    assert_int_equal(feed(span_of(wire, record(23, SPAN("not yet"), 0))), ERR_OK);
+    assert_int_equal(opened.n, 7);
+    assert_false(tls_rec_is_due(&ends[HUB]));
     talk(PEER, 1);
     assert_int_equal(ends[HUB].seq[TLS_IN][7], 1);
     assert_false(tls_rec_is_due(&ends[HUB]));

@@ -252,6 +252,91 @@ static void a_connection_may_end_within_a_key_update(void **state)
     assert_int_equal(net_stats(&f).tls_open[layer], 0);
 }
 
+/* ---- numbers --------------------------------------------------------------------------------------- */
+
+static struct tls_wire heard; /* of the hub */
+static void hear(void)
+{
+    uint8_t buf[4096];
+    ssize_t n;
+    while ((n = net_try_read(cl.fd, buf, sizeof buf)) > 0) {
+        tls_wire_pass(&heard, buf, (size_t)n);
+        assert_int_equal(BIO_write(SSL_get_rbio(cl.ssl), buf, (int)n), n);
+    }
+}
+
+/* A nonce of GCM that comes twice gives the key away, and no client would notice. */
+static void nonces_go_on_from_the_handshakes(void **state)
+{
+    (void)state;
+    new_client(TLS1_2_VERSION, false);
+    SSL_CTX_set_session_cache_mode(cl.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(cl.ctx, keep_session);
+    session = NULL;
+    for (int resumed = 0; resumed < 2; resumed++) {
+        memset(&heard, 0, sizeof heard);
+        dial();
+        if (resumed)
+            SSL_set_session(cl.ssl, session);
+        for (int turns = 0; SSL_do_handshake(cl.ssl) != 1; turns++) {
+            assert_true(turns < 1000);
+            collect();
+            let_through(cl.out_len);
+            worker_turn(f.w, 5);
+            hear();
+        }
+        assert_int_equal(SSL_session_reused(cl.ssl), resumed);
+        collect();
+        let_through(cl.out_len);
+        NET_UNTIL(&f, last);
+        hear();
+        assert_int_equal(heard.since_ccs, 1); /* Finished */
+        uint64_t finished = heard.nonce;
+        for (unsigned i = 1; i <= 3; i++) {
+            conn_send(last, SPAN("x"));
+            for (int turns = 0; heard.since_ccs < 1 + i; turns++) {
+                assert_true(turns < 1000);
+                worker_turn(f.w, 5);
+                hear();
+            }
+            assert_true(heard.nonce == finished + i);
+        }
+        SSL_shutdown(cl.ssl);
+        hang_up();
+    }
+    SSL_SESSION_free(session);
+    free_client();
+}
+
+/* A file that is shorter than was promised: the connection ends, with what there was. */
+static void a_file_that_shrinks_ends_the_connection(void **state)
+{
+    static uint8_t in[40000];
+    (void)state;
+    for (int v = TLS1_2_VERSION; v <= TLS1_3_VERSION; v++) {
+        size_t n = 0, k = 0;
+        FILE *file = tmpfile();
+        assert_int_equal(fwrite(in, 1, 20000, file), 20000);
+        fflush(file);
+        established(v, false);
+        closed_nr = 0;
+        conn_send_file(last, dup(fileno(file)), 0, 30000);
+        fclose(file);
+        for (int turns = 0; !closed_nr || take(); turns++) {
+            assert_true(turns < 1000);
+            worker_turn(f.w, 5);
+            if (SSL_read_ex(cl.ssl, in + n, sizeof in - n, &k) == 1)
+                n += k;
+        }
+        while (SSL_read_ex(cl.ssl, in + n, sizeof in - n, &k) == 1)
+            n += k;
+        assert_int_equal(n, 20000);
+        assert_int_equal(closed_why, CONN_CLOSE_PEER);
+        hang_up();
+        free_client();
+    }
+}
+
 /* ---- what remains --------------------------------------------------------------------------------- */
 
 static bool resumes(void)
@@ -330,6 +415,8 @@ int main(void)
         T(last_words_that_nobody_takes_have_a_deadline),
         T(an_answer_to_a_key_update_leaves_whole),
         T(a_connection_may_end_within_a_key_update),
+        T(nonces_go_on_from_the_handshakes),
+        T(a_file_that_shrinks_ends_the_connection),
         T(a_broken_connection_takes_its_session_along),
     };
     int failed = 0;

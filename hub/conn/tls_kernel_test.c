@@ -3,6 +3,7 @@
  * OpenSSL client has to understand it: data, files, alerts, in every suite. A kernel that refuses leaves all
  * as it was. */
 #include "hub/config/pki.h"
+#include "hub/conn/conn_impl.h"
 #include "hub/conn/net_fixture.h"
 #include "hub/conn/tls_impl.h"
 #include "port/tls_crypto.h"
@@ -325,6 +326,32 @@ static void a_key_update_it_cannot_answer_ends_the_connection(void **state)
     hang_up();
 }
 
+/* Nor does the kernel change its own: when it has sealed 2^24 records, that was all. */
+static void a_worn_key_ends_the_connection(void **state)
+{
+    char none;
+    (void)state;
+    kernel = KERNEL_THERE;
+    for (int way = 0; way < 2; way++) { /* bytes, a file */
+        dial(TLS1_3_VERSION, suites[0].suite, 0);
+        uint8_t *seq = tls_compact_of(last->tls)->rec.seq[TLS_OUT];
+        memset(seq, 0, 8);
+        seq[4] = 1;
+        seq[7] = 0;
+        unsigned before = sealed_nr;
+        closed_nr = 0;
+        if (way)
+            conn_send_file(last, open(chain, O_RDONLY), 0, 100);
+        else
+            conn_send(last, SPAN("x"));
+        NET_UNTIL(&f, closed_nr == 1);
+        assert_int_equal(SSL_read(ssl, &none, 1), 0); /* its close_notify, no data */
+        assert_int_equal(SSL_get_error(ssl, 0), SSL_ERROR_ZERO_RETURN);
+        assert_int_equal(sealed_nr, before + 1);
+        hang_up();
+    }
+}
+
 static void without_it_the_hub_does_it(void **state)
 {
     (void)state;
@@ -385,6 +412,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_kernel_seals_what_the_client_understands),
         cmocka_unit_test(a_key_update_it_cannot_answer_ends_the_connection),
+        cmocka_unit_test(a_worn_key_ends_the_connection),
         cmocka_unit_test(without_it_the_hub_does_it),
         cmocka_unit_test(a_new_context_asks_again),
     };

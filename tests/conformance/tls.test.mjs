@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import https from 'node:https';
 import tls from 'node:tls';
-import { X509Certificate, createHash, createHmac } from 'node:crypto';
+import { X509Certificate, createHash, createHmac, createPrivateKey } from 'node:crypto';
 import { once } from 'node:events';
 import { after, before, test } from 'node:test';
 import { closeSync, existsSync, openSync, readFileSync, readSync, writeFileSync } from 'node:fs';
@@ -224,11 +224,13 @@ test('mbedTLS, 512 bytes: what it does with any server, and with a chain that fi
   await change(whole, 2);
 });
 
-test('BearSSL: fragments of 512 bytes in one buffer, by session id', async () => {
+test('BearSSL: fragments of 512 bytes in one buffer, by session id, client certificate', async () => {
+  writeFileSync(peer('own.der'), new X509Certificate(readFileSync(peer('own.crt'))).raw);
+  const d = Buffer.from(createPrivateKey(readFileSync(peer('own.key'))).export({ format: 'jwk' }).d, 'base64url').toString('hex');
   for (const fragment of [512, 4096, 16384])
     for (const resume of [0, 1])
-      for (const n of [1, 600, 100_000]) {
-        const r = await pipe(peer('bearssl_pipe'), [hub.address, `${hub.https}`, NAME, point, `${fragment}`, `${resume}`], exchange(n));
+      for (const [n, own] of [[1, []], [600, [peer('own.der'), d]], [100_000, []], [MAX, []]]) {
+        const r = await pipe(peer('bearssl_pipe'), [hub.address, `${hub.https}`, NAME, point, `${fragment}`, `${resume}`, ...own], exchange(n));
         assert.equal(r.code, 0, r.err);
         assert.equal(r.err, resume ? 'resumed\n' : '');
         check(n, r.out);
@@ -248,19 +250,21 @@ test('curl: both versions, 1 MiB each way, with a certificate', async () => {
     }
 });
 
-test('Node: resumed, and half of the connection closed before the answer', async () => {
-  for (const maxVersion of ['TLSv1.2', 'TLSv1.3']) {
+test('Node: resumed, half of the connection closed before the answer, with and without a certificate', async () => {
+  const cert = readFileSync(peer('own.crt')), key = readFileSync(peer('own.key'));
+  for (const [maxVersion, own, n] of [['TLSv1.2', {}, 50_000], ['TLSv1.3', {}, 50_000], ['TLSv1.2', { cert, key }, 1], ['TLSv1.3', { cert, key }, 1],
+    ['TLSv1.2', {}, MAX], ['TLSv1.3', { cert, key }, MAX]]) {
     let session;
     for (const round of [0, 1, 2]) {
-      const s = tls.connect({ host: hub.address, port: hub.https, servername: NAME, ca: hub.ca, minVersion: maxVersion, maxVersion, session, allowHalfOpen: true });
+      const s = tls.connect({ host: hub.address, port: hub.https, servername: NAME, ca: hub.ca, minVersion: maxVersion, maxVersion, session, allowHalfOpen: true, ...own });
       s.on('session', (x) => { session = x; });
       await once(s, 'secureConnect');
       assert.equal(s.isSessionReused(), round > 0);
       const got = [];
       s.on('data', (d) => got.push(d));
-      s.end(exchange(50_000)); // close_notify goes with it
+      s.end(exchange(n)); // close_notify goes with it
       await once(s, 'end');
-      check(50_000, Buffer.concat(got));
+      check(n, Buffer.concat(got));
       s.destroy();
     }
   }
@@ -281,13 +285,14 @@ test('Node: many requests on one connection', async () => {
   agent.destroy();
 });
 
-test("Python's ssl: both versions, resumed, unwrapped", async () => {
+test("Python's ssl: both versions, resumed, unwrapped, with and without a certificate", async () => {
   const script = `
 import socket, ssl, sys
-host, port, name, ca, version = sys.argv[1:6]
+host, port, name, ca, version, own = sys.argv[1:7]
 data = sys.stdin.buffer.read()
 ctx = ssl.create_default_context(cafile=ca)
 ctx.minimum_version = ctx.maximum_version = getattr(ssl.TLSVersion, version)
+if own: ctx.load_cert_chain(own + '.crt', own + '.key')
 session = None
 for last in (False, True):
     s = ctx.wrap_socket(socket.create_connection((host, int(port))), server_hostname=name, session=session)
@@ -306,18 +311,23 @@ sys.stdout.buffer.write(got)
 `;
   for (const version of ['TLSv1_2', 'TLSv1_3'])
     for (const n of sizes) {
-      const r = await pipe('python3', ['-c', script, hub.address, `${hub.https}`, NAME, hub.caFile, version], exchange(n));
+      const r = await pipe('python3', ['-c', script, hub.address, `${hub.https}`, NAME, hub.caFile, version, n % 2 ? peer('own') : ''], exchange(n));
       assert.equal(r.code, 0, r.err);
       check(n, r.out);
     }
 });
 
-test('mosquitto_pub: 200 000 bytes by MQTT in each version', async () => {
-  const d = await newDevice(hub), body = 'x'.repeat(200_000);
-  for (const version of ['tlsv1.2', 'tlsv1.3'])
-    await run('mosquitto_pub', ['-h', hub.address, '-p', `${hub.mqtt}`, '--cafile', hub.caFile, '--tls-version', version, '-V', 'mqttv311', '-i', d.id, '-q', '1',
+test('mosquitto_pub: 1 and 200 000 bytes by MQTT in each version, with and without a certificate', async () => {
+  const d = await newDevice(hub), body = 'x'.repeat(200_000), own = ['--cert', peer('own.crt'), '--key', peer('own.key')];
+  for (const [version, more] of [['tlsv1.2', []], ['tlsv1.3', own]])
+    await run('mosquitto_pub', ['-h', hub.address, '-p', `${hub.mqtt}`, '--cafile', hub.caFile, '--tls-version', version, ...more, '-V', 'mqttv311', '-i', d.id, '-q', '1',
       '-u', `${NAME}/${d.id}/?api-version=2021-04-12`, '-P', deviceToken(d), '-t', `devices/${d.id}/messages/events/`, '-s'], { input: body });
   for (const r of await telemetry(hub, d.id, 2)) assert.equal(r.body, body);
+  const e = await newDevice(hub);
+  for (const [version, more] of [['tlsv1.2', own], ['tlsv1.3', []]])
+    await run('mosquitto_pub', ['-h', hub.address, '-p', `${hub.mqtt}`, '--cafile', hub.caFile, '--tls-version', version, ...more, '-V', 'mqttv311', '-i', e.id, '-q', '0',
+      '-u', `${NAME}/${e.id}/?api-version=2021-04-12`, '-P', deviceToken(e), '-t', `devices/${e.id}/messages/events/`, '-m', 'y']); // and is gone at once
+  for (const r of await telemetry(hub, e.id, 2)) assert.equal(r.body, 'y');
 });
 
 // ---- who did it -----------------------------------------------------------------------------------------------------
@@ -366,6 +376,56 @@ test('each kind of connection has the record layer: MQTT, AMQP, both in WebSocke
       assert.equal(gauge(during, 'tls_connections', layer), more, `${name}, ${layer}`);
     }
     s.destroy();
+  }
+});
+
+test('a resumed session: its certificate is known, and judged by what is registered now', async () => {
+  const own = { cert: readFileSync(peer('own.crt')), key: readFileSync(peer('own.key')) }, thumbprint = new X509Certificate(own.cert).fingerprint256.replaceAll(':', '');
+  for (const v of ['TLSv1.2', 'TLSv1.3']) {
+    const d = { id: `resumed-${v}` }, version = { minVersion: v, maxVersion: v };
+    const signIn = async (options) => {
+      const c = await Raw.tls(hub, { ...version, ...options });
+      const { returnCode } = await c.hello(d, { password: null });
+      const answer = [c.socket.isSessionReused(), returnCode, c.socket.getSession()];
+      c.socket.destroy();
+      return answer;
+    };
+    await hub.api('PUT', `/roost/v1/devices/${d.id}`, { authentication: 'selfSigned', thumbprint });
+    const [, code, session] = await signIn(own);
+    assert.equal(code, 0);
+    assert.deepEqual((await signIn({})).slice(0, 2), [false, 5]); // without a certificate
+    assert.deepEqual((await signIn({ session })).slice(0, 2), [true, 0], `${v}: the session knows it`);
+    await hub.api('DELETE', `/roost/v1/devices/${d.id}`);
+    await hub.api('PUT', `/roost/v1/devices/${d.id}`, { authentication: 'selfSigned', thumbprint: 'AB'.repeat(32) });
+    assert.deepEqual((await signIn({ session })).slice(0, 2), [true, 5], `${v}: it is no longer the device's`);
+  }
+});
+
+test('a session of one version in the other, names and protocols nobody knows, another group first', async () => {
+  const sessions = {};
+  const talk = async (v, options) => {
+    const s = tls.connect({ host: hub.address, port: hub.https, servername: NAME, ca: hub.ca, minVersion: v, maxVersion: v, ...options });
+    await once(s, 'secureConnect');
+    const got = [];
+    s.on('data', (d) => got.push(d));
+    s.write(exchange(3000));
+    await once(s, 'end');
+    check(3000, Buffer.concat(got));
+    sessions[v] = s.getSession();
+    const answer = [s.isSessionReused(), s.alpnProtocol];
+    s.destroy();
+    return answer;
+  };
+  await talk('TLSv1.2');
+  await talk('TLSv1.3');
+  assert.deepEqual(await talk('TLSv1.2', { session: sessions['TLSv1.2'] }), [true, false]);
+  assert.deepEqual(await talk('TLSv1.3', { session: sessions['TLSv1.2'] }), [false, false]);
+  await talk('TLSv1.3');
+  assert.deepEqual(await talk('TLSv1.2', { session: sessions['TLSv1.3'] }), [false, false]);
+  for (const v of ['TLSv1.2', 'TLSv1.3']) {
+    await talk(v, { ALPNProtocols: ['x-amzn-mqtt-ca', 'http/1.1'] });
+    await talk(v, { servername: 'nobody.example', checkServerIdentity: () => undefined });
+    await talk(v, { ecdhCurve: 'P-384:P-256' }); // TLS 1.3: its first key share is refused, it says hello twice
   }
 });
 

@@ -2,6 +2,7 @@
  * record buffer for both directions and fragments of FRAGMENT bytes. What is on its standard input goes to
  * the server, what comes back to its standard output. "resumed" on standard error says that it did.
  *   bearssl_pipe HOST PORT NAME KEY(hex, 65 bytes: the server's public point) FRAGMENT RESUME(0, 1)
+ *                [CERTIFICATE(file, DER) SECRET(hex, 32 bytes: its key)]
  * Built by tls.test.mjs against Debian's libbearssl-dev. */
 #define _GNU_SOURCE
 #include <bearssl.h>
@@ -45,8 +46,19 @@ static int sock_write(void *ctx, const unsigned char *buf, size_t len)
     return n > 0 ? (int)n : -1;
 }
 
+static void from_hex(const char *text, unsigned char *to, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const char byte[3] = { text[2 * i], text[2 * i + 1], 0 };
+        to[i] = (unsigned char)strtoul(byte, NULL, 16);
+    }
+}
+
 int main(int argc, char **argv)
 {
+    static unsigned char der[4096], secret[32];
+    br_x509_certificate own = { der, 0 };
+    br_ec_private_key own_key = { BR_EC_secp256r1, secret, sizeof secret };
     static unsigned char data[4 << 20], room[BR_SSL_BUFSIZE_MONO], point[65], buf[4096];
     br_ssl_client_context cc;
     br_x509_minimal_context unused;
@@ -58,11 +70,17 @@ int main(int argc, char **argv)
         return 2;
     size_t fragment = (size_t)strtoul(argv[5], NULL, 10), len = fread(data, 1, sizeof data, stdin);
     int resume = (int)strtol(argv[6], NULL, 10), fd, n;
-    for (size_t i = 0; i < sizeof point; i++) {
-        const char byte[3] = { argv[4][2 * i], argv[4][2 * i + 1], 0 };
-        point[i] = (unsigned char)strtoul(byte, NULL, 16);
-    }
+    from_hex(argv[4], point, sizeof point);
     br_ssl_client_init_full(&cc, &unused, NULL, 0);
+    if (argc > 8) {
+        FILE *file = fopen(argv[7], "rb");
+        if (!file || !(own.data_len = fread(der, 1, sizeof der, file)) || strlen(argv[8]) != 64)
+            die("certificate", 0);
+        fclose(file);
+        from_hex(argv[8], secret, sizeof secret);
+        br_ssl_client_set_single_ec(&cc, &own, 1, &own_key, BR_KEYTYPE_SIGN, 0, br_ec_get_default(),
+                                    br_ecdsa_sign_asn1_get_default());
+    }
     br_x509_knownkey_init_ec(&known, &key, BR_KEYTYPE_KEYX | BR_KEYTYPE_SIGN);
     br_ssl_engine_set_x509(&cc.eng, &known.vtable);
     br_ssl_engine_set_buffer(&cc.eng, room, fragment + 325, 0);
