@@ -53,7 +53,7 @@ export const httpSections = [
     44: 'edge device',
     45: 'scope of an edge device',
     46: 'parents of a leaf',
-    47: { what: 'SDKs', part: 'the Node.js SDK' },
+    47: { what: 'SDKs', part: 'in each run the Node.js SDK; that for Python where `ROOST_SDKS` has its source; not those for .NET, Java and C' },
   }],
   ['Modules, bulk, statistics', {
     48: 'module twice',

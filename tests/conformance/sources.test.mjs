@@ -1,8 +1,9 @@
 // The device SDKs for Python and C and the samples of the SDK for embedded C, unmodified, over TCP and WebSocket, with keys
 // and certificates, as devices and as modules, across a restart and a kill of the hub. They are in no package of Debian:
 // ROOST_SDKS names a directory with checkouts of them, as far as it has them (azure-iot-sdk-python; azure-iot-sdk-c with its
-// submodules; azure-sdk-for-c); without one its tests are skipped. What else they need are packages: python3-paho-mqtt,
-// python3-janus, python3-deprecation, python3-requests-unixsocket, python3-socks; libpaho-mqtt-dev; uuid-dev.
+// submodules; azure-sdk-for-c; azure-iot-hub-python, the service SDK); without one its tests are skipped. What else they need
+// are packages: python3-paho-mqtt, python3-janus, python3-deprecation, python3-requests-unixsocket, python3-socks; python3-msrest,
+// python3-uamqp, python3-azure; libpaho-mqtt-dev; uuid-dev.
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
@@ -14,12 +15,12 @@ import { NAME, closeHub, newDevice, openHub, run, start, telemetry, tempDir, wai
 const PYTHON = '/usr/bin/python3';
 const from = (name) => (process.env.ROOST_SDKS && existsSync(join(process.env.ROOST_SDKS, name)) ? join(process.env.ROOST_SDKS, name) : null);
 const peer = (name) => fileURLToPath(new URL(`peers/${name}`, import.meta.url));
-const python = from('azure-iot-sdk-python'), c = from('azure-iot-sdk-c'), embedded = from('azure-sdk-for-c');
+const python = from('azure-iot-sdk-python'), c = from('azure-iot-sdk-c'), embedded = from('azure-sdk-for-c'), service = from('azure-iot-hub-python');
 const skip = (source) => (source ? false : 'ROOST_SDKS has no checkout of it');
 let hub, temp, certificate, mapped;
 
 before(async () => {
-  if (!python && !c && !embedded) return;
+  if (!python && !c && !embedded && !service) return;
   hub = await openHub();
   temp = tempDir();
   const [key, crt] = ['key.pem', 'crt.pem'].map((n) => join(temp.dir, n));
@@ -176,4 +177,9 @@ test('[mqtt 105] the samples of the SDK for embedded C', { skip: skip(embedded),
   await waitFor('the acknowledged property', async () => (await reported('targetTemperature'))?.value === 42.5);
   assert.match((await hub.request('GET', `/twins/${d.device}?${V}`)).json.modelId, /^dtmi:/);
   await pnp.stop('SIGKILL');
+});
+
+test('[http 47] the service SDK for Python', { skip: skip(service), timeout: 120_000 }, async () => {
+  await run(PYTHON, [peer('python_service.py'), JSON.stringify({ source: service, host: NAME, address: hub.address, ports: { 443: hub.https }, connection: hub.connectionString })],
+    { env: { REQUESTS_CA_BUNDLE: hub.caFile } });
 });
