@@ -141,12 +141,23 @@ static enum err need_module(struct hub *h, struct store_tx *tx, struct arena *a,
     return e == ERR_NOTFOUND ? module_write(h, tx, a, &spec, IDENTITY_CREATE, 0, &there, &fault) : e;
 }
 
-static enum err write_module(struct hub *h, struct store_tx *tx, struct arena *a, struct span device,
-                             const struct jnode *m, struct config_fault *f)
+static enum err write_desired(struct hub *h, struct store_tx *tx, struct arena *a, struct span id,
+                              const struct twin_patch *p, struct config_fault *f)
 {
     static const struct twin_if any = { 0 };
     struct twin t;
     struct twin_fault tf = { .wrong = TWIN_FINE };
+    enum err e = twin_update(h, tx, a, id, p, &any, &t, &tf);
+    if (e == ERR_PROTO) {
+        f->wrong = CONFIG_BAD_CONTENT;
+        snprintf(f->text, sizeof f->text, "%s", tf.text);
+    }
+    return e;
+}
+
+static enum err write_module(struct hub *h, struct store_tx *tx, struct arena *a, struct span device,
+                             const struct jnode *m, struct config_fault *f)
+{
     struct twin_patch p = { .service = true };
     size_t cap = device.n + m->key.n + 1;
     struct wr id = { arena_alloc(a, cap), cap, 0 };
@@ -158,12 +169,7 @@ static enum err write_module(struct hub *h, struct store_tx *tx, struct arena *a
     wr_put(&id, device);
     wr_u8(&id, '/');
     wr_put(&id, m->key);
-    e = twin_update(h, tx, a, wr_span(&id), &p, &any, &t, &tf);
-    if (e == ERR_PROTO) {
-        f->wrong = CONFIG_BAD_CONTENT;
-        snprintf(f->text, sizeof f->text, "%s", tf.text);
-    }
-    return e;
+    return write_desired(h, tx, a, wr_span(&id), &p, f);
 }
 
 enum err config_apply_modules(struct hub *h, struct store_tx *tx, struct arena *a, struct span device,
@@ -176,4 +182,18 @@ enum err config_apply_modules(struct hub *h, struct store_tx *tx, struct arena *
     for (const struct jnode *m = modules->first; !e && m; m = m->next)
         e = write_module(h, tx, a, device, m, f);
     return e;
+}
+
+enum err config_apply_device(struct hub *h, struct store_tx *tx, struct arena *a, struct span device,
+                             const struct jnode *content, struct config_fault *f)
+{
+    struct twin_patch p = { .service = true };
+    struct device_row d;
+    bool whole;
+    enum err e = tx_device_get(tx, device, &d);
+    if (!e && !d.edge)
+        return ERR_DENIED;
+    if (!e)
+        e = config_desired(a, content, &p.desired.patch, &whole, f);
+    return e ? e : write_desired(h, tx, a, device, &p, f);
 }

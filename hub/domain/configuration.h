@@ -79,6 +79,9 @@ MUST_USE enum err config_queries(struct arena *a, const struct config_row *r, st
 MUST_USE enum err config_apply_modules(struct hub *h, struct store_tx *tx, struct arena *a,
                                        struct span device, const struct jnode *modules,
                                        struct config_fault *f);
+/* The same with {"deviceContent":{}}, for the twin of an edge device itself. */
+MUST_USE enum err config_apply_device(struct hub *h, struct store_tx *tx, struct arena *a, struct span device,
+                                      const struct jnode *content, struct config_fault *f);
 /* The patch of desired properties that {"properties.desired":{},"properties.desired.a.b":1} makes; whole: it
  * has the former. ERR_PROTO, ERR_NOMEM. */
 MUST_USE enum err config_desired(struct arena *a, const struct jnode *content, struct jnode **desired,

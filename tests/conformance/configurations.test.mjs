@@ -190,6 +190,12 @@ test('[http 97] edge: content needs its agent; applied to an edge device; deploy
   const module = async (id, m) => plain((await ask('GET', `/twins/${id}/modules/${m}`)).json.properties?.desired ?? {});
   assert.deepEqual(await module('edge1', '$edgeAgent'), { modules: { a: { image: 'x' } } });
   assert.deepEqual(await module('edge1', 'mine'), { n: 1 });
+  const own = await ask('POST', '/devices/edge1/applyConfigurationContent', { deviceContent: { 'properties.desired.own': 7, 'properties.desired.not': null } });
+  assert.equal(own.status, 204, JSON.stringify(own.json));
+  assert.deepEqual(plain((await twin('edge1')).properties.desired), { own: 7 });
+  assert.equal((await ask('POST', `/devices/${d.id}/applyConfigurationContent`, { deviceContent: { 'properties.desired.own': 7 } })).status, 400);
+  const nameless = await ask('POST', '/devices/edge1/applyConfigurationContent', { moduleContent: { 'properties.desired.own': 7 } });
+  assert.deepEqual([nameless.status, nameless.code], [400, 'InvalidConfigurationContent']);
   await tag({ id: 'edge2' }, { edge: 1 });
   await created({ id: 'base', targetCondition: 'tags.edge = 1', priority: 1, content });
   await waitFor('the deployment', async () => (await module('edge2', 'mine')).n === 1);

@@ -334,11 +334,18 @@ static void start_test(struct job *j)
 /* ---- content of one edge device -------------------------------------------------------------------------
  */
 
+struct applying {
+    uint8_t kind;
+    struct jnode *content;
+};
+
 static enum err apply(struct job *j, struct store_tx *tx)
 {
+    const struct applying *p = j->state;
     struct config_fault f = { .wrong = CONFIG_FINE };
     struct span id = j->r->params[0];
-    enum err e = config_apply_modules(j->h, tx, &j->a, id, j->state, &f);
+    enum err e = p->kind == CONFIG_EDGE ? config_apply_modules(j->h, tx, &j->a, id, p->content, &f)
+                                        : config_apply_device(j->h, tx, &j->a, id, p->content, &f);
     if (e == ERR_NOTFOUND)
         return AZURE_REFUSE(j, AZ_DeviceNotFound, "there is no such device");
     if (e == ERR_DENIED)
@@ -353,14 +360,14 @@ static enum err apply(struct job *j, struct store_tx *tx)
 static void start_apply(struct job *j)
 {
     struct config_fault f = { .wrong = CONFIG_FINE };
-    struct jnode *content = NULL;
-    uint8_t kind = CONFIG_EDGE;
-    enum err e = config_content(&j->a, j->r->body, &kind, &content, &f);
+    struct applying *p = arena_alloc(&j->a, sizeof *p);
+    enum err e = p ? config_content(&j->a, j->r->body, &p->kind, &p->content, &f) : ERR_NOMEM;
     if (e == ERR_PROTO)
         (void)azure_fail(j, error_of(f.wrong), "%s", f.text);
-    else if (!e && kind != CONFIG_EDGE)
-        (void)azure_fail(j, AZ_InvalidConfigurationContent, "modulesContent is wanted");
-    j->state = content;
+    else if (!e && p->kind == CONFIG_MODULE)
+        (void)azure_fail(j, AZ_InvalidConfigurationContent,
+                         "moduleContent names no module: modulesContent or deviceContent is wanted");
+    j->state = p;
     if (e && e != ERR_PROTO)
         job_end_err(j, e);
     else if (j->code)
