@@ -183,7 +183,8 @@ static enum err refused(enum err e, struct registry_fault *f)
         (void)wrong(f, CODE_ETAG, "the configuration that is there has another etag");
         break;
     case ERR_LIMIT:
-        (void)wrong(f, CODE_TOO_MANY, "there are %u configurations already", CONFIGURATIONS_MAX);
+        (void)wrong(f, CODE_TOO_MANY, "there are %u configurations of this kind already",
+                    CONFIGURATIONS_OF_KIND_MAX);
         break;
     case ERR_DENIED:
         return wrong(f, CODE_CONDITION, "the condition does not fit the content that the configuration has");
