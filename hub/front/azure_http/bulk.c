@@ -287,7 +287,13 @@ static void written(struct job *j)
 
 static void start_bulk(struct job *j)
 {
-    struct bulk *b = read_list(j, read_tree(j), read_entry);
+    const struct jnode *tree = read_tree(j);
+    /* Each entry is an operation of the registry. */
+    if (tree && !job_throttle(j, tree->kind == JARRAY && tree->nr ? (uint32_t)tree->nr : 1)) {
+        job_end(j);
+        return;
+    }
+    struct bulk *b = read_list(j, tree, read_entry);
     if (b)
         batch_start(&b->batch, j, b->entries, b->nr, sizeof *b->entries, run, written);
 }
@@ -374,7 +380,7 @@ static void start_keys(struct job *j)
 
 void azure_devices_post(struct http_req *r)
 {
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_bulk };
+    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_ENTRIES, start_bulk };
     job_start(r, &call);
 }
 void azure_keys_regenerate(struct http_req *r)

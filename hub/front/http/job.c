@@ -206,7 +206,7 @@ static void on_access(struct op *op)
 static void begin(struct job *j)
 {
     json_error_t where;
-    if (j->call->body != JOB_RAW) {
+    if (j->call->body != JOB_RAW && j->call->body != JOB_ENTRIES) {
         bool method = j->call->body == JOB_METHOD;
         struct span body = method ? method_call_json(&j->a, j->r->body) : j->r->body;
         j->in = json_loadb((const char *)body.p, body.n, JSON_REJECT_DUPLICATES, &where);
@@ -219,7 +219,7 @@ static void begin(struct job *j)
             return;
         }
     }
-    if (j->call->who != JOB_PUBLIC && !job_throttle(j)) {
+    if (j->call->who != JOB_PUBLIC && j->call->body != JOB_ENTRIES && !job_throttle(j, 0)) {
         job_end(j);
         return;
     }

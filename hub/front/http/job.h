@@ -36,10 +36,11 @@ enum job_who {
                           with its own credential: job_edge_module; the route checks whom it may ask for */
 };
 enum job_body {
-    JOB_RAW,    /* as it came: j->r->body */
-    JOB_OBJECT, /* a JSON object, to j->in */
-    JOB_METHOD, /* the same; of its member "payload" only the text counts, whatever JSON that is */
-    JOB_JSON    /* any JSON object or array, to j->in */
+    JOB_RAW,     /* as it came: j->r->body */
+    JOB_ENTRIES, /* the same; start() finds out how many operations it asks for, and calls job_throttle */
+    JOB_OBJECT,  /* a JSON object, to j->in */
+    JOB_METHOD,  /* the same; of its member "payload" only the text counts, whatever JSON that is */
+    JOB_JSON     /* any JSON object or array, to j->in */
 };
 struct job_call {
     enum job_who who;

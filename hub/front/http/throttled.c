@@ -27,14 +27,12 @@ bool http_throttle_find(const struct http_throttle *table, unsigned method, cons
 
 static uint32_t cost_of(const struct job *j, enum throttle_class what)
 {
-    if (what == THROTTLE_REGISTRY && json_is_array(j->in))
-        return (uint32_t)json_array_size(j->in);
     if (what == THROTTLE_METHODS)
         return (uint32_t)((j->r->body.n + METHOD_BLOCK - 1) / METHOD_BLOCK);
     return 1;
 }
 
-bool job_throttle(struct job *j)
+bool job_throttle(struct job *j, uint32_t operations)
 {
     enum throttle_class what = THROTTLE_NONE;
     if (!j->h->throttle || !j->r->route ||
@@ -43,7 +41,8 @@ bool job_throttle(struct job *j)
     struct sas_token t;
     struct span policy = j->check.granted && !sas_parse(j->check.token, &t) ? sas_policy(&t) : SPAN_NONE;
     struct throttle_verdict v =
-        throttle_take(j->h->throttle, what, policy, cost_of(j, what), worker_now_ms(j->r->worker), 0);
+        throttle_take(j->h->throttle, what, policy, operations ? operations : cost_of(j, what),
+                      worker_now_ms(j->r->worker), 0);
     if (v.allowed)
         return true;
     j->wait_s = (uint32_t)((v.wait_ms + 999) / 1000);

@@ -18,7 +18,8 @@ struct http_throttle {
 /* False: no line fits. */
 bool http_throttle_find(const struct http_throttle *table, unsigned method, const char *pattern,
                         enum throttle_class *out);
-/* May j, whose body is read, go on? False: it is over a rate and the error is set. */
-bool job_throttle(struct job *j);
+/* May j, whose body is read, go on? It asks for so many operations; 0: for one, or what its bytes come to.
+ * False: it is over a rate and the error is set. */
+bool job_throttle(struct job *j, uint32_t operations);
 
 #endif
