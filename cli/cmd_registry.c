@@ -1,6 +1,6 @@
-/* cli/cmd_registry.c - roost device import, roost device export: all identities with their twins as a file.
- * The file goes through a container of the hub, and a job of the hub does the work: it goes on when this
- * program is gone. */
+/* cli/cmd_registry.c - roost device import, roost device export: all identities with their twins as a file,
+ * and the automatic configurations as another. The file goes through a container of the hub, and a job of the
+ * hub does the work: it goes on when this program is gone. */
 #include "cli/commands.h"
 #include "cli/file.h"
 #include "cli/hub_client.h"
@@ -22,6 +22,8 @@
 #define SHOWN_MAX  20u        /* refused lines that a person sees */
 #define ERRORS_MAX 1000u      /* of them with --json */
 #define POLL_MS    250u
+
+static const char devices_txt[] = "devices.txt", configurations_txt[] = "configurations.txt";
 
 struct transfer {
     struct cli *c;
@@ -94,6 +96,22 @@ static void remove_blob(struct transfer *t, const char *blob)
 
 /* ---- the job --------------------------------------------------------------------------------------------
  */
+
+/* Of both kinds of job: names a file of this run in the container. */
+static void name_blob(const struct transfer *t, json_t *body, const char *member, const char *blob)
+{
+    char name[80];
+    snprintf(name, sizeof name, "%s/%s", t->name, blob);
+    json_object_set_new(body, member, json_string(name));
+}
+
+static void name_configurations(const struct transfer *t, json_t *body, const struct args *a)
+{
+    if (!args_get(a, "configurations"))
+        return;
+    json_object_set_new(body, "includeConfigurations", json_true());
+    name_blob(t, body, "configurationsBlobName", configurations_txt);
+}
 
 /* Starts it and waits for its end. *job is the caller's. */
 static int run_job(struct transfer *t, json_t *body, const char *what, uint64_t bytes, json_t **job)
@@ -229,25 +247,37 @@ static int target_close(struct target *o, int rc)
 int device_export(struct cli *c, const struct args *a)
 {
     struct transfer t = { .c = c };
-    struct target to;
+    struct target to, configurations = { 0 };
+    const char *second = args_get(a, "configurations");
     json_t *job = NULL;
-    char blob[80];
+    if (second && strcmp(second, a->pos[0]) == 0)
+        return cli_fail(CLI_REFUSED, NULL, "the two files have to be two");
     int rc = target_open(&to, a->pos[0]);
+    if (!rc && second)
+        rc = target_open(&configurations, second);
     if (!rc)
         rc = begin(&t, c, a);
-    snprintf(blob, sizeof blob, "%s/devices.txt", t.name);
     if (!rc) {
-        json_t *body = json_pack("{s:s,s:s,s:b}", "type", "export", "outputBlobName", blob,
-                                 "excludeKeysInExport", args_has(a, "no-keys"));
+        json_t *body =
+            json_pack("{s:s,s:b}", "type", "export", "excludeKeysInExport", args_has(a, "no-keys"));
+        name_blob(&t, body, "outputBlobName", devices_txt);
+        name_configurations(&t, body, a);
         rc = run_job(&t, body, "export", 0, &job);
     }
     if (!rc)
         rc = job_failed(job, "export");
     if (!rc)
-        rc = fetch(&t, "devices.txt", to.f);
+        rc = fetch(&t, devices_txt, to.f);
+    if (!rc && second)
+        rc = fetch(&t, configurations_txt, configurations.f);
+    if (second)
+        rc = target_close(&configurations, rc);
     rc = target_close(&to, rc);
-    if (job)
-        remove_blob(&t, "devices.txt");
+    if (job) {
+        remove_blob(&t, devices_txt);
+        if (second)
+            remove_blob(&t, configurations_txt);
+    }
     if (!rc && c->json && strcmp(a->pos[0], "-") != 0)
         json_print(json_incref(job));
     else if (!rc && strcmp(a->pos[0], "-") != 0)
@@ -272,7 +302,7 @@ static void block_id(uint64_t nr, char out[3 * ID_LEN + 8])
     out[w.len] = 0;
 }
 
-static int send_list(struct transfer *t, uint64_t blocks)
+static int send_list(struct transfer *t, const char *blob, uint64_t blocks)
 {
     size_t cap = 64 + (size_t)blocks * 64;
     struct wr w = { cli_alloc(cap), cap, 0 };
@@ -285,7 +315,7 @@ static int send_list(struct transfer *t, uint64_t blocks)
         wr_str(&w, "</Latest>");
     }
     wr_str(&w, "</BlockList>");
-    char *path = blob_path(t, "devices.txt", "&comp=blocklist");
+    char *path = blob_path(t, blob, "&comp=blocklist");
     int rc = ask(t->c,
                  &(struct hub_request){ .method = "PUT",
                                         .path = path,
@@ -298,18 +328,18 @@ static int send_list(struct transfer *t, uint64_t blocks)
     return rc;
 }
 
-static int send_file(struct transfer *t, FILE *f, uint64_t size, uint64_t *sent)
+static int send_file(struct transfer *t, const char *blob, FILE *f, uint64_t size, uint64_t *sent)
 {
     uint8_t *piece = cli_alloc(PIECE);
     struct progress p;
-    uint64_t blocks = 0;
+    uint64_t blocks = 0, all = 0;
     int rc = CLI_OK;
     progress_begin(&p, t->c, "upload", size, 0);
     for (size_t n; !rc && (n = fread(piece, 1, PIECE, f)) > 0; blocks++) {
         char id[3 * ID_LEN + 8], tail[64];
         block_id(blocks, id);
         snprintf(tail, sizeof tail, "&comp=block&blockid=%s", id);
-        char *path = blob_path(t, "devices.txt", tail);
+        char *path = blob_path(t, blob, tail);
         rc = ask(t->c,
                  &(struct hub_request){ .method = "PUT",
                                         .path = path,
@@ -317,16 +347,36 @@ static int send_file(struct transfer *t, FILE *f, uint64_t size, uint64_t *sent)
                                         .body = span_of(piece, n) },
                  "sending the file");
         free(path);
-        *sent += n;
-        p.total = *sent > size ? *sent : size; /* of a pipe it is not known */
+        all += n;
+        p.total = all > size ? all : size; /* of a pipe it is not known */
         if (!rc)
-            progress_set(&p, *sent);
+            progress_set(&p, all);
     }
     progress_end(&p);
+    *sent += all;
     if (!rc && ferror(f))
         rc = cli_fail(CLI_USAGE, NULL, "cannot read: %s", strerror(errno));
     free(piece);
-    return rc ? rc : send_list(t, blocks);
+    return rc ? rc : send_list(t, blob, blocks);
+}
+
+/* "-": standard input. NULL: it cannot be read, and that has been said. *size: 0 when it is not known. */
+static FILE *open_input(const char *name, uint64_t *size)
+{
+    *size = 0;
+    if (strcmp(name, "-") == 0)
+        return stdin;
+    FILE *f = fopen(name, "rb");
+    if (!f) {
+        (void)cli_fail(CLI_USAGE, NULL, "cannot read %s: %s", name, strerror(errno));
+        return NULL;
+    }
+    if (!fseeko(f, 0, SEEK_END)) {
+        off_t n = ftello(f);
+        *size = n > 0 ? (uint64_t)n : 0;
+        rewind(f);
+    }
+    return f;
 }
 
 /* The refused lines: into a file of the caller's, a person's eyes, or the list. */
@@ -360,12 +410,10 @@ static int take_errors(struct transfer *t, const char *name, json_t *list)
 
 static int import_lines(struct transfer *t, const struct args *a, uint64_t bytes, json_t **job)
 {
-    char blob[80], errors[80];
-    json_t *list = json_array();
-    snprintf(blob, sizeof blob, "%s/devices.txt", t->name);
-    snprintf(errors, sizeof errors, "%s/importErrors.log", t->name);
-    json_t *body =
-        json_pack("{s:s,s:s,s:s}", "type", "import", "inputBlobName", blob, "errorsBlobName", errors);
+    json_t *list = json_array(), *body = json_pack("{s:s}", "type", "import");
+    name_blob(t, body, "inputBlobName", devices_txt);
+    name_blob(t, body, "errorsBlobName", "importErrors.log");
+    name_configurations(t, body, a);
     if (args_get(a, "mode"))
         json_object_set_new(body, "importMode", json_string(args_get(a, "mode")));
     int rc = run_job(t, body, "import", bytes, job);
@@ -399,32 +447,35 @@ static bool mode_ok(const char *mode)
 
 int device_import(struct cli *c, const struct args *a)
 {
-    struct transfer t;
+    struct transfer t = { .c = c };
     json_t *job = NULL;
-    bool in = strcmp(a->pos[0], "-") == 0;
+    const char *second = args_get(a, "configurations");
+    uint64_t size, second_size, sent = 0;
     if (!mode_ok(args_get(a, "mode")))
         return cli_fail(CLI_REFUSED, "docs/registry.md lists them.",
                         "--mode: '%s' is none of create, update, "
                         "createOrUpdate, delete, updateTwin, or one of them with IfMatchETag",
                         args_get(a, "mode"));
-    FILE *f = in ? stdin : fopen(a->pos[0], "rb");
-    uint64_t size = 0, sent = 0;
-    if (!f)
-        return cli_fail(CLI_USAGE, NULL, "cannot read %s: %s", a->pos[0], strerror(errno));
-    if (!in && !fseeko(f, 0, SEEK_END)) {
-        off_t n = ftello(f);
-        size = n > 0 ? (uint64_t)n : 0;
-        rewind(f);
-    }
-    int rc = begin(&t, c, a);
+    if (second && strcmp(second, a->pos[0]) == 0)
+        return cli_fail(CLI_REFUSED, NULL, "the two files have to be two");
+    FILE *f = open_input(a->pos[0], &size), *g = f && second ? open_input(second, &second_size) : NULL;
+    int rc = f && (g || !second) ? begin(&t, c, a) : CLI_USAGE;
+    bool begun = !rc;
     if (!rc)
-        rc = send_file(&t, f, size, &sent);
-    if (!in)
+        rc = send_file(&t, devices_txt, f, size, &sent);
+    if (!rc && g)
+        rc = send_file(&t, configurations_txt, g, second_size, &sent);
+    if (f && f != stdin)
         fclose(f);
+    if (g && g != stdin)
+        fclose(g);
     if (!rc)
         rc = import_lines(&t, a, sent ? sent : 1, &job);
-    if (sent)
-        remove_blob(&t, "devices.txt");
+    if (begun) {
+        remove_blob(&t, devices_txt);
+        if (second)
+            remove_blob(&t, configurations_txt);
+    }
     if (job)
         remove_blob(&t, "importErrors.log");
     uint64_t good = json_number(job, "succeededCount", 0), bad = json_number(job, "failedCount", 0);
@@ -443,10 +494,13 @@ int device_import(struct cli *c, const struct args *a)
 const struct opt device_import_opts[] = {
     { "mode", 0, "MODE", "what is done with a line that does not say it: create, update, delete, ..." },
     { "errors", 0, "FILE", "where refused lines go, all of them" },
+    { "configurations", 0, "FILE", "automatic configurations, one a line; they follow the identities" },
     { "container", 0, "NAME", "of the hub's files of the registry; \"registry\" unless told" },
     { 0 }
 };
-const struct opt device_export_opts[] = { { "no-keys", 0, NULL, "without symmetric keys" },
-                                          { "container", 0, "NAME",
-                                            "of the hub's files of the registry; \"registry\" unless told" },
-                                          { 0 } };
+const struct opt device_export_opts[] = {
+    { "no-keys", 0, NULL, "without symmetric keys" },
+    { "configurations", 0, "FILE", "where the automatic configurations go, one a line" },
+    { "container", 0, "NAME", "of the hub's files of the registry; \"registry\" unless told" },
+    { 0 }
+};

@@ -334,6 +334,32 @@ test('the hub is found by profile, connection string and environment; each failu
   assert.match(away.stderr, /Is roostd running/);
 });
 
+test('automatic configurations go into a file beside the identities, and come from one', { timeout: 120_000 }, async () => {
+  const devices = join(tmp.dir, 'few.txt'), file = join(tmp.dir, 'configurations.txt');
+  const content = join(tmp.dir, 'content.json');
+  writeFileSync(content, JSON.stringify({ deviceContent: { 'properties.desired.interval': 7 } }));
+  await good('config', 'create', 'kept', '--content', content, '--where', "tags.site = 'kept'", '--priority', '3');
+  await good('device', 'export', devices, '--configurations', file);
+  assert.equal(statSync(file).mode & 0o777, 0o600);
+  const kept = readFileSync(file, 'utf8').split('\n').filter(Boolean).map((l) => JSON.parse(l)).find((l) => l.id === 'kept');
+  assert.deepEqual([kept.targetCondition, kept.priority, kept.content.deviceContent], ["tags.site = 'kept'", 3, { 'properties.desired.interval': 7 }]);
+  await good('config', 'delete', 'kept');
+
+  writeFileSync(devices, '');
+  writeFileSync(file, `${JSON.stringify({ ...kept, etag: undefined })}\n{"id":"Not An Id"}\n`);
+  const r = await cli('device', 'import', devices, '--configurations', file);
+  assert.equal(r.code, 5, r.stderr);
+  assert.match(r.stdout, /^1 lines applied, 1 refused$/m);
+  assert.match(r.stderr, /^refused: .*"configurationId"/m);
+  const back = await json('config', 'show', 'kept');
+  assert.deepEqual([back.where, back.priority, back.content], [kept.targetCondition, 3, kept.content]);
+  await good('config', 'delete', 'kept');
+  assert.deepEqual((await json('upload', 'list')).uploads, []);
+  assert.equal((await cli('device', 'import', '-', '--configurations', '-')).code, 3);
+  assert.equal((await cli('device', 'export', devices, '--configurations', devices)).code, 3);
+  assert.equal((await cli('device', 'import', devices, '--configurations', join(tmp.dir, 'absent'))).code, 1);
+});
+
 test('all identities go into a file, and come from one', { timeout: 120_000 }, async () => {
   const file = join(tmp.dir, 'fleet.txt'), back = join(tmp.dir, 'back.txt'), log = join(tmp.dir, 'refused.log');
   const nr = 3000;
