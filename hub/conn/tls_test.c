@@ -331,15 +331,18 @@ static void resume(int version, bool tickets, bool with_certificate, bool reload
         tls_ctx_unref(server);
         server = after;
     }
-    ssl = dial(ctx, newest);
-    assert_non_null(ssl);
-    say(ssl, 10);
-    assert_true(SSL_session_reused(ssl));
-    assert_int_equal(net_stats(&f).resumed, before + 1);
-    assert_int_equal(conn_peer_certificate(last, &der), with_certificate); /* also in a resumed session */
-    assert_int_equal(conn_peer_chain(last, &again), with_certificate);
-    assert_true(span_eq(again, span_of(first, first_len)));
-    hang_up(ssl);
+    for (uint64_t round = 1; round <= 3; round++) { /* the first from that, with TLS 1.3 the others from it */
+        ssl = dial(ctx, newest);
+        assert_non_null(ssl);
+        say(ssl, 10);
+        assert_true(SSL_session_reused(ssl));
+        assert_int_equal(net_stats(&f).resumed, before + round);
+        assert_int_equal(conn_peer_certificate(last, &der), with_certificate); /* also in a resumed session */
+        again = SPAN_NONE;
+        assert_int_equal(conn_peer_chain(last, &again), with_certificate);
+        assert_true(span_eq(again, span_of(first, first_len)));
+        hang_up(ssl);
+    }
     SSL_SESSION_free(newest);
     newest = NULL;
     SSL_CTX_free(ctx);

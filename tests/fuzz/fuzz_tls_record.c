@@ -46,7 +46,7 @@ static void run(struct span in, uint8_t how, size_t piece, struct outcome *o)
     static struct tls_key_slot slots[4];
     static uint8_t held[70000], room[TLS_RECORD_MAX];
     struct tls_crypto crypto = { &ops };
-    struct tls_work w = { &crypto, slots, 4 };
+    struct tls_work w = { .crypto = &crypto, .slots = slots, .slots_nr = 4 };
     size_t have = 0;
     uint8_t secret[TLS_SECRET_MAX] = { 7 };
     const struct tls_keys keys = { .key = { 1 } };
