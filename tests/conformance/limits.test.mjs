@@ -67,6 +67,8 @@ test('[limits 3] [limits 32] a bulk request counts its entries, at most a hundre
   await throttled(bulk(100, 'b'), 'registry');
   assert.equal((await ask('GET', '/devices/b-0')).status, 404); // nothing of it was done
   assert.equal((await bulk(30, 'c')).status, 200);
+  await throttled(ask('POST', '/devices/keys/regenerate', { policy: 'registryReadWrite',
+    body: { policyKey: 'primaryKey', devices: Array.from({ length: 40 }, (_, i) => ({ id: `a-${i}` })) } }), 'registry');
   const over = await ask('POST', '/devices', { at: plain, body: Array.from({ length: 101 }, (_, i) => ({ id: `d-${i}`, importMode: 'create' })) });
   assert.equal(over.status, 413);
   assert.equal(over.headers['iothub-errorcode'], 'TooManyDevices');

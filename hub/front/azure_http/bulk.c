@@ -373,6 +373,10 @@ static void start_keys(struct job *j)
     struct bulk *b = read_list(j, jtree_get(read_tree(j), SPAN("devices")), read_name);
     if (!b)
         return;
+    if (b->nr > 1 && !job_throttle(j, (uint32_t)b->nr - 1)) { /* the request itself was one */
+        job_end(j);
+        return;
+    }
     b->key1 = first;
     b->key2 = second;
     batch_start(&b->batch, j, b->entries, b->nr, sizeof *b->entries, run_keys, rekeyed);
