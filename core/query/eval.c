@@ -4,36 +4,6 @@
 
 #include <math.h>
 
-/* Same bytes order as the same code points: UTF-8. */
-static int string_order(struct span a, struct span b)
-{
-    size_t n = a.n < b.n ? a.n : b.n;
-    int c = n ? memcmp(a.p, b.p, n) : 0;
-    return c ? c : (a.n > b.n) - (a.n < b.n);
-}
-
-bool query_compare(const struct query_value *a, const struct query_value *b, int *order)
-{
-    if (a->kind != b->kind)
-        return false;
-    switch (a->kind) {
-    case QUERY_NULL:
-        *order = 0;
-        return true;
-    case QUERY_BOOL:
-        *order = (int)a->b - (int)b->b;
-        return true;
-    case QUERY_NUMBER:
-        *order = (a->num > b->num) - (a->num < b->num);
-        return true;
-    case QUERY_STRING:
-        *order = (a->nocase || b->nocase) && span_ieq(a->s, b->s) ? 0 : string_order(a->s, b->s);
-        return true;
-    default:
-        return false;
-    }
-}
-
 static enum truth compare(enum query_compare how, const struct query_value *a, const struct query_value *b)
 {
     int order;

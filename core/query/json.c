@@ -53,50 +53,6 @@ static size_t value_len(struct span s)
     return depth ? 0 : i;
 }
 
-static size_t digits(struct span s, size_t i)
-{
-    while (i < s.n && s.p[i] >= '0' && s.p[i] <= '9')
-        i++;
-    return i;
-}
-
-bool query_number(struct span s, double *out)
-{
-    char room[128];
-    size_t from = s.n && s.p[0] == '-' ? 1 : 0, i = digits(s, from);
-    if (i == from || (s.p[from] == '0' && i > from + 1) || s.n >= sizeof room)
-        return false;
-    if (i == s.n && i - from < 16) { /* whole and exact, by far the most common */
-        double v = 0;
-        for (size_t k = from; k < i; k++)
-            v = v * 10 + (s.p[k] - '0');
-        *out = from ? -v : v;
-        return true;
-    }
-    if (i < s.n && s.p[i] == '.') {
-        size_t at = ++i;
-        if ((i = digits(s, i)) == at)
-            return false;
-    }
-    if (i < s.n && (s.p[i] | 0x20) == 'e') {
-        i++;
-        if (i < s.n && (s.p[i] == '+' || s.p[i] == '-'))
-            i++;
-        size_t at = i;
-        if ((i = digits(s, i)) == at)
-            return false;
-    }
-    if (i != s.n)
-        return false;
-    memcpy(room, s.p, s.n);
-    room[s.n] = 0;
-    double v = strtod(room, NULL);
-    if (!isfinite(v))
-        return false;
-    *out = v;
-    return true;
-}
-
 /* The characters of a JSON string, given without its quotes. */
 static bool string_of(struct span raw, struct wr *mem, struct span *out)
 {

@@ -1,8 +1,6 @@
 /* core/query/lex.c - the words of the language: names, numbers, strings, marks. */
 #include "core/query/query_impl.h"
 
-#include "base/text.h"
-
 static bool is_digit(uint8_t c)
 {
     return c >= '0' && c <= '9';
@@ -155,53 +153,4 @@ void query_token(struct span text, uint32_t at, enum query_dialect dialect, stru
         t.kind = TOKEN_BAD;
     t.end = (uint32_t)i;
     *out = t;
-}
-
-/* ---- escapes ------------------------------------------------------------------------------------------- */
-
-/* Four digits behind a \u at i; UINT32_MAX: they are not there. */
-static uint32_t unit_at(struct span s, size_t i)
-{
-    uint32_t v = 0;
-    if (s.n < 6 || i > s.n - 6 || s.p[i] != '\\' || s.p[i + 1] != 'u')
-        return UINT32_MAX;
-    for (size_t k = i + 2; k < i + 6; k++) {
-        if (hex_of(s.p[k]) < 0)
-            return UINT32_MAX;
-        v = v << 4 | (uint32_t)hex_of(s.p[k]);
-    }
-    return v;
-}
-
-bool query_unescape(struct wr *w, struct span raw)
-{
-    static const char from[] = "'\"\\/bfnrt", to[] = "'\"\\/\b\f\n\r\t";
-    bool ok = true;
-    for (size_t i = 0; i < raw.n; i++) {
-        if (raw.p[i] != '\\') {
-            wr_u8(w, raw.p[i]);
-            continue;
-        }
-        uint8_t next = byte_at(raw, i + 1);
-        const char *known = next ? strchr(from, next) : NULL;
-        uint32_t c = unit_at(raw, i);
-        if (known) {
-            wr_u8(w, (uint8_t)to[known - from]);
-            i++;
-        } else if (c != UINT32_MAX) {
-            i += 5;
-            uint32_t low = c >= 0xd800 && c <= 0xdbff ? unit_at(raw, i + 1) : 0;
-            if (low >= 0xdc00 && low <= 0xdfff) {
-                c = 0x10000 + ((c - 0xd800) << 10) + (low - 0xdc00);
-                i += 6;
-            } else if (c >= 0xd800 && c <= 0xdfff) {
-                c = 0xfffd; /* half a pair */
-            }
-            utf8_encode(w, c);
-        } else {
-            wr_u8(w, '\\');
-            ok = false;
-        }
-    }
-    return ok;
 }

@@ -30,9 +30,6 @@ struct token {
 };
 /* The token at offset `at`, which white space and comments may precede. */
 void query_token(struct span text, uint32_t at, enum query_dialect dialect, struct token *out);
-/* Decodes \' \" \\ \/ \b \f \n \r \t \uXXXX; what is no escape stays as it is and makes it false. */
-bool query_unescape(struct wr *w, struct span raw);
-
 /* ---- parse.c: conditions; select.c: the rest of a query ------------------------------------------------ */
 
 struct parser {
@@ -83,8 +80,10 @@ struct query_func {
 int query_func_find(struct span name, enum query_dialect dialect, const char **other);
 const struct query_func *query_func_at(unsigned sub);
 
-/* ---- eval.c -------------------------------------------------------------------------------------------- */
+/* ---- value.c ------------------------------------------------------------------------------------------- */
 
+/* Decodes \' \" \\ \/ \b \f \n \r \t \uXXXX; what is no escape stays as it is and makes it false. */
+bool query_unescape(struct wr *w, struct span raw);
 /* -1, 0, 1 for primitives of one type; false: they do not compare. */
 bool query_compare(const struct query_value *a, const struct query_value *b, int *order);
 
