@@ -337,11 +337,11 @@ static void check_all(bool asked)
     hub_close();
 }
 
-/* Before every k-th of these calls; `wide`: in steps that widen. */
-static void killed_at_every(unsigned kinds, bool wide)
+/* Before every k-th of these calls; with `widen`, in steps that grow by their place divided by it. */
+static void killed_at_every(unsigned kinds, uint64_t widen)
 {
     unsigned nr = 0;
-    for (uint64_t k = 1;; k += wide ? 1 + k / 200 : 1, nr++) {
+    for (uint64_t k = 1;; k += widen ? 1 + k / widen : 1, nr++) {
         bool asked = false;
         copy_dir(fresh, dir);
         bool killed = life(kinds, k, &asked);
@@ -360,13 +360,13 @@ static void killed_at_every(unsigned kinds, bool wide)
 static void test_killed_at_every_flush_open_and_rename(void **state)
 {
     (void)state;
-    killed_at_every(FAULT_SYNC | FAULT_OPEN | FAULT_RENAME | FAULT_TRUNCATE, false);
+    killed_at_every(FAULT_SYNC | FAULT_OPEN | FAULT_RENAME | FAULT_TRUNCATE, 0);
 }
 
 static void test_killed_at_writes(void **state)
 {
     (void)state;
-    killed_at_every(FAULT_WRITE, true);
+    killed_at_every(FAULT_WRITE, faults_has_alloc() ? 200 : 20); /* sanitizers take their time */
 }
 
 static int setup(void **state)
