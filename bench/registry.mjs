@@ -161,7 +161,7 @@ async function job(round) {
   for (;;) {
     const r = JSON.parse((await ask('GET', target)).body), nr = r.deviceJobStatistics?.succeededCount ?? 0;
     const seconds = (performance.now() - at) / 1000;
-    if (r.status === 'completed') return { nr, bad: fleet - nr, seconds, per_s: nr / seconds, p50_us: 0, p99_us: 0 };
+    if (r.status === 'completed') return { nr, bad: Math.max(0, fleet - nr), seconds, per_s: nr / seconds, p50_us: 0, p99_us: 0 };
     if (!['queued', 'scheduled', 'running', 'enqueued'].includes(r.status)) throw new Error(`the job is ${r.status}: ${r.failureReason}`);
     await sleep(50);
   }
