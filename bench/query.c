@@ -1,7 +1,7 @@
 /* bench/query.c - queries over a large fleet, without a connection in front: a page by an index, a walk
  * through all twins, and what single reads take while such walks run. Prints a table and, as its last line,
  * JSON. */
-#include "hub/domain/query.h"
+#include "hub/domain/query/query.h"
 #include "hub/domain/metrics.h"
 #include "port/clock.h"
 #include "port/crypto.h"

@@ -2,11 +2,11 @@
 #include "hub/background.h"
 
 #include "base/log.h"
-#include "hub/domain/configuration.h"
-#include "hub/domain/fleet_job.h"
-#include "hub/domain/presence.h"
-#include "hub/domain/query.h"
-#include "hub/domain/registry_job.h"
+#include "hub/domain/configuration/configuration.h"
+#include "hub/domain/identity/presence.h"
+#include "hub/domain/job/fleet_job.h"
+#include "hub/domain/job/registry_job.h"
+#include "hub/domain/query/query.h"
 #include "port/clock.h"
 
 #include <pthread.h>

@@ -65,6 +65,19 @@ test('an include that points down is found', () => {
   assert.deepEqual(wrongIncludes('hub/domain/x.c', ['hub/store/store.h', 'core/sas/sas.h']), []);
 });
 
+// The rooms of the domain, each above those that it may use. What stands in hub/domain itself is used by all.
+const rooms = ['access', 'message', 'method', 'twin', 'query', 'event', 'identity', 'configuration', 'job', 'update', 'provisioning'];
+const roomOf = (path) => path.match(/^hub\/domain\/(\w+)\//)?.[1];
+const wrongRooms = (path, list) => list.filter((inc) => inc.startsWith('hub/domain/') && rooms.indexOf(roomOf(inc)) > rooms.indexOf(roomOf(path)));
+
+test('within the domain too, includes point one way', () => {
+  const own = files.filter((f) => f.startsWith('hub/domain/') && !isTest(f));
+  assert.deepEqual([...new Set(own.map(roomOf).filter(Boolean))].sort(), [...rooms].sort());
+  assert.deepEqual(own.flatMap((f) => wrongRooms(f, includes(f)).map((inc) => `${f}: includes "${inc}"`)), []);
+  assert.equal(wrongRooms('hub/domain/twin/x.c', ['hub/domain/event/event.h', 'hub/domain/hub.h']).length, 1);
+  assert.equal(wrongRooms('hub/domain/x.c', ['hub/domain/access/access.h']).length, 1);
+});
+
 test('the device side keeps to what a chip has', () => {
   const allowed = new Set(['stdint.h', 'stddef.h', 'stdbool.h', 'string.h', 'jsmn.h', 'assert.h', 'limits.h']);
   const wrong = [];
@@ -81,6 +94,14 @@ test('every source file opens by saying what it is for', () => {
 
 test('a file that has grown too long is split', () => {
   assert.deepEqual(files.filter((f) => !isTest(f) && read(f).split('\n').length > 751), []);
+});
+
+test('files that are named in code and documents are there', () => {
+  const named = execFileSync('git', ['ls-files', '--cached', '--others', '--exclude-standard'], { cwd: root, encoding: 'utf8' }).split('\n')
+    .filter((f) => /\.(c|h|mjs|ts|md)$/.test(f) && f !== 'CHANGELOG.md' && f !== 'tests/layout.test.mjs' && existsSync(join(root, f)));
+  const path = /(?<![\w/.-])(?:base|core|port|device|hub|cli|tests|bench|demo|deploy|docs)\/[\w./-]*\.(?:c|h|md|mjs|ts|lua)\b/g;
+  const missing = named.flatMap((f) => [...read(f).matchAll(path)].map(([p]) => p).filter((p) => !/NAME/.test(p) && !existsSync(join(root, p))).map((p) => `${f}: ${p}`));
+  assert.deepEqual(missing, []);
 });
 
 test('the map names only what is there', () => {

@@ -24,7 +24,7 @@ void bag_put_null(struct wr *w, size_t start, struct span name);
 MUST_USE enum err bag_find(struct span bag, struct span name, struct wr *mem, struct bag_item *out);
 
 /* System properties: the name in a bag, the name in the stream and in the API. The values are on disk
- * (hub/domain/message.h): add at the end. */
+ * (hub/domain/message/message.h): add at the end. */
 enum bag_system {
     BAG_MESSAGE_ID,
     BAG_CORRELATION_ID,

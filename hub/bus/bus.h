@@ -47,7 +47,10 @@ uint64_t bus_attached_nr(struct bus *b);
 
 /* ---- messages ---------------------------------------------------------------------------------------- */
 
-enum bus_kind { BUS_METHOD = 1 /* a call, hub/domain/method.h */, BUS_TWIN = 2 /* hub/domain/twin.h */ };
+enum bus_kind {
+    BUS_METHOD = 1 /* a call, hub/domain/method/method.h */,
+    BUS_TWIN = 2 /* hub/domain/twin/twin.h */
+};
 enum {
     BUS_BYTES_MAX = 524288,   /* of one message, request or answer */
     BUS_QUEUE_NR_MAX = 16384, /* messages on their way to the sessions of one worker */

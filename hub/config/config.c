@@ -3,7 +3,7 @@
 #include "hub/config/config.h"
 
 #include "base/text.h"
-#include "hub/domain/query.h"
+#include "hub/domain/query/query.h"
 #include "hub/domain/throttle.h"
 
 #include <arpa/inet.h>

@@ -4,7 +4,7 @@
 #include "base/text.h"
 #include "core/trust/bootstrap_string.h"
 #include "hub/config/pki.h"
-#include "hub/domain/access.h"
+#include "hub/domain/access/access.h"
 #include "hub/store/store.h"
 
 #include <arpa/inet.h>

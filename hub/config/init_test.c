@@ -3,7 +3,7 @@
 #include "core/trust/bootstrap_string.h"
 #include "hub/config/init.h"
 #include "hub/config/pki.h"
-#include "hub/domain/access.h"
+#include "hub/domain/access/access.h"
 #include "hub/store/store.h"
 
 #include <setjmp.h>

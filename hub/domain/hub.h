@@ -18,7 +18,7 @@ struct hub_settings {
     uint32_t feedback_ttl_s, feedback_deliveries_max, feedback_lock_s;
     bool c2d_clean_discards; /* a clean MQTT session drops what was queued before it */
     uint32_t sas_skew_s, sas_grace_s;
-    uint32_t failures_per_minute, failures_per_source; /* hub/domain/refusals.h */
+    uint32_t failures_per_minute, failures_per_source; /* hub/domain/access/refusals.h */
     bool failures_count_loopback; /* the second one also for sources on this machine: no proxy is one */
     uint32_t message_max;         /* D2C bytes */
     uint32_t methods_in_flight;   /* direct methods under way to one connection */
@@ -27,7 +27,7 @@ struct hub_settings {
     const char *consumer_groups;  /* of telemetry, besides $Default; commas between; NULL: none */
     uint32_t bootstrap_rate, bootstrap_burst; /* per source: requests a minute, burst */
     uint32_t pending_retry_s;
-    uint32_t routes_max, endpoints_max, enrichments_max; /* hub/domain/route.h */
+    uint32_t routes_max, endpoints_max, enrichments_max; /* hub/domain/event/route.h */
     uint32_t ticket_ttl_s;
     uint32_t checkin_s; /* what devices are told */
     /* Base URLs that also have the artifacts (http, https, ftp, ftps): devices try them before the hub. */
@@ -39,7 +39,7 @@ struct hub_settings {
     bool upload_notify;
 };
 
-struct twin_change; /* hub/domain/twin.h */
+struct twin_change; /* hub/domain/twin/twin.h */
 struct hub {
     struct store *store;
     struct stream *stream;
@@ -53,22 +53,22 @@ struct hub {
     uint8_t director_seed[ED25519_KEY_LEN], director_pub[ED25519_KEY_LEN];
     uint8_t ca_pin[SHA256_LEN];
     struct hub_settings settings;
-    const struct query_sources *queries; /* hub/domain/query.h; NULL: no indexes, no jobs */
+    const struct query_sources *queries; /* hub/domain/query/query.h; NULL: no indexes, no jobs */
     uint64_t (*wall_ms)(void);
     uint64_t started_ms;
-    struct fleet_jobs *jobs;          /* hub/domain/fleet_job.h; NULL: none are run */
-    struct registry_jobs *registry;   /* hub/domain/registry_job.h; NULL: none are run */
-    struct access *access;            /* hub/domain/access.h */
-    struct c2d_locks *c2d_locks;      /* hub/domain/c2d_lock.h; NULL: nothing is fetched under locks */
-    struct telemetry_way *way;        /* hub/domain/telemetry.h; NULL: everything goes to the stream */
-    struct event_out *events;         /* hub/domain/event.h; NULL: nobody wants them */
-    struct refusals *refusals;        /* hub/domain/refusals.h; NULL: nobody is limited */
-    struct throttle *throttle;        /* hub/domain/throttle.h; NULL: no rate is set */
+    struct fleet_jobs *jobs;        /* hub/domain/job/fleet_job.h; NULL: none are run */
+    struct registry_jobs *registry; /* hub/domain/job/registry_job.h; NULL: none are run */
+    struct access *access;          /* hub/domain/access/access.h */
+    struct c2d_locks *c2d_locks;    /* hub/domain/message/c2d_lock.h; NULL: nothing is fetched under locks */
+    struct telemetry_way *way;      /* hub/domain/message/telemetry.h; NULL: everything goes to the stream */
+    struct event_out *events;       /* hub/domain/event/event.h; NULL: nobody wants them */
+    struct refusals *refusals;      /* hub/domain/access/refusals.h; NULL: nobody is limited */
+    struct throttle *throttle;      /* hub/domain/throttle.h; NULL: no rate is set */
     _Atomic unsigned queries_running; /* of HTTP fronts */
-    _Atomic bool c2d_sweeping;        /* hub/domain/c2d.h */
+    _Atomic bool c2d_sweeping;        /* hub/domain/message/c2d.h */
     struct hub_metrics *metrics;      /* hub/domain/metrics.h */
-    /* hub/domain/configuration.h; NULL: none are kept. The function is called in the transaction of each
-     * change of a twin. */
+    /* hub/domain/configuration/configuration.h; NULL: none are kept. The function is called in the
+     * transaction of each change of a twin. */
     struct configurations *configurations;
     enum err (*on_twin_changed)(struct hub *h, struct store_tx *tx, const struct twin_change *c);
 };

@@ -23,7 +23,7 @@ MUST_USE enum err tx_routing_put(struct store_tx *t, const struct routing_row *r
 MUST_USE enum err tx_routing_delete(struct store_tx *t, uint8_t kind, struct span name); /* ERR_NOTFOUND */
 MUST_USE enum err tx_routing_list(struct store_tx *t, routing_each *each, void *ctx); /* by kind and name */
 
-/* Events made in transactions, in the order of their commits: records of hub/domain/message.h. */
+/* Events made in transactions, in the order of their commits: records of hub/domain/message/message.h. */
 typedef enum err outbox_each(void *ctx, uint64_t seq, struct span record);
 /* ERR_FULL: store_outbox_limit was reached before the op's first push. An op that found room may push all it
  * has, or one with many events would never find enough; so it is over the limit by one op at most. */

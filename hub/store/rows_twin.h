@@ -2,7 +2,8 @@
  *
  * The sections are JSON text without $-members, numbers spelled as they came, so that the database's own JSON
  * functions can read them. What belongs to each leaf ($lastUpdated, $lastUpdatedVersion) is kept beside the
- * text in a few bytes (hub/domain/twin_meta.h); a twin that was never written costs about a hundred bytes. */
+ * text in a few bytes (hub/domain/twin/twin_merge.h); a twin that was never written costs about a hundred
+ * bytes. */
 #ifndef ROOST_HUB_STORE_ROWS_TWIN_H
 #define ROOST_HUB_STORE_ROWS_TWIN_H
 

@@ -94,7 +94,7 @@ export const httpSections = [
     77: 'item type',
     78: 'pages',
     79: 'syntax error',
-    80: { what: 'the queries of the language', part: 'those over what the public interfaces cannot set (versions, times, job records) in `hub/domain/query_test.c`' },
+    80: { what: 'the queries of the language', part: 'those over what the public interfaces cannot set (versions, times, job records) in `hub/domain/query/query_test.c`' },
     81: { what: 'SDKs', part: 'Node.js' },
   }],
   ['Jobs, import, export', {

@@ -76,7 +76,7 @@ for (const [status, codes] of Object.entries(doc['x-errors'])) for (const c of c
 test('the errors are those of the sources, with their status', () => {
   const folders = ['hub/front/roost_http', 'hub/front/http', 'hub/conn'];
   const files = [...folders.flatMap((f) => readdirSync(join(root, f)).filter((n) => n.endsWith('.c') && !n.endsWith('_test.c') && (f !== 'hub/conn' || n.startsWith('http'))).map((n) => join(f, n))),
-    'hub/domain/provisioning.c'];
+    'hub/domain/provisioning/provisioning.c'];
   const text = files.map((f) => readFileSync(join(root, f), 'utf8')).join('\n');
   const notHere = ['bad-websocket', 'websocket-version']; // of upgrades, which no path of the file takes
   let nr = 0;
@@ -506,7 +506,7 @@ test('every error was seen, here or in the test that is named', () => {
     'tests/conformance/limits_counts.test.mjs': ['too-many', 'too-many-configurations'],
     'tests/conformance/identities.test.mjs': ['weak-certificate'],
     'hub/front/roost_http/bodies_test.c': ['too-many-queries'],
-    'hub/domain/provisioning_test.c': ['policy-closed', 'pending-full'],
+    'hub/domain/provisioning/provisioning_test.c': ['policy-closed', 'pending-full'],
   };
   for (const [file, codes] of Object.entries(elsewhere)) {
     const text = readFileSync(join(root, file), 'utf8');

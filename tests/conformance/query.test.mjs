@@ -1,5 +1,5 @@
 // Queries over HTTPS: the specification's sample fleet made through the interfaces that everybody has (what those
-// cannot set is left out here and held by hub/domain/query_test.c), pages, refusals, the service SDK, the CLI.
+// cannot set is left out here and held by hub/domain/query/query_test.c), pages, refusals, the service SDK, the CLI.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -87,7 +87,7 @@ const inAnyOrder = (list) => list.map((x) => JSON.stringify(x)).sort();
 
 for (const c of vectors('queries')) {
   const left = c.tags.find((t) => unset[t]) ?? (/\$edge/.test(c.query) && 'system modules') ?? undefined;
-  test(`[http 80] ${c.id}: ${c.query}`, { skip: left && `the public interfaces cannot set ${unset[left] ?? left}; hub/domain/query_test.c has it` }, async () => {
+  test(`[http 80] ${c.id}: ${c.query}`, { skip: left && `the public interfaces cannot set ${unset[left] ?? left}; hub/domain/query/query_test.c has it` }, async () => {
     // Scopes have the hub's own numbers.
     const text = Object.entries(scopes).reduce((q, [theirs, ours]) => q.replaceAll(theirs, ours), c.query);
     const r = await ask(text);

@@ -5,7 +5,7 @@
 #define ROOST_TESTS_FAKE_BACKENDS_FAKE_H
 
 #include "hub/domain/hub.h"
-#include "hub/domain/message.h"
+#include "hub/domain/message/message.h"
 
 #include <assert.h>
 #include <string.h>

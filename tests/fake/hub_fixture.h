@@ -6,9 +6,9 @@
 
 #include "base/text.h"
 #include "core/sas/sas.h"
-#include "hub/domain/access.h"
-#include "hub/domain/c2d_lock.h"
+#include "hub/domain/access/access.h"
 #include "hub/domain/hub.h"
+#include "hub/domain/message/c2d_lock.h"
 #include "hub/domain/metrics.h"
 #include "port/clock.h"
 #include "port/crypto.h"

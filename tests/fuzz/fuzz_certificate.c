@@ -1,6 +1,6 @@
 /* tests/fuzz/fuzz_certificate.c - any bytes as a certificate, as what was sent behind one, and as PEM; what
  * is read has one form and is trusted by nobody. */
-#include "hub/domain/certificate.h"
+#include "hub/domain/access/certificate.h"
 
 #include <stdlib.h>
 

@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz_fleet_body.c - contents of configurations and bodies of jobs: what is taken can be written
  * as a patch again, whatever comes. The first byte says which. */
-#include "hub/domain/configuration.h"
-#include "hub/domain/fleet_job.h"
+#include "hub/domain/configuration/configuration.h"
+#include "hub/domain/job/fleet_job.h"
 
 #include <assert.h>
 

@@ -1,6 +1,6 @@
 /* tests/fuzz/fuzz_message.c - telemetry records as a reader finds them: any bytes are refused or decode to
  * spans inside them, and encoding what was decoded gives the same message again. */
-#include "hub/domain/message.h"
+#include "hub/domain/message/message.h"
 
 #include <assert.h>
 

@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz_method.c - direct methods: any bytes as a bus message are refused or read as spans inside
  * them; any bytes as a device's answer become one JSON value; a member's text is found in JSON and lies
  * inside of it; the body of a call without its payload is otherwise the same. */
-#include "hub/domain/method.h"
+#include "hub/domain/method/method.h"
 
 #include <assert.h>
 #include <jansson.h>

@@ -8,7 +8,7 @@
 
 #include "base/log.h"
 #include "core/sas/sas.h"
-#include "hub/domain/access.h"
+#include "hub/domain/access/access.h"
 #include "hub/domain/metrics.h"
 #include "hub/front/mqtt/session.h"
 #include "port/crypto.h"

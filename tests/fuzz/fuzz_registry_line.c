@@ -1,9 +1,9 @@
 /* tests/fuzz/fuzz_registry_line.c - any bytes as a line of an import, of identities and of configurations:
  * taken or refused with a reason that can be told as JSON; what is taken has an identity, and a twin that can
  * be written again, or a content that is one. */
+#include "hub/domain/job/registry_config.h"
+#include "hub/domain/job/registry_line.h"
 #include "hub/domain/json_tree.h"
-#include "hub/domain/registry_config.h"
-#include "hub/domain/registry_line.h"
 
 #include <assert.h>
 #include <jansson.h>

@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz_route.c - a definition of a route, an endpoint, an enrichment and the fallback, any bytes
  * up to the first line feed; behind it any bytes as a record. What is accepted is accepted again when it is
  * written anew; what is decided and added keeps the message. */
-#include "hub/domain/route.h"
+#include "hub/domain/event/route.h"
 
 #include "hub/domain/metrics.h"
 

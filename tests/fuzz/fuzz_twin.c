@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz_twin.c - a stored section, its stamps and a patch, each any bytes, split at the first two
  * line feeds (the patch may be a JSON Patch as well): what is accepted is written and read again unchanged,
  * and merging keeps every promise. */
-#include "hub/domain/twin_digital.h"
+#include "hub/domain/twin/twin_digital.h"
 
 #include <stdlib.h>
 

@@ -3,8 +3,8 @@
  * message under way only its reference is kept. */
 #include "base/log.h"
 #include "base/text.h"
-#include "hub/domain/c2d_lock.h"
-#include "hub/domain/c2d_settle.h"
+#include "hub/domain/message/c2d_lock.h"
+#include "hub/domain/message/c2d_settle.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
 

@@ -1,6 +1,6 @@
 /* hub/front/amqp/device.c - telemetry in: one message a delivery, or a batch of whole messages in the Data
  * sections of one, which are stored together or not at all. Accepted when it is durable. */
-#include "hub/domain/telemetry.h"
+#include "hub/domain/message/telemetry.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
 

@@ -8,10 +8,10 @@
 #include "tests/fake/amqp_client.h"
 
 #include "base/log.h"
-#include "hub/domain/c2d.h"
-#include "hub/domain/feedback.h"
-#include "hub/domain/receivers.h"
-#include "hub/domain/twin.h"
+#include "hub/domain/message/c2d.h"
+#include "hub/domain/message/feedback.h"
+#include "hub/domain/message/receivers.h"
+#include "hub/domain/twin/twin.h"
 #include "hub/front/amqp/peer.h"
 
 #include <setjmp.h>

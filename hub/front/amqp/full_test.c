@@ -7,7 +7,7 @@
 #include "tests/fake/amqp_client.h"
 
 #include "base/log.h"
-#include "hub/domain/access.h"
+#include "hub/domain/access/access.h"
 #include "hub/front/amqp/peer.h"
 
 #include <setjmp.h>

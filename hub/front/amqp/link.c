@@ -1,7 +1,7 @@
 /* hub/front/amqp/link.c - links: who may attach to what, how one is refused, what waits to be sent on it, and
  * how it ends. */
 #include "base/log.h"
-#include "hub/domain/twin.h"
+#include "hub/domain/twin/twin.h"
 #include "hub/front/amqp/peer.h"
 
 #include <stdio.h>

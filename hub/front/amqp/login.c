@@ -3,9 +3,9 @@
  * looked at. */
 #include "base/log.h"
 #include "base/text.h"
-#include "hub/domain/message.h"
+#include "hub/domain/access/refusals.h"
+#include "hub/domain/message/message.h"
 #include "hub/domain/rate.h"
-#include "hub/domain/refusals.h"
 #include "hub/front/amqp/peer.h"
 
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 
 #include "core/amqp/amqp_message.h"
 #include "core/bag/bag.h"
-#include "hub/domain/message.h"
+#include "hub/domain/message/message.h"
 
 /* The properties of a message as a bag. Values without a text form (floats, lists) are left out. */
 void map_to_bag(struct wr *bag, const struct amqp_message *m);

@@ -1,6 +1,6 @@
 /* hub/front/amqp/method.c - direct methods over AMQP: a call goes out on one link, its answer comes in on the
  * other, and the correlation id, a uuid that no call had before, says whose it is. */
-#include "hub/domain/method.h"
+#include "hub/domain/method/method.h"
 
 #include "base/text.h"
 #include "hub/front/amqp/map.h"

@@ -3,9 +3,9 @@
  * says. One delivery of a receiver is under way at a time. */
 #include "base/text.h"
 #include "core/json/json.h"
-#include "hub/domain/feedback.h"
-#include "hub/domain/file_note.h"
-#include "hub/domain/receivers.h"
+#include "hub/domain/message/feedback.h"
+#include "hub/domain/message/file_note.h"
+#include "hub/domain/message/receivers.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
 

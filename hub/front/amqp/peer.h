@@ -22,10 +22,10 @@
 
 #include "core/amqp/amqp_conn.h"
 #include "core/amqp/amqp_message.h"
-#include "hub/domain/access.h"
-#include "hub/domain/message.h"
+#include "hub/domain/access/access.h"
+#include "hub/domain/identity/presence.h"
+#include "hub/domain/message/message.h"
 #include "hub/domain/metrics.h"
-#include "hub/domain/presence.h"
 #include "hub/domain/throttle.h"
 #include "hub/front/amqp/address.h"
 #include "hub/front/amqp/amqp_front.h"
@@ -88,7 +88,7 @@ struct amqp_front {
 struct grant {
     struct list node;
     uint64_t expires_ms;         /* wall */
-    uint64_t proof;              /* of an identity: what showed it, hub/domain/access.h */
+    uint64_t proof;              /* of an identity: what showed it, hub/domain/access/access.h */
     uint32_t rights;             /* of a policy; 0: an identity's own */
     unsigned links_nr;           /* of a device or module that rest on it: over 0: attached to the bus */
     uint16_t name_len, tail_len; /* identity and generation; policy and the path of its resource */

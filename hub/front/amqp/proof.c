@@ -1,7 +1,7 @@
 /* hub/front/amqp/proof.c - links of devices that no token named: the certificate of the connection is the
  * device's, or a policy may connect as any device. The address of the link says which identity is meant; it
  * is looked up before the link is answered, and nothing of the peer is read meanwhile. */
-#include "hub/domain/message.h"
+#include "hub/domain/message/message.h"
 #include "hub/front/amqp/peer.h"
 
 #include <stdlib.h>

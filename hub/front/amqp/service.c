@@ -1,7 +1,7 @@
 /* hub/front/amqp/service.c - cloud-to-device messages from services: one delivery, one durable message, and
  * the documented error when it is not taken. */
-#include "hub/domain/c2d.h"
-#include "hub/domain/identity.h"
+#include "hub/domain/identity/identity.h"
+#include "hub/domain/message/c2d.h"
 #include "hub/front/amqp/map.h"
 #include "hub/front/amqp/peer.h"
 

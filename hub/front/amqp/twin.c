@@ -1,7 +1,7 @@
 /* hub/front/amqp/twin.c - a device's own twin over AMQP: requests come in on one link, answers and news of
  * the desired properties leave on its pair. As over MQTT, what the device sees of its desired properties
  * never goes backwards: an answer that is older than news already told is read again, behind all writes. */
-#include "hub/domain/twin.h"
+#include "hub/domain/twin/twin.h"
 
 #include "core/json/json.h"
 #include "hub/front/amqp/map.h"

@@ -4,7 +4,7 @@
 #ifndef ROOST_HUB_FRONT_AZURE_HTTP_ACTIVITY_H
 #define ROOST_HUB_FRONT_AZURE_HTTP_ACTIVITY_H
 
-#include "hub/domain/presence.h"
+#include "hub/domain/identity/presence.h"
 #include "hub/front/http/job.h"
 
 #define ACTIVITY_WORKERS_MAX 64u   /* as the configuration allows */

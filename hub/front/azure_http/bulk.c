@@ -2,8 +2,8 @@
  * What is not well formed refuses the request before anything is written; what a rule refuses is told beside
  * the entry, and the others are done. */
 #include "hub/domain/audit.h"
-#include "hub/domain/registry_line.h"
-#include "hub/domain/twin.h"
+#include "hub/domain/job/registry_line.h"
+#include "hub/domain/twin/twin.h"
 #include "hub/front/azure_http/batch.h"
 #include "hub/front/azure_http/identity_json.h"
 #include "hub/front/azure_http/routes.h"

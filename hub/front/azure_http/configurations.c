@@ -1,8 +1,8 @@
 /* hub/front/azure_http/configurations.c - automatic configurations and contents of edge devices.
  * Source: docs/jobs.md, "Configurations". */
 #include "hub/domain/audit.h"
-#include "hub/domain/configuration.h"
-#include "hub/domain/query.h"
+#include "hub/domain/configuration/configuration.h"
+#include "hub/domain/query/query.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/identity_json.h"
 #include "hub/front/azure_http/routes.h"

@@ -3,7 +3,7 @@
  */
 #include "base/text.h"
 #include "core/bag/bag.h"
-#include "hub/domain/c2d_lock.h"
+#include "hub/domain/message/c2d_lock.h"
 #include "hub/domain/metrics.h"
 #include "hub/front/azure_http/activity.h"
 #include "hub/front/azure_http/azure.h"

@@ -2,7 +2,7 @@
  */
 #include "base/text.h"
 #include "core/bag/bag.h"
-#include "hub/domain/telemetry.h"
+#include "hub/domain/message/telemetry.h"
 #include "hub/front/azure_http/activity.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/device_batch.h"

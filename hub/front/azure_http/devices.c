@@ -2,7 +2,7 @@
  */
 #include "base/text.h"
 #include "hub/domain/audit.h"
-#include "hub/domain/c2d.h"
+#include "hub/domain/message/c2d.h"
 #include "hub/front/azure_http/identity_json.h"
 #include "hub/front/azure_http/routes.h"
 

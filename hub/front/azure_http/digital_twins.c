@@ -1,5 +1,5 @@
 /* hub/front/azure_http/digital_twins.c - GET and PATCH /digitaltwins/{id}; commands are in methods.c. */
-#include "hub/domain/twin_digital.h"
+#include "hub/domain/twin/twin_digital.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 

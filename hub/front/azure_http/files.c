@@ -1,7 +1,7 @@
 /* hub/front/azure_http/files.c - file upload of devices: announce it and get an address, say how it went. */
 #include "base/text.h"
 #include "core/storage/service_sas.h"
-#include "hub/domain/upload.h"
+#include "hub/domain/message/upload.h"
 #include "hub/front/azure_http/activity.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"

@@ -2,7 +2,7 @@
 #include "hub/front/azure_http/identity_json.h"
 
 #include "base/text.h"
-#include "hub/domain/identity_read.h"
+#include "hub/domain/identity/identity_read.h"
 #include "hub/domain/json_members.h"
 
 #include <strings.h>

@@ -3,7 +3,7 @@
 #ifndef ROOST_HUB_FRONT_AZURE_HTTP_IDENTITY_JSON_H
 #define ROOST_HUB_FRONT_AZURE_HTTP_IDENTITY_JSON_H
 
-#include "hub/domain/identity_write.h"
+#include "hub/domain/identity/identity_write.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/http/fleet_json.h"
 

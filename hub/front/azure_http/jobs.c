@@ -1,6 +1,6 @@
 /* hub/front/azure_http/jobs.c - jobs over many devices: /jobs/v2. Source: docs/jobs.md. */
 #include "base/text.h"
-#include "hub/domain/fleet_job.h"
+#include "hub/domain/job/fleet_job.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 #include "hub/front/http/fleet_json.h"

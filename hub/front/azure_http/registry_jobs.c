@@ -1,7 +1,7 @@
 /* hub/front/azure_http/registry_jobs.c - import and export jobs: /jobs/create, /jobs. Source:
  * docs/registry.md.
  */
-#include "hub/domain/registry_job.h"
+#include "hub/domain/job/registry_job.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 #include "hub/front/http/fleet_json.h"

@@ -1,5 +1,5 @@
 /* hub/front/azure_http/service.c - numbers of the registry, and what became of messages. */
-#include "hub/domain/feedback.h"
+#include "hub/domain/message/feedback.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 

@@ -1,7 +1,7 @@
 /* hub/front/azure_http/twins.c - twins of devices and modules, as the service sees them.
  * Source: docs/azure-http.md, "Twins". */
 #include "hub/domain/audit.h"
-#include "hub/domain/twin_doc.h"
+#include "hub/domain/twin/twin_doc.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
 

@@ -3,7 +3,7 @@
 #define ROOST_HUB_FRONT_BLOB_HTTP_BLOB_IMPL_H
 
 #include "hub/blob/files.h"
-#include "hub/domain/upload.h"
+#include "hub/domain/message/upload.h"
 #include "hub/front/http/job.h"
 
 #define BLOB_ETAG_MAX 24u

@@ -1,7 +1,7 @@
 /* hub/front/http/input.c - members of a JSON body, parts of the path and the query, each checked where
  * it is read; a message always names what is wrong. */
 #include "base/text.h"
-#include "hub/domain/identity.h"
+#include "hub/domain/identity/identity.h"
 #include "hub/front/http/job.h"
 
 bool in_only(struct job *j, const json_t *o, const char *const *names)

@@ -3,11 +3,11 @@
 
 #include "base/text.h"
 #include "core/sas/sas.h"
-#include "hub/domain/event.h"
-#include "hub/domain/method.h"
+#include "hub/domain/access/refusals.h"
+#include "hub/domain/event/event.h"
+#include "hub/domain/method/method.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/rate.h"
-#include "hub/domain/refusals.h"
 #include "hub/front/http/throttled.h"
 
 #include <stdarg.h>

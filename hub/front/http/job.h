@@ -12,7 +12,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "hub/conn/http_conn.h"
-#include "hub/domain/access.h"
+#include "hub/domain/access/access.h"
 #include "hub/domain/hub.h"
 #include "hub/front/http/json_out.h"
 #include "hub/loop/pool.h"

@@ -3,7 +3,7 @@
 #ifndef ROOST_HUB_FRONT_HTTP_MESSAGE_JSON_H
 #define ROOST_HUB_FRONT_HTTP_MESSAGE_JSON_H
 
-#include "hub/domain/message.h"
+#include "hub/domain/message/message.h"
 #include "hub/stream/stream.h"
 
 #include <jansson.h>

@@ -3,7 +3,7 @@
 #ifndef ROOST_HUB_FRONT_HTTP_METHOD_STEP_H
 #define ROOST_HUB_FRONT_HTTP_METHOD_STEP_H
 
-#include "hub/domain/method.h"
+#include "hub/domain/method/method.h"
 #include "hub/front/http/job.h"
 
 /* The longest body of a request: the payload and what stands around it. */

@@ -3,7 +3,7 @@
 #ifndef ROOST_HUB_FRONT_HTTP_QUERY_STEP_H
 #define ROOST_HUB_FRONT_HTTP_QUERY_STEP_H
 
-#include "hub/domain/query.h"
+#include "hub/domain/query/query.h"
 #include "hub/front/http/job.h"
 
 #define QUERY_RUNNING_MAX 64u           /* at once: each may hold a page in memory */

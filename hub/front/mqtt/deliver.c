@@ -2,8 +2,8 @@
  * window at a time, completed by PUBACK. Nothing of a message is kept while the device makes up its mind:
  * only which ones are on the way. */
 #include "base/log.h"
-#include "hub/domain/c2d_lock.h"
 #include "hub/domain/hub.h"
+#include "hub/domain/message/c2d_lock.h"
 #include "hub/front/mqtt/session.h"
 
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* hub/front/mqtt/identities_test.c - who else signs in: modules beside their device, and devices with a
  * certificate. */
-#include "hub/domain/authority.h"
-#include "hub/domain/identity.h"
+#include "hub/domain/identity/authority.h"
+#include "hub/domain/identity/identity.h"
 #include "tests/fake/certificate_fixture.h"
 #include "tests/fake/mqtt_fixture.h"
 

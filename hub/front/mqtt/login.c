@@ -4,9 +4,9 @@
 #include "base/text.h"
 #include "core/bag/bag.h"
 #include "core/topic/username.h"
+#include "hub/domain/access/refusals.h"
 #include "hub/domain/rate.h"
-#include "hub/domain/refusals.h"
-#include "hub/domain/twin.h"
+#include "hub/domain/twin/twin.h"
 #include "hub/front/mqtt/session.h"
 
 #include <stdlib.h>

@@ -4,7 +4,7 @@
 #include "hub/front/mqtt/session.h"
 
 #include "base/text.h"
-#include "hub/domain/method.h"
+#include "hub/domain/method/method.h"
 
 #include <stdlib.h>
 

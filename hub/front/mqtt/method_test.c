@@ -2,7 +2,7 @@
  * what happens when the connection goes in between. */
 #include "tests/fake/mqtt_fixture.h"
 
-#include "hub/domain/method.h"
+#include "hub/domain/method/method.h"
 
 struct call {
     struct method_call m; /* first */

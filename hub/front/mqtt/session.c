@@ -2,7 +2,7 @@
 #include "hub/front/mqtt/session.h"
 
 #include "base/log.h"
-#include "hub/domain/method.h"
+#include "hub/domain/method/method.h"
 
 #include <stdlib.h>
 

@@ -18,11 +18,11 @@
 #include "base/list.h"
 #include "core/mqtt/mqtt_packet.h"
 #include "core/topic/topic.h"
-#include "hub/domain/access.h"
-#include "hub/domain/c2d.h"
+#include "hub/domain/access/access.h"
+#include "hub/domain/identity/presence.h"
+#include "hub/domain/message/c2d.h"
+#include "hub/domain/message/telemetry.h"
 #include "hub/domain/metrics.h"
-#include "hub/domain/presence.h"
-#include "hub/domain/telemetry.h"
 #include "hub/domain/throttle.h"
 #include "hub/front/mqtt/mqtt_front.h"
 
@@ -70,7 +70,7 @@ struct mqtt_front {
 };
 
 struct session_name { /* who it is; in conn_slab. text: identity, generation, model id */
-    uint64_t proof;   /* what showed it, hub/domain/access.h */
+    uint64_t proof;   /* what showed it, hub/domain/access/access.h */
     uint16_t identity_len;
     uint8_t device_len, generation_len, model_len;
     uint8_t auth; /* enum message_auth */

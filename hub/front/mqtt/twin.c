@@ -6,7 +6,7 @@
  * older one is read again, behind all writes, and a notification that an answer had already in it is left
  * out. What the device sees of its desired properties never goes backwards. Where notifications found no room
  * on the bus, one with all desired properties stands for them. */
-#include "hub/domain/twin.h"
+#include "hub/domain/twin/twin.h"
 
 #include "base/text.h"
 #include "core/json/json.h"

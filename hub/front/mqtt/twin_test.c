@@ -2,7 +2,7 @@
  * request ids, the order of what a device sees. */
 #include "tests/fake/mqtt_fixture.h"
 
-#include "hub/domain/twin.h"
+#include "hub/domain/twin/twin.h"
 
 #include <stdio.h>
 #include <stdlib.h>

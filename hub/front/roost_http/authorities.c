@@ -1,7 +1,7 @@
 /* hub/front/roost_http/authorities.c - certificate authorities that vouch for devices: registered, listed,
  * removed. */
 #include "hub/domain/audit.h"
-#include "hub/domain/authority.h"
+#include "hub/domain/identity/authority.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

@@ -3,7 +3,7 @@
 #include "base/text.h"
 #include "hub/domain/audit.h"
 #include "hub/domain/metrics.h"
-#include "hub/domain/provisioning.h"
+#include "hub/domain/provisioning/provisioning.h"
 #include "hub/domain/rate.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"

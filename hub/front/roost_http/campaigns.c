@@ -1,7 +1,7 @@
 /* hub/front/roost_http/campaigns.c - campaigns: made (the devices are told at once), listed, followed. */
 #include "base/text.h"
-#include "hub/domain/c2d.h"
-#include "hub/domain/campaign.h"
+#include "hub/domain/message/c2d.h"
+#include "hub/domain/update/campaign.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

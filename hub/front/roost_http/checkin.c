@@ -1,6 +1,6 @@
 /* hub/front/roost_http/checkin.c - POST /roost/v1/checkin: a report in, a bundle of signed objects out. */
-#include "hub/domain/campaign.h"
 #include "hub/domain/metrics.h"
+#include "hub/domain/update/campaign.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

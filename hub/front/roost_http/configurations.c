@@ -3,7 +3,7 @@
  * for the SDKs: a body has no unknown members, and a content that is to be another one is refused. */
 #include "base/text.h"
 #include "hub/domain/audit.h"
-#include "hub/domain/configuration.h"
+#include "hub/domain/configuration/configuration.h"
 #include "hub/front/http/fleet_json.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"

@@ -3,7 +3,7 @@
 #include "base/text.h"
 #include "core/storage/service_sas.h"
 #include "hub/domain/audit.h"
-#include "hub/domain/upload.h"
+#include "hub/domain/message/upload.h"
 #include "hub/front/http/range.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"

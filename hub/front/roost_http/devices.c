@@ -1,6 +1,6 @@
 /* hub/front/roost_http/devices.c - the registry: list, create, show, disable, approve, delete. */
 #include "hub/domain/audit.h"
-#include "hub/domain/identity_write.h"
+#include "hub/domain/identity/identity_write.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

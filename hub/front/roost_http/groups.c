@@ -1,7 +1,7 @@
 /* hub/front/roost_http/groups.c - GET, PUT, DELETE /roost/v1/telemetry/groups[/{name}]: how far named groups
  * of telemetry readers are. */
 #include "hub/domain/hub.h"
-#include "hub/domain/reader_group.h"
+#include "hub/domain/message/reader_group.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

@@ -1,6 +1,6 @@
 /* hub/front/roost_http/jobs.c - jobs over many devices by the hub's own interface. */
 #include "base/text.h"
-#include "hub/domain/fleet_job.h"
+#include "hub/domain/job/fleet_job.h"
 #include "hub/front/http/fleet_json.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"

@@ -1,7 +1,7 @@
 /* hub/front/roost_http/messages.c - cloud-to-device messages to one device or to all, and what became of
  * them. */
 #include "base/text.h"
-#include "hub/domain/c2d.h"
+#include "hub/domain/message/c2d.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

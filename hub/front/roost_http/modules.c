@@ -1,7 +1,7 @@
 /* hub/front/roost_http/modules.c - modules of a device: list, create, show, delete; and how an identity says
  * what it proves itself with. */
 #include "hub/domain/audit.h"
-#include "hub/domain/identity_write.h"
+#include "hub/domain/identity/identity_write.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

@@ -1,7 +1,7 @@
 /* hub/front/roost_http/releases.c - releases: taken, listed, handed out as they were signed. */
 #include "base/text.h"
 #include "hub/domain/metrics.h"
-#include "hub/domain/release.h"
+#include "hub/domain/update/release.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

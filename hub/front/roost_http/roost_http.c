@@ -1,10 +1,10 @@
 /* hub/front/roost_http/roost_http.c - the route tables, what the routes share, and the housekeeping. */
 #include "hub/front/roost_http/roost_http.h"
 
-#include "hub/domain/c2d_lock.h"
-#include "hub/domain/campaign.h"
+#include "hub/domain/event/route.h"
+#include "hub/domain/message/c2d_lock.h"
 #include "hub/domain/rate.h"
-#include "hub/domain/route.h"
+#include "hub/domain/update/campaign.h"
 #include "hub/front/http/method_step.h"
 #include "hub/front/http/query_step.h"
 #include "hub/front/roost_http/roost_impl.h"

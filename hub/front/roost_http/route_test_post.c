@@ -1,7 +1,7 @@
 /* hub/front/roost_http/route_test_post.c - POST /roost/v1/routes/test: a condition, or the one of a route
  * that is there, over a message that is told. Nothing is stored and nothing is sent. */
 #include "base/text.h"
-#include "hub/domain/route.h"
+#include "hub/domain/event/route.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

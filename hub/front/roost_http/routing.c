@@ -3,7 +3,7 @@
 #include "hub/front/routing/routing.h"
 
 #include "hub/domain/audit.h"
-#include "hub/domain/route.h"
+#include "hub/domain/event/route.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

@@ -2,9 +2,9 @@
  */
 #include "base/text.h"
 #include "core/trust/report.h"
-#include "hub/domain/deployment.h"
-#include "hub/domain/identity.h"
-#include "hub/domain/release.h"
+#include "hub/domain/identity/identity.h"
+#include "hub/domain/update/deployment.h"
+#include "hub/domain/update/release.h"
 #include "hub/front/roost_http/roost_impl.h"
 
 #include <stdlib.h>

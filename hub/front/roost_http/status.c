@@ -1,9 +1,9 @@
 /* hub/front/roost_http/status.c - what the hub is and what it has to complain about; the audit log. */
 #include "hub/conn/listener.h"
 #include "hub/conn/tls.h"
-#include "hub/domain/event.h"
-#include "hub/domain/query.h"
-#include "hub/domain/trust.h"
+#include "hub/domain/event/event.h"
+#include "hub/domain/query/query.h"
+#include "hub/domain/update/trust.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

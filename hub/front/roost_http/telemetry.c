@@ -1,12 +1,12 @@
 /* hub/front/roost_http/telemetry.c - GET /roost/v1/telemetry: a stream as one JSON line a message. One read
  * is under way at a time; nothing is read while the client has not taken what was sent, so a slow reader
  * costs one buffer and the stream waits for nobody. */
-#include "hub/domain/telemetry.h"
+#include "hub/domain/message/telemetry.h"
 
 #include "base/log.h"
 #include "base/text.h"
-#include "hub/domain/identity.h"
-#include "hub/domain/reader_group.h"
+#include "hub/domain/identity/identity.h"
+#include "hub/domain/message/reader_group.h"
 #include "hub/front/http/message_json.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"

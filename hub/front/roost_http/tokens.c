@@ -1,6 +1,6 @@
 /* hub/front/roost_http/tokens.c - fleet tokens: made, listed, deleted. Their text is answered once. */
 #include "hub/domain/audit.h"
-#include "hub/domain/provisioning.h"
+#include "hub/domain/provisioning/provisioning.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

@@ -1,5 +1,5 @@
 /* hub/front/roost_http/trust_record.c - the chain of trust records: the newest, any, the next. */
-#include "hub/domain/trust.h"
+#include "hub/domain/update/trust.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

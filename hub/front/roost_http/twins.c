@@ -1,6 +1,6 @@
 /* hub/front/roost_http/twins.c - twins of devices and modules: show, merge, replace. */
 #include "hub/domain/audit.h"
-#include "hub/domain/twin_doc.h"
+#include "hub/domain/twin/twin_doc.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

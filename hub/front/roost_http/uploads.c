@@ -4,7 +4,7 @@
 #include "core/trust/chunk_tree.h"
 #include "hub/domain/audit.h"
 #include "hub/domain/metrics.h"
-#include "hub/domain/release.h"
+#include "hub/domain/update/release.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
 

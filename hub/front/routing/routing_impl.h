@@ -2,9 +2,9 @@
 #ifndef ROOST_HUB_FRONT_ROUTING_ROUTING_IMPL_H
 #define ROOST_HUB_FRONT_ROUTING_ROUTING_IMPL_H
 
-#include "hub/domain/event.h"
-#include "hub/domain/route.h"
-#include "hub/domain/telemetry.h"
+#include "hub/domain/event/event.h"
+#include "hub/domain/event/route.h"
+#include "hub/domain/message/telemetry.h"
 #include "hub/front/routing/routing.h"
 
 #include <limits.h>

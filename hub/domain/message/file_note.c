@@ -1,0 +1,18 @@
+/* hub/domain/message/file_note.c - see file_note.h. */
+#include "hub/domain/message/file_note.h"
+
+#include "hub/domain/message/receivers.h"
+
+enum err file_note_take(struct hub *h, struct store_tx *tx, struct span lock, size_t limit,
+                        file_note_each *each, void *ctx)
+{
+    uint64_t now = h->wall_ms(), ttl = 1000ull * h->settings.c2d_ttl_s;
+    return tx_file_note_take(tx, lock, now, now + 1000ull * h->settings.c2d_lock_s, now > ttl ? now - ttl : 0,
+                             h->settings.c2d_deliveries_max, limit, each, ctx);
+}
+
+enum err file_note_settle(struct hub *h, struct store_tx *tx, struct span lock, bool done)
+{
+    enum err e = tx_file_note_settle(tx, lock, h->wall_ms(), done);
+    return e || done ? e : receivers_tell(h, tx, RECEIVERS_FILES);
+}
