@@ -1,4 +1,5 @@
 /* hub/store/tx_module.c - modules of devices, and the certificate authorities that vouch for devices. */
+#include "hub/store/identity_name.h"
 #include "hub/store/store_backend.h"
 
 /* The etag of what a put replaces, 0 when there is nothing; *next: what it becomes. */
@@ -91,9 +92,7 @@ enum err tx_module_delete(struct store_tx *t, struct span device, struct span id
         e = tx_exec(t, &q, ARGS(V_TEXT(device), V_TEXT(id)));
     if (e)
         return e;
-    wr_put(&w, device);
-    wr_u8(&w, '/');
-    wr_put(&w, id);
+    identity_name_put(&w, device, id);
     struct span from = wr_span(&w);
     wr_u8(&w, 1); /* no text of an identity lies between */
     return tx_identity_clear(t, from, wr_span(&w));

@@ -1,5 +1,6 @@
 /* hub/store/tx_twin.c - rows of twins. The key of the table is seq, so a walk over the fleet reads it front
  * to back; the identity's text finds one twin through an index. */
+#include "hub/store/identity_name.h"
 #include "hub/store/store_backend.h"
 
 #include <assert.h>
@@ -44,13 +45,9 @@ enum err tx_twin_create(struct store_tx *t, struct span device, struct span modu
     static struct store_sql q =
         STORE_SQL("INSERT INTO twin(" TWIN_COLS ") VALUES(?1, ?2, ?3, ?4, 2, 1, '{}', '{}', '{}', NULL, NULL,"
                   " 1, 1, NULL, '')");
-    uint8_t id[2 * DEVICE_ID_MAX + 1];
+    uint8_t id[IDENTITY_NAME_MAX];
     struct wr w = { id, sizeof id, 0 };
-    wr_put(&w, device);
-    if (module.n) {
-        wr_u8(&w, '/');
-        wr_put(&w, module);
-    }
+    identity_name_put(&w, device, module);
     assert(wr_ok(&w));
     return tx_exec(t, &q, ARGS(V_TEXT(wr_span(&w)), V_TEXT(device), V_TEXT(module), V_INT(seq)));
 }

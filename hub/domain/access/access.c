@@ -10,6 +10,7 @@
 #include "hub/domain/access/certificate.h"
 #include "hub/domain/hub.h"
 #include "hub/domain/metrics.h"
+#include "hub/store/identity_name.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -582,11 +583,7 @@ static bool identity_make(struct access_check *c)
     if (!c->device.n)
         return c->token.n && device_of_audience(c);
     struct wr w = { (uint8_t *)c->identity, sizeof c->identity, 0 };
-    wr_put(&w, c->device);
-    if (c->module.n) {
-        wr_u8(&w, '/');
-        wr_put(&w, c->module);
-    }
+    identity_name_put(&w, c->device, c->module);
     c->identity_len = (uint16_t)wr_span(&w).n;
     return true;
 }

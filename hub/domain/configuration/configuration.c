@@ -5,6 +5,7 @@
 #include "hub/domain/audit.h"
 #include "hub/domain/configuration/configuration_impl.h"
 #include "hub/domain/identity/identity_write.h"
+#include "hub/store/identity_name.h"
 
 #include <stdio.h>
 
@@ -160,17 +161,13 @@ static enum err write_module(struct hub *h, struct store_tx *tx, struct arena *a
                              const struct jnode *m, struct config_fault *f)
 {
     struct twin_patch p = { .service = true };
-    size_t cap = device.n + m->key.n + 1;
-    struct wr id = { arena_alloc(a, cap), cap, 0 };
-    enum err e = id.p ? config_desired(a, m, &p.desired.patch, &p.desired.replace, f) : ERR_NOMEM;
+    enum err e = config_desired(a, m, &p.desired.patch, &p.desired.replace, f);
     if (!e)
         e = need_module(h, tx, a, device, m->key);
-    if (e)
-        return e;
-    wr_put(&id, device);
-    wr_u8(&id, '/');
-    wr_put(&id, m->key);
-    return write_desired(h, tx, a, wr_span(&id), &p, f);
+    struct span id = identity_name_in(a, device, m->key);
+    if (!e)
+        e = arena_err(a);
+    return e ? e : write_desired(h, tx, a, id, &p, f);
 }
 
 enum err config_apply_modules(struct hub *h, struct store_tx *tx, struct arena *a, struct span device,

@@ -3,6 +3,7 @@
 
 #include "base/text.h"
 #include "core/json/json.h"
+#include "hub/store/identity_name.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -364,7 +365,7 @@ enum err event_twin_changed(struct hub *h, struct store_tx *tx, struct arena *a,
 enum err event_lifecycle(struct hub *h, struct store_tx *tx, struct span device, struct span module,
                          bool created)
 {
-    uint8_t id[2 * DEVICE_ID_MAX + 2];
+    uint8_t id[IDENTITY_NAME_MAX];
     struct wr w = { id, sizeof id, 0 };
     struct event ev = { .source = MESSAGE_SOURCE_LIFECYCLE,
                         .device = device,
@@ -377,11 +378,7 @@ enum err event_lifecycle(struct hub *h, struct store_tx *tx, struct span device,
     struct twin t;
     if (!event_wanted(h, MESSAGE_SOURCE_LIFECYCLE))
         return ERR_OK;
-    wr_put(&w, device);
-    if (module.n) {
-        wr_u8(&w, '/');
-        wr_put(&w, module);
-    }
+    identity_name_put(&w, device, module);
     arena_init(&a, EVENT_ARENA_MAX);
     enum err e = twin_get(tx, &a, wr_span(&w), &t);
     if (!e)

@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "hub/domain/event/event.h"
 #include "hub/domain/metrics.h"
+#include "hub/store/identity_name.h"
 
 #include <stdio.h>
 
@@ -70,15 +71,11 @@ static bool get_app(void *ctx, struct span name, struct span *value)
 
 static bool need_twin(struct route_eval *v)
 {
-    uint8_t id[2 * DEVICE_ID_MAX + 2];
+    uint8_t id[IDENTITY_NAME_MAX];
     struct wr w = { id, sizeof id, 0 };
     if (v->twin_state != TWIN_UNKNOWN)
         return v->twin_state == TWIN_THERE;
-    wr_put(&w, v->m->device);
-    if (v->m->module.n) {
-        wr_u8(&w, '/');
-        wr_put(&w, v->m->module);
-    }
+    identity_name_put(&w, v->m->device, v->m->module);
     v->twin_state =
         v->tx && wr_ok(&w) && !tx_twin_get(v->tx, wr_span(&w), &v->twin_row) ? TWIN_THERE : TWIN_NONE;
     return v->twin_state == TWIN_THERE;

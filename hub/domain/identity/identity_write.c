@@ -6,6 +6,7 @@
 
 #include "base/text.h"
 #include "hub/domain/identity/identity_impl.h"
+#include "hub/store/identity_name.h"
 
 #include <strings.h>
 
@@ -344,14 +345,9 @@ struct naming {
 static enum err name_module(void *ctx, const struct module_row *r)
 {
     struct naming *n = ctx;
-    uint8_t buf[2 * DEVICE_ID_MAX + 2];
-    struct wr w = { buf, sizeof buf, 0 };
     if (n->out->nr > IDENTITY_MODULES_MAX)
         return ERR_LIMIT;
-    wr_put(&w, r->device);
-    wr_u8(&w, '/');
-    wr_put(&w, r->id);
-    n->out->names[n->out->nr++] = arena_copy(n->a, wr_span(&w));
+    n->out->names[n->out->nr++] = identity_name_in(n->a, r->device, r->id);
     return arena_err(n->a);
 }
 

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "hub/domain/identity/identity_read.h"
 #include "hub/domain/json_members.h"
+#include "hub/store/identity_name.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -124,17 +125,10 @@ static enum err identity(struct arena *a, const struct jnode *o, struct registry
         e = wrong(f, CODE_ARGUMENT, "member \"id\" is missing");
     if (e)
         return e;
-    struct wr w = { arena_alloc(a, l->device.n + l->module.n + 1), l->device.n + l->module.n + 1, 0 };
-    if (!w.p)
-        return ERR_NOMEM;
-    wr_put(&w, l->device);
-    if (l->module.n)
-        wr_u8(&w, '/');
-    wr_put(&w, l->module);
-    l->name = wr_span(&w);
+    l->name = identity_name_in(a, l->device, l->module);
     l->spec.id = l->module_spec.device = l->device;
     l->module_spec.id = l->module;
-    return ERR_OK;
+    return arena_err(a);
 }
 
 static struct span bare(struct span t)
@@ -430,11 +424,9 @@ enum err registry_device_write(struct store_tx *tx, struct wr *w, const struct d
 
 enum err registry_module_write(struct store_tx *tx, struct wr *w, const struct module_row *m, bool keys)
 {
-    uint8_t name[2 * DEVICE_ID_MAX + 2];
+    uint8_t name[IDENTITY_NAME_MAX];
     struct wr n = { name, sizeof name, 0 };
-    wr_put(&n, m->device);
-    wr_u8(&n, '/');
-    wr_put(&n, m->id);
+    identity_name_put(&n, m->device, m->id);
     wr_str(w, "{\"id\":");
     member_string(w, m->device);
     member_text(w, "moduleId", m->id);

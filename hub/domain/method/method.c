@@ -6,6 +6,7 @@
 #include "hub/domain/method/method.h"
 
 #include "hub/domain/metrics.h"
+#include "hub/store/identity_name.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -213,11 +214,7 @@ static bool has_slash(struct span s)
 void method_start(struct method_call *m)
 {
     struct wr w = { m->identity, sizeof m->identity, 0 };
-    wr_put(&w, m->device);
-    if (m->module.n) {
-        wr_u8(&w, '/');
-        wr_put(&w, m->module);
-    }
+    identity_name_put(&w, m->device, m->module);
     METRIC_ADD(m->hub, methods_called_total, 1);
     m->store.run = look;
     m->store.op.home = m->call.op.home = m->wait.op.home = m->home;
