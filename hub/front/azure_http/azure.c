@@ -222,6 +222,7 @@ const struct http_front_ops azure_front_ops = { .begin = begin,
                                                 .refuse = refuse,
                                                 .throttled = throttled,
                                                 .throttles = azure_throttles,
+                                                .json_type = "application/json; charset=utf-8",
                                                 .answer_error = answer_error };
 
 struct span azure_etag_bare(struct span t)

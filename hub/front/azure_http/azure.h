@@ -1,7 +1,7 @@
 /* hub/front/azure_http/azure.h - what every handler of this front uses besides job.h: errors with their
  * envelopes, etags and If-Match, times, pages, the api-version.
  *
- * A handler is one function in routes.h; it calls job_start with its struct job_call. Before it starts, the
+ * A handler is one JOB_HANDLER, declared in routes.h. Before it starts, the
  * api-version is checked and x-ms-request-id is set; a refusal is 401 IotHubUnauthorizedAccess. JSON answers
  * go to j->out, 204 is an answer without j->out.
  * Source: docs/azure-http.md. */

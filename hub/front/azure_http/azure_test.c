@@ -359,6 +359,70 @@ static void a_stored_text_makes_no_header_of_its_own(void **state)
     assert_non_null(strstr(answer.answer_fields, "iothub-app-x: a??X-Forged: 1?\r\n"));
 }
 
+/* ---- steps ------------------------------------------------------------------------------------------- */
+
+static unsigned steps_run;
+static void (*take_step)(struct job *j);
+
+static enum err count_tx(struct job *j, struct store_tx *tx)
+{
+    (void)j;
+    (void)tx;
+    steps_run++;
+    return ERR_OK;
+}
+static enum err count_pool(struct job *j)
+{
+    (void)j;
+    steps_run++;
+    return ERR_OK;
+}
+static void step_write(struct job *j)
+{
+    job_write(j, count_tx, NULL);
+}
+static void step_read(struct job *j)
+{
+    job_read(j, count_tx, NULL);
+}
+static void step_scan(struct job *j)
+{
+    job_scan(j, count_tx, NULL);
+}
+static void step_pool(struct job *j)
+{
+    job_pool(j, count_pool, NULL);
+}
+static void start_refused(struct job *j)
+{
+    assert_true(job_fail_err(j, ERR_OK));
+    assert_null(j->code);
+    assert_false(azure_fail(j, AZ_PreconditionFailed, "first"));
+    assert_false(job_fail_err(j, ERR_FULL));
+    take_step(j);
+}
+static void refused_get(struct http_req *r)
+{
+    static const struct job_call call = { .who = JOB_PUBLIC, .start = start_refused };
+    job_start(r, &call);
+}
+
+static void a_job_with_an_error_takes_no_step(void **state)
+{
+    static void (*const steps[])(struct job * j) = { step_write, step_read, step_scan, step_pool };
+    (void)state;
+    for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
+        take_step = steps[i];
+        ask(refused_get, NULL, "api-version=2021-04-12", SPAN_NONE, "");
+        assert_int_equal(answer.status, 412);
+        json_t *o = body();
+        assert_string_equal(text_of(o, "Message"), "ErrorCode:PreconditionFailed;first");
+        json_decref(o);
+        assert_null(strstr(answer.answer_fields, "Retry-After"));
+        assert_int_equal(steps_run, 0);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +434,7 @@ int main(void)
         cmocka_unit_test(etags_of_counters),
         cmocka_unit_test(pages),
         cmocka_unit_test(a_stored_text_makes_no_header_of_its_own),
+        cmocka_unit_test(a_job_with_an_error_takes_no_step),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -7,6 +7,7 @@
 #include "hub/front/azure_http/batch.h"
 #include "hub/front/azure_http/identity_json.h"
 #include "hub/front/azure_http/routes.h"
+#include "hub/store/identity_name.h"
 
 #define ENTRIES_MAX 100u
 
@@ -54,16 +55,8 @@ static bool read_name(struct job *j, const struct jnode *o, struct entry *e)
         return false;
     if (!e->device.n)
         return azure_fail(j, AZ_ArgumentInvalid, "member \"id\" is missing");
-    size_t cap = e->device.n + e->module.n + 1;
-    struct wr w = { arena_alloc(&j->a, cap), cap, 0 };
-    if (!w.p)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
-    wr_put(&w, e->device);
-    if (e->module.n)
-        wr_u8(&w, '/');
-    wr_put(&w, e->module);
-    e->name = wr_span(&w);
-    return true;
+    e->name = identity_name_in(&j->a, e->device, e->module);
+    return job_fail_err(j, arena_err(&j->a));
 }
 
 static bool read_twin_etag(struct job *j, const struct jnode *o, struct entry *e)
@@ -84,8 +77,7 @@ static bool read_twin(struct job *j, const struct jnode *o, struct entry *e)
         return true;
     enum err err = twin_service_patch_of(&j->a, o, false, &e->twin, &e->twin_fault);
     e->twin_bad = err == ERR_PROTO;
-    return !err || e->twin_bad ? true
-                               : job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    return !err || e->twin_bad ? true : job_fail_err(j, ERR_NOMEM);
 }
 
 static bool read_entry(struct job *j, const struct jnode *o, struct entry *e)
@@ -114,7 +106,7 @@ static struct jnode *read_tree(struct job *j)
     struct jnode *tree = NULL;
     enum err e = jtree_parse_once(&j->a, j->r->body, &tree, &why);
     if (e == ERR_NOMEM)
-        (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        (void)job_fail_err(j, ERR_NOMEM);
     else if (e)
         (void)azure_fail(j, AZ_IotHubFormatError, "the body is not JSON that can be read: %s (byte %zu)",
                          why.what, why.at);
@@ -138,7 +130,7 @@ static struct bulk *read_list(struct job *j, const struct jnode *list,
         b->entries = arena_alloc(&j->a, (nr + 1) * sizeof *b->entries);
     }
     if (!j->code && (!b || !b->entries))
-        (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        (void)job_fail_err(j, ERR_NOMEM);
     for (const struct jnode *o = j->code ? NULL : list->first; o && !j->code; o = o->next) {
         struct entry *e = &b->entries[b->nr];
         *e = (struct entry){ .mode = NULL };
@@ -382,13 +374,5 @@ static void start_keys(struct job *j)
     batch_start(&b->batch, j, b->entries, b->nr, sizeof *b->entries, run_keys, rekeyed);
 }
 
-void azure_devices_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_ENTRIES, start_bulk };
-    job_start(r, &call);
-}
-void azure_keys_regenerate(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_keys };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_devices_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_ENTRIES, start_bulk);
+JOB_HANDLER(azure_keys_regenerate, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_keys);

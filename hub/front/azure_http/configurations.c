@@ -82,10 +82,8 @@ static enum err answer(struct job *j, struct store_tx *tx, const struct config_r
     enum err e = shown_of(tx, &j->a, r, &s);
     if (e)
         return e;
-    j->bytes = fleet_document(&j->a, write_config, &s);
-    j->bytes_type = "application/json; charset=utf-8";
     azure_answer_etag(j, azure_etag_decimal(r->etag, etag));
-    return arena_err(&j->a);
+    return fleet_answer(j, write_config, &s);
 }
 
 /* ---- refusals -------------------------------------------------------------------------------------------
@@ -180,25 +178,18 @@ static bool read_config(struct job *j, struct config_new *n)
 static void start_put(struct job *j)
 {
     struct config_fault f = { .wrong = CONFIG_FINE };
-    struct writing *w = arena_alloc(&j->a, sizeof *w);
+    struct writing *w = job_state(j, sizeof *w);
     struct azure_match match = azure_if_match(j);
-    if (!w) {
-        job_end_err(j, ERR_NOMEM);
+    if (!w)
         return;
-    }
     w->n = (struct config_new){ .id = j->r->params[0], .who = j->who };
     w->create = match.kind == AZURE_MATCH_NONE;
     w->if_etag = azure_match_counter(&match);
-    j->state = w;
     enum err e = read_config(j, &w->n) ? config_check(&j->a, &w->n, &w->kind, &f) : ERR_OK;
     if (e == ERR_PROTO)
         (void)azure_fail(j, error_of(f.wrong), "%s", f.text);
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (j->code)
-        job_end(j);
-    else
-        job_write(j, write, written);
+    (void)job_fail_err(j, e);
+    job_write(j, write, written);
 }
 
 /* ---- read, list, delete ---------------------------------------------------------------------------------
@@ -227,8 +218,7 @@ static enum err list(struct job *j, struct store_tx *tx)
 {
     struct listing l = { j, tx, { .a = &j->a } };
     enum err e = tx_config_list(tx, false, list_one, &l);
-    j->bytes = fleet_array_end(&l.list);
-    j->bytes_type = "application/json; charset=utf-8";
+    fleet_answer_array(j, &l.list);
     return e;
 }
 
@@ -324,10 +314,8 @@ static void start_test(struct job *j)
                     : (azure_fail(j, AZ_ArgumentInvalid, "customMetricQueries has to be a small object"),
                        NULL);
     }
-    if (!j->code) {
-        j->bytes = fleet_document(&j->a, write_tested, &t);
-        j->bytes_type = "application/json; charset=utf-8";
-    }
+    if (!j->code)
+        (void)job_fail_err(j, fleet_answer(j, write_tested, &t));
     job_end(j);
 }
 
@@ -360,52 +348,25 @@ static enum err apply(struct job *j, struct store_tx *tx)
 static void start_apply(struct job *j)
 {
     struct config_fault f = { .wrong = CONFIG_FINE };
-    struct applying *p = arena_alloc(&j->a, sizeof *p);
-    enum err e = p ? config_content(&j->a, j->r->body, &p->kind, &p->content, &f) : ERR_NOMEM;
+    struct applying *p = job_state(j, sizeof *p);
+    if (!p)
+        return;
+    enum err e = config_content(&j->a, j->r->body, &p->kind, &p->content, &f);
     if (e == ERR_PROTO)
         (void)azure_fail(j, error_of(f.wrong), "%s", f.text);
     else if (!e && p->kind == CONFIG_MODULE)
         (void)azure_fail(j, AZ_InvalidConfigurationContent,
                          "moduleContent names no module: modulesContent or deviceContent is wanted");
-    j->state = p;
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (j->code)
-        job_end(j);
-    else
-        job_write(j, apply, NULL);
+    (void)job_fail_err(j, e);
+    job_write(j, apply, NULL);
 }
 
 #define READERS (ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT)
 #define WRITERS (ACCESS_REGISTRY_WRITE | ACCESS_SERVICE_CONNECT)
 
-void azure_config_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void azure_config_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_configs_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void azure_config_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
-void azure_configs_test(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_test };
-    job_start(r, &call);
-}
-void azure_content_apply(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_apply };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_config_put, JOB_POLICY, WRITERS, JOB_RAW, start_put);
+JOB_HANDLER(azure_config_get, JOB_POLICY, READERS, JOB_RAW, start_get);
+JOB_HANDLER(azure_configs_list, JOB_POLICY, READERS, JOB_RAW, start_list);
+JOB_HANDLER(azure_config_delete, JOB_POLICY, WRITERS, JOB_RAW, start_delete);
+JOB_HANDLER(azure_configs_test, JOB_POLICY, READERS, JOB_RAW, start_test);
+JOB_HANDLER(azure_content_apply, JOB_POLICY, WRITERS, JOB_RAW, start_apply);

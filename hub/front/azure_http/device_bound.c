@@ -200,18 +200,6 @@ static void start_abandon(struct job *j)
     settle(j, C2D_ABANDON);
 }
 
-void azure_bound_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_PATH, 0, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_bound_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_PATH, 0, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
-void azure_bound_abandon(struct http_req *r)
-{
-    static const struct job_call call = { JOB_PATH, 0, JOB_RAW, start_abandon };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_bound_get, JOB_PATH, 0, JOB_RAW, start_get);
+JOB_HANDLER(azure_bound_delete, JOB_PATH, 0, JOB_RAW, start_delete);
+JOB_HANDLER(azure_bound_abandon, JOB_PATH, 0, JOB_RAW, start_abandon);

@@ -125,13 +125,5 @@ static void start_one(struct job *j)
     post(j, &(struct device_event){ wr_span(&w), j->r->body }, 1);
 }
 
-void azure_device_events_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_PATH, 0, JOB_RAW, start_one };
-    job_start(r, &call);
-}
-void azure_module_events_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_PATH_MODULE, 0, JOB_RAW, start_one };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_device_events_post, JOB_PATH, 0, JOB_RAW, start_one);
+JOB_HANDLER(azure_module_events_post, JOB_PATH_MODULE, 0, JOB_RAW, start_one);

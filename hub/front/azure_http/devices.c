@@ -18,12 +18,9 @@ struct one {
 
 static struct one *one_new(struct job *j)
 {
-    struct one *o = arena_alloc(&j->a, sizeof *o);
-    j->state = o;
-    if (!o) {
-        job_end_err(j, ERR_NOMEM);
+    struct one *o = job_state(j, sizeof *o);
+    if (!o)
         return NULL;
-    }
     o->spec.id = j->r->params[0];
     o->match = azure_if_match(j);
     return o;
@@ -76,11 +73,9 @@ static void start_put(struct job *j)
     struct jnode *in;
     if (!o)
         return;
-    if (fleet_body_once(j, &in) && azure_in_same(j, in, "deviceId", o->spec.id) &&
-        azure_in_device(j, in, &o->spec))
-        job_write(j, put, announce);
-    else
-        job_end(j);
+    (void)(fleet_body_once(j, &in) && azure_in_same(j, in, "deviceId", o->spec.id) &&
+           azure_in_device(j, in, &o->spec));
+    job_write(j, put, announce);
 }
 
 static enum err drop(struct job *j, struct store_tx *tx)
@@ -101,11 +96,8 @@ static void start_delete(struct job *j)
     struct one *o = one_new(j);
     if (!o)
         return;
-    if (o->match.kind == AZURE_MATCH_NONE) {
+    if (o->match.kind == AZURE_MATCH_NONE)
         (void)azure_fail(j, AZ_PreconditionFailed, "the header If-Match is missing: an etag, or *");
-        job_end(j);
-        return;
-    }
     job_write(j, drop, announce);
 }
 
@@ -128,25 +120,19 @@ static enum err list(struct job *j, struct store_tx *tx)
     l->list = (struct fleet_array){ .a = &j->a };
     enum err e = tx_device_list_by_seq(tx, 0, l->max, list_one, l);
     if (!e)
-        azure_list_answer(j, &l->list);
+        fleet_answer_array(j, &l->list);
     return e;
 }
 
 static void start_list(struct job *j)
 {
-    struct listing *l = arena_alloc(&j->a, sizeof *l);
+    struct listing *l = job_state(j, sizeof *l);
     struct span top;
     uint64_t n = LIST_MAX;
-    j->state = l;
-    if (!l) {
-        job_end_err(j, ERR_NOMEM);
+    if (!l)
         return;
-    }
-    if (http_query(j->r, "top", &top) && top.n && u64_parse(top, UINT64_MAX, &n) == ERR_PROTO) {
+    if (http_query(j->r, "top", &top) && top.n && u64_parse(top, UINT64_MAX, &n) == ERR_PROTO)
         (void)azure_fail(j, AZ_ArgumentInvalid, "the query parameter top has to be a number");
-        job_end(j);
-        return;
-    }
     l->max = n && n < LIST_MAX ? (size_t)n : LIST_MAX;
     job_read(j, list, NULL);
 }
@@ -178,28 +164,8 @@ static void start_purge(struct job *j)
 
 /* ---- routes ------------------------------------------------------------------------------------------- */
 
-void azure_devices_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void azure_device_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_device_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void azure_device_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
-void azure_commands_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_purge };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_devices_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(azure_device_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
+JOB_HANDLER(azure_device_put, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put);
+JOB_HANDLER(azure_device_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);
+JOB_HANDLER(azure_commands_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_purge);

@@ -2,6 +2,7 @@
 #include "hub/domain/twin/twin_digital.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
+#include "hub/front/http/fleet_json.h"
 
 struct digital_state {
     struct twin_if cond;
@@ -20,22 +21,19 @@ static void answer_etag(struct job *j, const struct twin *t)
     azure_answer_etag(j, azure_etag_binary(t->row.etag, etag));
 }
 
+static void write_digital(struct wr *w, const void *item)
+{
+    twin_digital_write(w, item);
+}
+
 static enum err get(struct job *j, struct store_tx *tx)
 {
     struct twin t;
-    struct wr w = { 0 };
     enum err e = twin_get(tx, &j->a, j->r->params[0], &t);
     if (e)
         return e == ERR_NOTFOUND ? not_found(j) : e;
-    twin_digital_write(&w, &t);
-    w = (struct wr){ arena_alloc(&j->a, w.len), w.len, 0 };
-    if (!w.p)
-        return ERR_NOMEM;
-    twin_digital_write(&w, &t);
-    j->bytes = wr_span(&w);
-    j->bytes_type = "application/json; charset=utf-8";
     answer_etag(j, &t);
-    return ERR_OK;
+    return fleet_answer(j, write_digital, &t);
 }
 
 static enum err patch(struct job *j, struct store_tx *tx)
@@ -76,25 +74,14 @@ static void start_get(struct job *j)
 
 static void start_patch(struct job *j)
 {
-    struct digital_state *s = arena_alloc(&j->a, sizeof *s);
+    struct digital_state *s = job_state(j, sizeof *s);
     struct azure_match match = azure_if_match(j);
-    j->state = s;
-    if (!s) {
-        job_end_err(j, ERR_NOMEM);
+    if (!s)
         return;
-    }
     if (match.kind == AZURE_MATCH_ETAG && twin_etag_parse(match.etag, &s->cond.etag))
         s->cond.etag = UINT64_MAX; /* no twin's */
     job_write(j, patch, NULL);
 }
 
-void azure_digital_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_digital_patch(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_digital_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_HANDLER(azure_digital_patch, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch);

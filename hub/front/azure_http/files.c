@@ -72,29 +72,23 @@ static bool configured(struct job *j)
 
 static void start_post(struct job *j)
 {
-    struct upload_announce *u = arena_alloc(&j->a, sizeof *u);
-    if (!u) {
-        job_end_err(j, ERR_NOMEM);
+    struct upload_announce *u = job_state(j, sizeof *u);
+    if (!u)
         return;
-    }
     *u = (struct upload_announce){ .device = j->r->params[0] };
-    j->state = u;
     if (configured(j) && in_text(j, j->in, "blobName", IN_REQUIRED, UPLOAD_NAME_MAX, &u->name)) {
         uint8_t whole[DEVICE_ID_MAX + 1 + UPLOAD_NAME_MAX];
         struct wr w = { whole, sizeof whole, 0 };
         wr_put(&w, u->device);
         wr_u8(&w, '/');
         wr_put(&w, u->name);
-        if (wr_ok(&w) && upload_name_ok(wr_span(&w))) {
-            job_write(j, announce, announced);
-            return;
-        }
-        (void)azure_fail(
-            j, AZ_ArgumentInvalid,
-            "\"blobName\" has 1 to %u segments, none empty, \".\" or \"..\", and no control characters",
-            UPLOAD_SEGMENTS_MAX - 1);
+        if (!wr_ok(&w) || !upload_name_ok(wr_span(&w)))
+            (void)azure_fail(
+                j, AZ_ArgumentInvalid,
+                "\"blobName\" has 1 to %u segments, none empty, \".\" or \"..\", and no control characters",
+                UPLOAD_SEGMENTS_MAX - 1);
     }
-    job_end(j);
+    job_write(j, announce, announced);
 }
 
 /* ---- completion ------------------------------------------------------------------------------------- */
@@ -134,33 +128,20 @@ static void completed(struct job *j)
 
 static void start_done(struct job *j)
 {
-    struct done *d = arena_alloc(&j->a, sizeof *d);
+    struct done *d = job_state(j, sizeof *d);
     char host[HOST_MAX];
-    if (!d) {
-        job_end_err(j, ERR_NOMEM);
+    if (!d)
         return;
-    }
     *d = (struct done){ .success = false };
-    j->state = d;
     if (configured(j) && in_text(j, j->in, "correlationId", IN_OPTIONAL, 256, &d->id) &&
         in_bool(j, j->in, "isSuccess", IN_OPTIONAL, &d->success)) {
         if (j->r->params[1].n) /* the address wins */
             d->id = j->r->params[1];
         snprintf(d->base, sizeof d->base, "https://%s/%s/", host_of(j, host),
                  j->h->settings.upload_container);
-        job_write(j, complete, completed);
-        return;
     }
-    job_end(j);
+    job_write(j, complete, completed);
 }
 
-void azure_files_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_PATH, 0, JOB_OBJECT, start_post };
-    job_start(r, &call);
-}
-void azure_files_done(struct http_req *r)
-{
-    static const struct job_call call = { JOB_PATH, 0, JOB_OBJECT, start_done };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_files_post, JOB_PATH, 0, JOB_OBJECT, start_post);
+JOB_HANDLER(azure_files_done, JOB_PATH, 0, JOB_OBJECT, start_done);

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "hub/domain/identity/identity_read.h"
 #include "hub/domain/json_members.h"
+#include "hub/store/identity_name.h"
 
 #include <strings.h>
 
@@ -12,8 +13,7 @@
 static bool said(struct job *j, enum err e, const struct identity_read_fault *f)
 {
     return !e ||
-           (e == ERR_PROTO ? azure_fail(j, AZ_ArgumentInvalid, "%s", f->text)
-                           : job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again"));
+           (e == ERR_PROTO ? azure_fail(j, AZ_ArgumentInvalid, "%s", f->text) : job_fail_err(j, ERR_NOMEM));
 }
 
 bool azure_in_text(struct job *j, const struct jnode *o, const char *name, struct span *out)
@@ -165,11 +165,9 @@ static void write_module(struct wr *w, const void *item)
 
 enum err azure_module_seen(struct store_tx *tx, const struct module_row *m, struct identity_seen *out)
 {
-    uint8_t name[2 * DEVICE_ID_MAX + 2];
+    uint8_t name[IDENTITY_NAME_MAX];
     struct wr w = { name, sizeof name, 0 };
-    wr_put(&w, m->device);
-    wr_u8(&w, '/');
-    wr_put(&w, m->id);
+    identity_name_put(&w, m->device, m->id);
     return tx_identity_seen(tx, wr_span(&w), out);
 }
 
@@ -177,10 +175,8 @@ static enum err answer(struct job *j, void (*write)(struct wr *w, const void *it
                        uint64_t etag)
 {
     char text[AZURE_ETAG_MAX];
-    j->bytes = fleet_document(&j->a, write, item);
-    j->bytes_type = "application/json; charset=utf-8";
     azure_answer_etag(j, azure_etag_decimal(etag, text));
-    return arena_err(&j->a);
+    return fleet_answer(j, write, item);
 }
 
 enum err azure_device_answer(struct job *j, struct store_tx *tx, const struct device_row *d)
@@ -209,12 +205,6 @@ enum err azure_module_add(struct fleet_array *list, const struct module_row *m,
 {
     struct module_shown v = { m, *seen };
     return fleet_array_add(list, write_module, &v);
-}
-
-void azure_list_answer(struct job *j, struct fleet_array *list)
-{
-    j->bytes = fleet_array_end(list);
-    j->bytes_type = "application/json; charset=utf-8";
 }
 
 /* ---- what both kinds share --------------------------------------------------------------------------- */

@@ -26,8 +26,6 @@ MUST_USE enum err azure_module_add(struct fleet_array *list, const struct module
                                    const struct identity_seen *seen);
 MUST_USE enum err azure_module_seen(struct store_tx *tx, const struct module_row *m,
                                     struct identity_seen *out);
-/* The list is the answer. */
-void azure_list_answer(struct job *j, struct fleet_array *list);
 
 /* ---- what both kinds share ---------------------------------------------------------------------------- */
 

@@ -42,13 +42,6 @@ static void write_job(struct wr *w, const void *item)
     wr_u8(w, '}');
 }
 
-static enum err answer(struct job *j, const struct fleet_job_row *r)
-{
-    j->bytes = fleet_document(&j->a, write_job, r);
-    j->bytes_type = "application/json; charset=utf-8";
-    return arena_err(&j->a);
-}
-
 /* ---- create ---------------------------------------------------------------------------------------------
  */
 
@@ -61,7 +54,7 @@ static enum err create(struct job *j, struct store_tx *tx)
     if (e == ERR_LIMIT)
         return AZURE_REFUSE(j, AZ_ThrottlingMaxActiveJobCountExceeded,
                             "%u jobs run or wait for their time already", FLEET_JOBS_ACTIVE_MAX);
-    return e ? e : answer(j, &r);
+    return e ? e : fleet_answer(j, write_job, &r);
 }
 
 static void created(struct job *j)
@@ -105,22 +98,15 @@ static bool read_job(struct job *j, struct fleet_job_new *n)
 static void start_put(struct job *j)
 {
     struct fleet_job_fault f;
-    struct fleet_job_new *n = arena_alloc(&j->a, sizeof *n);
-    if (!n) {
-        job_end_err(j, ERR_NOMEM);
+    struct fleet_job_new *n = job_state(j, sizeof *n);
+    if (!n)
         return;
-    }
     *n = (struct fleet_job_new){ .id = j->r->params[0], .who = j->who };
-    j->state = n;
     enum err e = read_job(j, n) ? fleet_job_check(j->h, &j->a, n, &f) : ERR_OK;
     if (e == ERR_PROTO)
         (void)azure_fail(j, AZ_ArgumentInvalid, "%s", f.text);
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (j->code)
-        job_end(j);
-    else
-        job_write(j, create, created);
+    (void)job_fail_err(j, e);
+    job_write(j, create, created);
 }
 
 /* ---- read, cancel ---------------------------------------------------------------------------------------
@@ -137,11 +123,9 @@ static enum err get(struct job *j, struct store_tx *tx)
 {
     struct fleet_job_row r;
     enum err e = fleet_job_get(tx, &j->a, j->r->params[0], &r);
-    if (e != ERR_NOTFOUND)
-        return e ? e : answer(j, &r);
-    j->bytes = fleet_document(&j->a, write_unknown, &j->r->params[0]);
-    j->bytes_type = "application/json; charset=utf-8";
-    return ERR_OK;
+    if (e == ERR_NOTFOUND)
+        return fleet_answer(j, write_unknown, &j->r->params[0]);
+    return e ? e : fleet_answer(j, write_job, &r);
 }
 
 static enum err cancel(struct job *j, struct store_tx *tx)
@@ -153,7 +137,7 @@ static enum err cancel(struct job *j, struct store_tx *tx)
     if (e == ERR_STALE)
         return AZURE_REFUSE(j, AZ_OperationNotAllowedInCurrentState,
                             "a job that runs or has ended cannot be cancelled");
-    return e ? e : answer(j, &r);
+    return e ? e : fleet_answer(j, write_job, &r);
 }
 
 static void start_get(struct job *j)
@@ -168,44 +152,22 @@ static void start_cancel(struct job *j)
 /* ---- list -----------------------------------------------------------------------------------------------
  */
 
-struct listing {
-    struct fleet_job_filter filter;
-    uint32_t max;
-    struct fleet_array list;
-    uint64_t last;
-    bool more;
-};
-
-static enum err list_one(void *ctx, const struct fleet_job_row *r)
-{
-    struct listing *l = ctx;
-    if (l->list.nr == l->max || l->list.out.len > FLEET_PAGE_BYTES) {
-        l->more = true;
-        return ERR_STOPPED;
-    }
-    l->last = r->seq;
-    return fleet_array_add(&l->list, write_job, r);
-}
-
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    struct listing *l = j->state;
+    struct fleet_job_page *p = j->state;
     char next[24] = "";
-    l->list = (struct fleet_array){ .a = &j->a };
-    l->more = false;
-    enum err e = tx_fleet_job_list(tx, &l->filter, list_one, l);
-    if (e && e != ERR_STOPPED)
+    enum err e = fleet_job_page_read(j, tx);
+    if (e)
         return e;
-    j->bytes = fleet_array_end(&l->list);
-    j->bytes_type = "application/json; charset=utf-8";
-    if (l->more)
-        snprintf(next, sizeof next, "%llu", (unsigned long long)l->last);
+    fleet_answer_array(j, &p->list);
+    if (p->more)
+        snprintf(next, sizeof next, "%llu", (unsigned long long)p->last);
     azure_answer_page(j, ITEM_TYPE, span_str(next));
     return ERR_OK;
 }
 
 /* pageSize and continuationToken are what older documentation calls them. */
-static bool read_page(struct job *j, struct listing *l)
+static bool read_page(struct job *j, struct fleet_job_page *p)
 {
     struct azure_page page;
     struct span s;
@@ -216,58 +178,35 @@ static bool read_page(struct job *j, struct listing *l)
         page.max = (uint32_t)n;
     if (http_query(j->r, "continuationToken", &s) && s.n)
         page.continuation = s;
-    if (page.continuation.n && u64_parse(page.continuation, INT64_MAX, &l->filter.before))
+    if (page.continuation.n && u64_parse(page.continuation, INT64_MAX, &p->filter.before))
         return azure_fail(j, AZ_ArgumentInvalid, "the continuation is none that this hub has handed out");
-    l->max = page.max;
-    l->filter.limit = page.max + 1u;
+    p->max = page.max;
     return true;
 }
 
-static bool read_filter(struct job *j, struct listing *l)
+static bool read_filter(struct job *j, struct fleet_job_page *p)
 {
     struct span s;
-    if (http_query(j->r, "jobType", &s) && s.n && fleet_job_kind_parse(s, &l->filter.kind))
+    if (http_query(j->r, "jobType", &s) && s.n && fleet_job_kind_parse(s, &p->filter.kind))
         return azure_fail(j, AZ_ArgumentInvalid, "jobType is not known");
-    if (http_query(j->r, "jobStatus", &s) && s.n && fleet_job_state_parse(s, &l->filter.state)) {
+    if (http_query(j->r, "jobStatus", &s) && s.n && fleet_job_state_parse(s, &p->filter.state)) {
         if (!span_ieq(s, SPAN("enqueued")) && !span_ieq(s, SPAN("unknown")))
             return azure_fail(j, AZ_ArgumentInvalid, "jobStatus is not known");
-        l->filter.state = INT8_MAX; /* none has it */
+        p->filter.state = INT8_MAX; /* none has it */
     }
-    return read_page(j, l);
+    return read_page(j, p);
 }
 
 static void start_list(struct job *j)
 {
-    struct listing *l = arena_alloc(&j->a, sizeof *l);
-    if (!l) {
-        job_end_err(j, ERR_NOMEM);
+    struct fleet_job_page *p = fleet_job_page_new(j, write_job);
+    if (!p)
         return;
-    }
-    l->filter = (struct fleet_job_filter){ .before = INT64_MAX, .kind = -1, .state = -1 };
-    j->state = l;
-    if (read_filter(j, l))
-        job_read(j, list, NULL);
-    else
-        job_end(j);
+    (void)read_filter(j, p);
+    job_read(j, list, NULL);
 }
 
-void azure_job_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void azure_job_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_job_cancel(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_cancel };
-    job_start(r, &call);
-}
-void azure_jobs_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_job_put, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put);
+JOB_HANDLER(azure_job_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_HANDLER(azure_job_cancel, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_cancel);
+JOB_HANDLER(azure_jobs_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);

@@ -78,23 +78,20 @@ static void refuse(struct job *j, const struct method_call *m)
     }
     if (info[0])
         j->info = arena_copy(&j->a, span_str(info));
-    if (j->code) {
-        job_end(j);
-    } else {
+    if (!j->code)
         j->envelope = AZURE_PLAIN;
-        job_end_err(j, m->err);
-    }
+    job_end_err(j, m->err);
 }
 
+/* NULL: the job has ended. */
 static struct method_step *step_new(struct job *j, const struct timeouts *t)
 {
-    struct method_step *s = arena_alloc(&j->a, sizeof *s);
+    struct method_step *s = job_state(j, sizeof *s);
     if (!s)
         return NULL;
     s->call.device = j->r->params[0];
     s->call.connect_ms = (uint32_t)t->connect_s * 1000;
     s->call.response_ms = (uint32_t)t->response_s * 1000;
-    j->state = s;
     return s;
 }
 
@@ -187,18 +184,13 @@ static void method_begin(struct job *j, struct span module)
         return;
     }
     struct method_step *s = step_new(j, &t);
-    if (!s) {
-        job_end_err(j, ERR_NOMEM);
+    if (!s)
         return;
-    }
     s->call.module = module;
     s->call.name = span_of(json_string_value(name), json_string_length(name));
     s->call.payload = payload_of(j);
-    if (!call_check(j, &s->call))
-        job_end(j);
-    else if (arena_err(&j->a))
-        job_end_err(j, ERR_NOMEM);
-    else if (job_edge_module(j))
+    (void)(call_check(j, &s->call) && job_fail_err(j, arena_err(&j->a)));
+    if (job_edge_module(j))
         job_read(j, edge_may_call, method_allowed);
     else
         job_method(j, s, method_called);
@@ -213,18 +205,8 @@ static void module_method(struct job *j)
     method_begin(j, j->r->params[1]);
 }
 
-void azure_device_method(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_METHOD,
-                                          device_method };
-    job_start(r, &call);
-}
-void azure_module_method(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_METHOD,
-                                          module_method };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_device_method, JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_METHOD, device_method);
+JOB_HANDLER(azure_module_method, JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB_METHOD, module_method);
 
 /* ---- POST /digitaltwins/{id}[/components/{component}]/commands/{name} -----------------------------------
  */
@@ -264,13 +246,14 @@ static void command_begin(struct job *j, struct span component, struct span comm
         return;
     }
     struct method_step *s = step_new(j, &t);
+    if (!s)
+        return;
     size_t n = component.n + 1 + command.n;
-    uint8_t *mem = s ? arena_alloc(&j->a, n) : NULL;
-    if (!mem) {
+    struct wr w = { arena_alloc(&j->a, n), n, 0 };
+    if (!w.p) {
         job_end_err(j, ERR_NOMEM);
         return;
     }
-    struct wr w = { mem, n, 0 };
     wr_put(&w, component);
     if (component.n)
         wr_u8(&w, '*');
@@ -279,10 +262,8 @@ static void command_begin(struct job *j, struct span component, struct span comm
     s->call.payload = j->r->body;
     if (j->r->body.n && !method_is_json(j->r->body))
         (void)azure_fail(j, AZ_IotHubFormatError, "the body has to be empty or one JSON value");
-    if (j->code || !call_check(j, &s->call))
-        job_end(j);
-    else
-        job_method(j, s, command_called);
+    (void)call_check(j, &s->call);
+    job_method(j, s, command_called);
 }
 
 static void root_command(struct job *j)
@@ -294,13 +275,5 @@ static void component_command(struct job *j)
     command_begin(j, j->r->params[1], j->r->params[2]);
 }
 
-void azure_root_command(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, root_command };
-    job_start(r, &call);
-}
-void azure_component_command(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, component_command };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_root_command, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, root_command);
+JOB_HANDLER(azure_component_command, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, component_command);

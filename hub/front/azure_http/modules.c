@@ -3,6 +3,7 @@
 #include "hub/domain/audit.h"
 #include "hub/front/azure_http/identity_json.h"
 #include "hub/front/azure_http/routes.h"
+#include "hub/store/identity_name.h"
 
 struct one {
     struct module_spec spec;
@@ -12,21 +13,13 @@ struct one {
 
 static struct one *one_new(struct job *j)
 {
-    struct one *o = arena_alloc(&j->a, sizeof *o);
-    size_t cap = j->r->params[0].n + j->r->params[1].n + 1;
-    uint8_t *name = arena_alloc(&j->a, cap);
-    j->state = o;
-    if (!o || !name) {
-        job_end_err(j, ERR_NOMEM);
+    struct one *o = job_state(j, sizeof *o);
+    if (!o)
         return NULL;
-    }
-    struct wr w = { name, cap, 0 };
-    wr_put(&w, j->r->params[0]);
-    wr_u8(&w, '/');
-    wr_put(&w, j->r->params[1]);
     *o = (struct one){ .spec = { .device = j->r->params[0], .id = j->r->params[1] },
                        .match = azure_if_match(j),
-                       .name = wr_span(&w) };
+                       .name = identity_name_in(&j->a, j->r->params[0], j->r->params[1]) };
+    (void)job_fail_err(j, arena_err(&j->a));
     return o;
 }
 
@@ -74,11 +67,9 @@ static void start_put(struct job *j)
         return;
     if (o->match.kind == AZURE_MATCH_NONE && span_starts(o->spec.id, SPAN("$")))
         (void)azure_fail(j, AZ_ArgumentInvalid, "ids of modules that begin with $ are the system's");
-    if (!j->code && fleet_body_once(j, &in) && azure_in_same(j, in, "deviceId", o->spec.device) &&
-        azure_in_same(j, in, "moduleId", o->spec.id) && azure_in_module(j, in, &o->spec))
-        job_write(j, put, announce);
-    else
-        job_end(j);
+    (void)(!j->code && fleet_body_once(j, &in) && azure_in_same(j, in, "deviceId", o->spec.device) &&
+           azure_in_same(j, in, "moduleId", o->spec.id) && azure_in_module(j, in, &o->spec));
+    job_write(j, put, announce);
 }
 
 static enum err drop(struct job *j, struct store_tx *tx)
@@ -101,10 +92,7 @@ static void start_delete(struct job *j)
                          "a module of the system cannot be deleted");
     else if (o->match.kind == AZURE_MATCH_NONE)
         (void)azure_fail(j, AZ_PreconditionFailed, "the header If-Match is missing: an etag, or *");
-    if (j->code)
-        job_end(j);
-    else
-        job_write(j, drop, announce);
+    job_write(j, drop, announce);
 }
 
 static enum err list(struct job *j, struct store_tx *tx)
@@ -123,7 +111,7 @@ static enum err list(struct job *j, struct store_tx *tx)
             e = azure_module_add(&out, &rows[i], &seen);
     }
     if (!e)
-        azure_list_answer(j, &out);
+        fleet_answer_array(j, &out);
     return e;
 }
 
@@ -132,23 +120,7 @@ static void start_list(struct job *j)
     job_read(j, list, NULL);
 }
 
-void azure_modules_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void azure_module_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_module_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void azure_module_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_modules_list, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(azure_module_get, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
+JOB_HANDLER(azure_module_put, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put);
+JOB_HANDLER(azure_module_delete, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);

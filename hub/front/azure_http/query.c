@@ -47,8 +47,4 @@ static void start(struct job *j)
         query_job_run(j, answer, refuse);
 }
 
-void azure_query(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_query, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start);

@@ -64,11 +64,7 @@ static enum err answer(struct job *j, const struct fleet_job_row *r)
 {
     struct shown s = { .row = r };
     enum err e = registry_job_body(&j->a, r->body, &s.body);
-    if (e)
-        return e;
-    j->bytes = fleet_document(&j->a, write_job, &s);
-    j->bytes_type = "application/json; charset=utf-8";
-    return arena_err(&j->a);
+    return e ? e : fleet_answer(j, write_job, &s);
 }
 
 /* ---- create ---------------------------------------------------------------------------------------------
@@ -146,22 +142,15 @@ static bool read_job(struct job *j, struct registry_job_new *n)
 static void start_create(struct job *j)
 {
     struct registry_job_fault f;
-    struct registry_job_new *n = arena_alloc(&j->a, sizeof *n);
-    if (!n) {
-        job_end_err(j, ERR_NOMEM);
+    struct registry_job_new *n = job_state(j, sizeof *n);
+    if (!n)
         return;
-    }
     *n = (struct registry_job_new){ .who = j->who };
-    j->state = n;
     enum err e = read_job(j, n) ? registry_job_check(j->h, &j->a, n, &f) : ERR_OK;
     if (e == ERR_PROTO)
         (void)azure_fail(j, error_of(&f), "%s", f.text);
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (j->code)
-        job_end(j);
-    else
-        job_write(j, create, created);
+    (void)job_fail_err(j, e);
+    job_write(j, create, created);
 }
 
 /* ---- read, list, cancel ---------------------------------------------------------------------------------
@@ -195,11 +184,8 @@ static enum err list(struct job *j, struct store_tx *tx)
         .before = INT64_MAX, .kind = FLEET_JOB_REGISTRY, .state = -1, .limit = LIST_MAX
     };
     enum err e = tx_fleet_job_list(tx, &f, list_one, &l);
-    if (e)
-        return e;
-    j->bytes = fleet_array_end(&l.list);
-    j->bytes_type = "application/json; charset=utf-8";
-    return ERR_OK;
+    fleet_answer_array(j, &l.list);
+    return e;
 }
 
 static enum err cancel(struct job *j, struct store_tx *tx)
@@ -230,23 +216,7 @@ static void start_cancel(struct job *j)
     job_write(j, cancel, created);
 }
 
-void azure_registry_job_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_create };
-    job_start(r, &call);
-}
-void azure_registry_job_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_registry_jobs_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void azure_registry_job_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_cancel };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_registry_job_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_create);
+JOB_HANDLER(azure_registry_job_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
+JOB_HANDLER(azure_registry_jobs_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(azure_registry_job_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_cancel);

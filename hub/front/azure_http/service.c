@@ -36,16 +36,8 @@ static void start_connected(struct job *j)
     job_read(j, count_connected, NULL);
 }
 
-void azure_statistics_devices(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_devices };
-    job_start(r, &call);
-}
-void azure_statistics_service(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_connected };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_statistics_devices, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_devices);
+JOB_HANDLER(azure_statistics_service, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_connected);
 
 /* ---- feedback ----------------------------------------------------------------------------------------- */
 
@@ -83,19 +75,14 @@ static void taken(struct job *j)
         j->bytes_type = "application/vnd.microsoft.iothub.feedback.json";
     }
     free(text);
-    if (arena_err(&j->a)) /* it is locked, and comes again */
-        job_end_err(j, ERR_NOMEM);
-    else
-        job_end(j);
+    (void)job_fail_err(j, arena_err(&j->a)); /* it is locked, and comes again */
+    job_end(j);
 }
 
 static void start_take(struct job *j)
 {
-    j->state = arena_alloc(&j->a, sizeof(struct feedback_batch));
-    if (j->state)
+    if (job_state(j, sizeof(struct feedback_batch)))
         job_write(j, take, taken);
-    else
-        job_end_err(j, ERR_NOMEM);
 }
 
 static enum err settled(struct job *j, enum err e)
@@ -121,18 +108,6 @@ static void start_abandon(struct job *j)
     job_write(j, abandon, NULL);
 }
 
-void azure_feedback_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_take };
-    job_start(r, &call);
-}
-void azure_feedback_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_complete };
-    job_start(r, &call);
-}
-void azure_feedback_abandon(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_abandon };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_feedback_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_take);
+JOB_HANDLER(azure_feedback_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_complete);
+JOB_HANDLER(azure_feedback_abandon, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_abandon);

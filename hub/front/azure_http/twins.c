@@ -4,6 +4,7 @@
 #include "hub/domain/twin/twin_doc.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/routes.h"
+#include "hub/store/identity_name.h"
 
 struct twin_state {
     struct span id; /* identity */
@@ -12,26 +13,22 @@ struct twin_state {
     struct twin_fault fault;
 };
 
+static bool has_slash(struct span s)
+{
+    return s.n && memchr(s.p, '/', s.n);
+}
+
 /* The identity of the path: the second parameter, when there is one, is the module. */
 static struct twin_state *state_new(struct job *j)
 {
-    struct twin_state *s = arena_alloc(&j->a, sizeof *s);
+    struct twin_state *s = job_state(j, sizeof *s);
     struct span device = j->r->params[0], module = j->r->params[1];
-    struct wr w = { arena_alloc(&j->a, device.n + module.n + 1), device.n + module.n + 1, 0 };
-    j->state = s;
-    if (!s || !w.p) {
-        job_end_err(j, ERR_NOMEM);
+    if (!s)
         return NULL;
-    }
-    wr_put(&w, device);
-    if (module.n) {
-        wr_u8(&w, '/');
-        wr_put(&w, module);
-    }
     /* An id has no slash: "d%2Fm" is no other way to say the module m of d. */
-    s->id = memchr(w.p, '/', device.n) || (module.n && memchr(w.p + device.n + 1, '/', module.n))
-                ? SPAN_NONE
-                : wr_span(&w);
+    if (!has_slash(device) && !has_slash(module))
+        s->id = identity_name_in(&j->a, device, module);
+    (void)job_fail_err(j, arena_err(&j->a));
     return s;
 }
 
@@ -102,12 +99,8 @@ static void start_write(struct job *j, bool replace)
     enum err e = twin_service_patch(&j->a, j->r->body, replace, &s->patch, &s->fault);
     if (e == ERR_PROTO)
         (void)refuse_fault(j, &s->fault);
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (e)
-        job_end(j);
-    else
-        job_write(j, write, NULL);
+    (void)job_fail_err(j, e);
+    job_write(j, write, NULL);
 }
 static void start_patch(struct job *j)
 {
@@ -118,18 +111,6 @@ static void start_put(struct job *j)
     start_write(j, true);
 }
 
-void azure_twin_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void azure_twin_patch(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch };
-    job_start(r, &call);
-}
-void azure_twin_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put };
-    job_start(r, &call);
-}
+JOB_HANDLER(azure_twin_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_HANDLER(azure_twin_patch, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch);
+JOB_HANDLER(azure_twin_put, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put);

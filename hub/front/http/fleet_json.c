@@ -9,7 +9,7 @@ static bool body(struct job *j, bool once, struct jnode **out)
     enum err e =
         once ? jtree_parse_once(&j->a, j->r->body, out, &why) : jtree_parse(&j->a, j->r->body, out, &why);
     if (e == ERR_NOMEM)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     if (e)
         return job_fail(j, 400, "bad-json", "the body is not JSON that can be read: %s (byte %zu)", why.what,
                         why.at);
@@ -115,4 +115,50 @@ struct span fleet_array_end(struct fleet_array *l)
         return SPAN("[]");
     wr_u8(&l->out, ']');
     return wr_span(&l->out);
+}
+
+enum err fleet_answer(struct job *j, void (*write)(struct wr *w, const void *item), const void *item)
+{
+    j->bytes = fleet_document(&j->a, write, item);
+    j->bytes_type = j->front->ops->json_type;
+    return arena_err(&j->a);
+}
+
+void fleet_answer_array(struct job *j, struct fleet_array *l)
+{
+    j->bytes = fleet_array_end(l);
+    j->bytes_type = j->front->ops->json_type;
+}
+
+/* ---- jobs -----------------------------------------------------------------------------------------------
+ */
+
+struct fleet_job_page *fleet_job_page_new(struct job *j, void (*write)(struct wr *w, const void *job_row))
+{
+    struct fleet_job_page *p = job_state(j, sizeof *p);
+    if (!p)
+        return NULL;
+    p->filter = (struct fleet_job_filter){ .before = INT64_MAX, .kind = -1, .state = -1 };
+    p->write = write;
+    return p;
+}
+
+static enum err page_one(void *ctx, const struct fleet_job_row *r)
+{
+    struct fleet_job_page *p = ctx;
+    p->more = p->list.nr == p->max || p->list.out.len > FLEET_PAGE_BYTES;
+    if (p->more)
+        return ERR_STOPPED;
+    p->last = r->seq;
+    return fleet_array_add(&p->list, p->write, r);
+}
+
+enum err fleet_job_page_read(struct job *j, struct store_tx *tx)
+{
+    struct fleet_job_page *p = j->state;
+    p->list = (struct fleet_array){ .a = &j->a };
+    p->more = false;
+    p->filter.limit = p->max + 1;
+    enum err e = tx_fleet_job_list(tx, &p->filter, page_one, p);
+    return e == ERR_STOPPED ? ERR_OK : e;
 }

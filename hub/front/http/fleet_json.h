@@ -3,6 +3,7 @@
 #ifndef ROOST_HUB_FRONT_HTTP_FLEET_JSON_H
 #define ROOST_HUB_FRONT_HTTP_FLEET_JSON_H
 
+#include "hub/domain/job/fleet_job.h"
 #include "hub/domain/json_members.h"
 #include "hub/domain/json_tree.h"
 #include "hub/front/http/job.h"
@@ -31,5 +32,23 @@ MUST_USE enum err fleet_array_add(struct fleet_array *l, void (*write)(struct wr
 struct span fleet_array_end(struct fleet_array *l); /* whole; "[]" when nothing was added */
 /* One document, into the arena. */
 struct span fleet_document(struct arena *a, void (*write)(struct wr *w, const void *item), const void *item);
+/* The document, or the array, is the answer, of the front's type of JSON. ERR_NOMEM. */
+MUST_USE enum err fleet_answer(struct job *j, void (*write)(struct wr *w, const void *item),
+                               const void *item);
+void fleet_answer_array(struct job *j, struct fleet_array *l);
+
+/* A page of jobs, the newest first. */
+struct fleet_job_page {
+    struct fleet_job_filter filter; /* by the caller, all but its limit */
+    uint64_t max;                   /* by the caller: jobs of the page */
+    void (*write)(struct wr *w, const void *job_row);
+    struct fleet_array list;
+    bool more;     /* there is another page: */
+    uint64_t last; /* its filter.before */
+};
+/* Becomes j->state; its filter lets every job through. NULL: the job has ended. */
+struct fleet_job_page *fleet_job_page_new(struct job *j, void (*write)(struct wr *w, const void *job_row));
+/* In a run(), with j->state. */
+MUST_USE enum err fleet_job_page_read(struct job *j, struct store_tx *tx);
 
 #endif

@@ -96,7 +96,7 @@ bool in_base64(struct job *j, const json_t *o, const char *name, enum in_need ne
         return true;
     uint8_t *mem = arena_alloc(&j->a, max + 1);
     if (!mem)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     if (base64_decode(s, mem, max, &n))
         return job_fail(j, 400, "bad-member", "member \"%s\" has to be base64 of at most %zu bytes", name,
                         max);

@@ -232,6 +232,14 @@ void job_go_on(struct job *j, const struct job_call *call)
     begin(j);
 }
 
+void *job_state(struct job *j, size_t len)
+{
+    j->state = arena_alloc(&j->a, len);
+    if (!j->state)
+        job_end_err(j, ERR_NOMEM);
+    return j->state;
+}
+
 /* ---- steps ------------------------------------------------------------------------------------------ */
 
 static void step_over(struct job *j, enum err e)
@@ -264,32 +272,38 @@ static enum err run_store(struct store_tx *tx, struct store_op *self)
     return e ? e : arena_err(&j->a);
 }
 
-static void prepare(struct job *j, job_tx *run, job_fn *then)
+/* False: its error is set, and the job has ended. */
+static bool prepare(struct job *j, job_tx *run, job_fn *then)
 {
+    if (j->code) {
+        job_end(j);
+        return false;
+    }
     j->run = run;
     j->then = then;
     j->fields_before = j->fields.len;
     j->store.run = run_store;
     j->store.op.home = worker_mailbox(j->r->worker);
     j->store.op.done = on_store;
+    return true;
 }
 
 void job_write(struct job *j, job_tx *run, job_fn *then)
 {
-    prepare(j, run, then);
-    store_write(j->h->store, &j->store);
+    if (prepare(j, run, then))
+        store_write(j->h->store, &j->store);
 }
 
 void job_read(struct job *j, job_tx *run, job_fn *then)
 {
-    prepare(j, run, then);
-    store_read(j->h->store, &j->store);
+    if (prepare(j, run, then))
+        store_read(j->h->store, &j->store);
 }
 
 void job_scan(struct job *j, job_tx *run, job_fn *then)
 {
-    prepare(j, run, then);
-    store_scan(j->h->store, &j->store);
+    if (prepare(j, run, then))
+        store_scan(j->h->store, &j->store);
 }
 
 static enum err run_on_pool(struct pool_op *self)
@@ -305,6 +319,10 @@ static void on_pool(struct op *op)
 
 void job_pool(struct job *j, enum err (*run)(struct job *j), job_fn *then)
 {
+    if (j->code) {
+        job_end(j);
+        return;
+    }
     j->run_pool = run;
     j->then = then;
     j->pool.run = run_on_pool;
@@ -326,6 +344,14 @@ bool job_fail(struct job *j, unsigned status, const char *code, const char *mess
     j->status = j->refused = status;
     j->code = code;
     return false;
+}
+
+json_t *job_out_list(struct job *j, const char *name)
+{
+    json_t *list = json_array();
+    json_decref(j->out);
+    j->out = json_object();
+    return list && !json_object_set_new(j->out, name, list) ? list : NULL;
 }
 
 /* Room for n more bytes and a zero behind them. */
@@ -395,8 +421,10 @@ void job_end(struct job *j)
     job_release(j);
 }
 
-void job_end_err(struct job *j, enum err e)
+bool job_fail_err(struct job *j, enum err e)
 {
+    if (!e || j->code)
+        return !e;
     switch (e) {
     case ERR_FULL:
         if (event_has_no_room(j->h)) {
@@ -424,5 +452,11 @@ void job_end_err(struct job *j, enum err e)
         (void)job_fail(j, 500, "internal", "the hub could not do this: its log says why");
         break;
     }
+    return false;
+}
+
+void job_end_err(struct job *j, enum err e)
+{
+    (void)job_fail_err(j, e);
     job_end(j);
 }

@@ -5,7 +5,9 @@
  *
  *     handler -> job_start(call) -> credentials -> body -> call->start(j) -> job_write(j, run, then) -> ...
  *                                                                       -> job_end(j)
- * A step that fails, or calls job_fail, ends the job: `then` is called after success only. */
+ * A step that fails, or calls job_fail, ends the job: `then` is called after success only. A job whose error
+ * is set takes no further step, it ends: what reads a request need not ask whether there is an error already.
+ */
 #ifndef ROOST_HUB_FRONT_HTTP_JOB_H
 #define ROOST_HUB_FRONT_HTTP_JOB_H
 
@@ -64,6 +66,7 @@ struct http_front_ops {
     /* Over a rate for `operation`; it may come again after j->wait_s: sets the error. */
     void (*throttled)(struct job *j, const char *operation);
     const struct http_throttle *throttles; /* throttled.h */
+    const char *json_type;                 /* Content-Type of fleet_answer */
     /* Answers j->r with the error in j: status, code, message, fields. */
     void (*answer_error)(struct job *j);
 };
@@ -102,6 +105,17 @@ struct job {
 };
 
 void job_start(struct http_req *r, const struct job_call *call);
+/* The handler of a route that is a job, with what its struct job_call says:
+ *     JOB_HANDLER(twin_show, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get); */
+#define JOB_HANDLER(name, ...)                                                                               \
+    static const struct job_call name##_call;                                                                \
+    void name(struct http_req *r)                                                                            \
+    {                                                                                                        \
+        job_start(r, &name##_call);                                                                          \
+    }                                                                                                        \
+    static const struct job_call name##_call = { __VA_ARGS__ }
+/* What becomes j->state: zeroed, in the arena. NULL: memory is short, and the job has ended. */
+void *job_state(struct job *j, size_t len);
 /* From a start(): goes on as another call, with its body check (and no second look at credentials). */
 void job_go_on(struct job *j, const struct job_call *call);
 /* One step; the last thing its caller does. then NULL: the job ends. */
@@ -113,14 +127,18 @@ void job_pool(struct job *j, enum err (*run)(struct job *j), job_fn *then);
 void job_end(struct job *j);
 /* Ends the job whose request was answered by other means. */
 void job_release(struct job *j);
-/* Ends the job for an outcome of a store, stream or blob: the status that fits e. */
+/* Ends the job for an outcome of a store, stream or blob, as job_fail_err. */
 void job_end_err(struct job *j, enum err e);
 
 /* Sets the error that job_end answers; the first one stays. code: fixed, "device-not-found"; the message says
  * what to do next. Always false, so that checks can say `return job_fail(...)`. */
 bool job_fail(struct job *j, unsigned status, const char *code, const char *message, ...) LOG_PRINTF(4, 5);
+/* The same for an outcome of a store, stream or blob: the status that fits e. True: ERR_OK, which is none. */
+bool job_fail_err(struct job *j, enum err e);
 /* In a run(): sets the error and undoes what the transaction has written. */
 #define JOB_REFUSE(j, ...) ((void)job_fail((j), __VA_ARGS__), ERR_DENIED)
+/* j->out becomes {"name":[]}; its list, borrowed. NULL: memory is short. */
+json_t *job_out_list(struct job *j, const char *name);
 /* Adds "Name: value" to the answer, of any length; control characters become '?'. */
 void job_field(struct job *j, const char *name, const char *value, ...) LOG_PRINTF(3, 4);
 const char *job_fields(struct job *j); /* as http_answer takes them; NULL: none */

@@ -48,6 +48,10 @@ static void on_done(struct method_call *m)
 
 void job_method(struct job *j, struct method_step *s, job_fn *then)
 {
+    if (j->code) {
+        job_end(j);
+        return;
+    }
     s->j = j;
     s->then = then;
     s->timers[METHOD_TIMER_CONNECT].on_timer = on_connect_timer;
@@ -66,7 +70,7 @@ bool method_step_answer(struct job *j, const struct method_step *s)
     size_t len = (size_t)n + s->json.n + 1;
     struct wr w = { arena_alloc(&j->a, len), len, 0 };
     if (!w.p)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     wr_put(&w, span_of(head, (size_t)n));
     wr_put(&w, s->json);
     wr_u8(&w, '}');

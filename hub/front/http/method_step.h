@@ -18,8 +18,8 @@ struct method_step {
     struct timer timers[2];
 };
 
-/* s: zeroed, in the job's arena. then(j) comes once, with s->call.why and what goes with it. The last thing
- * its caller does. */
+/* s: zeroed, in the job's arena. A job whose error is set ends. Else then(j) comes once, with s->call.why and
+ * what goes with it. The last thing its caller does. */
 void job_method(struct job *j, struct method_step *s, job_fn *then);
 /* {"status":S,"payload":...}, as j->bytes. False: no memory, and the error is set. */
 bool method_step_answer(struct job *j, const struct method_step *s);

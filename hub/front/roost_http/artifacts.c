@@ -143,15 +143,12 @@ static void looked_up(struct job *j)
 
 static void start(struct job *j)
 {
-    struct lookup *l = arena_alloc(&j->a, sizeof *l);
-    j->state = l;
+    struct lookup *l = job_state(j, sizeof *l);
     if (!l)
-        job_end_err(j, ERR_NOMEM);
-    else if (!name_parse(j->r->params[0], l->artifact.root, &l->tree)) {
+        return;
+    if (!name_parse(j->r->params[0], l->artifact.root, &l->tree))
         (void)job_fail(j, 404, "artifact-not-found", "an artifact is named by 64 hexadecimal digits");
-        job_end(j);
-    } else
-        job_read(j, look_up, looked_up);
+    job_read(j, look_up, looked_up);
 }
 
 void artifact_get(struct http_req *r)

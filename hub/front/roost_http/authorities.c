@@ -27,13 +27,9 @@ static enum err list(struct job *j, struct store_tx *tx)
     enum err e = authority_list(tx, &j->a, &rows, &nr);
     if (e)
         return e;
-    json_t *arr = json_array();
-    j->out = json_object();
-    if (!arr || !j->out) {
-        json_decref(arr);
+    json_t *arr = job_out_list(j, "authorities");
+    if (!arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "authorities", arr);
     for (size_t i = 0; !e && i < nr; i++)
         if (json_array_append_new(arr, authority_json(&rows[i])))
             e = ERR_NOMEM;
@@ -96,28 +92,13 @@ static void start_put(struct job *j)
     if (!authority_name_ok(j->r->params[0]))
         (void)job_fail(j, 400, "bad-name", "a name has 1 to %u characters of a device id",
                        AUTHORITY_NAME_MAX);
-    if (j->code)
-        job_end(j);
-    else
-        job_write(j, put, announce);
+    job_write(j, put, announce);
 }
 static void start_delete(struct job *j)
 {
     job_write(j, drop, announce);
 }
 
-void authorities_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void authority_put_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void authority_delete_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
+JOB_HANDLER(authorities_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(authority_put_one, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put);
+JOB_HANDLER(authority_delete_one, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);

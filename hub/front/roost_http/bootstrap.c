@@ -182,12 +182,9 @@ static void limit(struct job *j)
 {
     static const struct job_call after = { .who = JOB_PUBLIC, .body = JOB_OBJECT, .start = start };
     char peer[64];
-    struct bootstrap *b = arena_alloc(&j->a, sizeof *b);
-    if (!b) {
-        job_end_err(j, ERR_NOMEM);
+    struct bootstrap *b = job_state(j, sizeof *b);
+    if (!b)
         return;
-    }
-    j->state = b;
     (void)rate_source(j->r->conn ? span_str(conn_peer(j->r->conn, peer)) : SPAN_NONE, b->source);
     struct rate_verdict v = rate_take(roost_of(j)->rate, span_str(b->source), worker_now_ms(j->r->worker));
     if (!v.allowed) {
@@ -203,8 +200,4 @@ static void limit(struct job *j)
     job_go_on(j, &after);
 }
 
-void bootstrap_post(struct http_req *r)
-{
-    static const struct job_call call = { .who = JOB_PUBLIC, .start = limit };
-    job_start(r, &call);
-}
+JOB_HANDLER(bootstrap_post, .who = JOB_PUBLIC, .start = limit);

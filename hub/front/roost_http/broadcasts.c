@@ -61,13 +61,9 @@ static enum err add(void *ctx, const struct broadcast_row *b)
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    struct listing l = { .arr = json_array() };
-    j->out = json_object();
-    if (!l.arr || !j->out) {
-        json_decref(l.arr);
+    struct listing l = { .arr = job_out_list(j, "broadcasts") };
+    if (!l.arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "broadcasts", l.arr);
     enum err e = tx_broadcast_list(tx, *(uint64_t *)j->state, PAGE, add, &l);
     if (json_array_size(l.arr) == PAGE)
         json_put(j->out, "next", json_integer((json_int_t)l.last));
@@ -76,26 +72,13 @@ static enum err list(struct job *j, struct store_tx *tx)
 
 static void start_list(struct job *j)
 {
-    uint64_t *before = arena_alloc(&j->a, sizeof *before);
-    j->state = before;
-    if (!before) {
-        job_end_err(j, ERR_NOMEM);
+    uint64_t *before = job_state(j, sizeof *before);
+    if (!before)
         return;
-    }
     *before = INT64_MAX;
-    if (in_query_u64(j, "before", INT64_MAX, before))
-        job_read(j, list, NULL);
-    else
-        job_end(j);
+    (void)in_query_u64(j, "before", INT64_MAX, before);
+    job_read(j, list, NULL);
 }
 
-void broadcasts_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void broadcast_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_show };
-    job_start(r, &call);
-}
+JOB_HANDLER(broadcasts_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);
+JOB_HANDLER(broadcast_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_show);

@@ -68,13 +68,9 @@ static enum err list(struct job *j, struct store_tx *tx)
 {
     struct listing l = { .a = &j->a };
     enum err e = tx_campaign_list(tx, keep_campaign, &l);
-    json_t *arr = json_array();
-    j->out = json_object();
-    if (!arr || !j->out) {
-        json_decref(arr);
+    json_t *arr = job_out_list(j, "campaigns");
+    if (!arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "campaigns", arr);
     for (size_t i = 0; !e && i < l.nr; i++) {
         json_t *o = head(&l.row[i]);
         if (!o)
@@ -145,22 +141,16 @@ static enum err get(struct job *j, struct store_tx *tx)
 
 static void start_get(struct job *j)
 {
-    struct follow *f = arena_alloc(&j->a, sizeof *f);
-    if (!f) {
-        job_end_err(j, ERR_NOMEM);
+    struct follow *f = job_state(j, sizeof *f);
+    if (!f)
         return;
-    }
-    j->state = f;
     f->j = j;
     if (hex_decode(j->r->params[0], f->id, sizeof f->id))
         (void)job_fail(j, 400, "bad-campaign-id", "a campaign id has %zu hexadecimal digits",
                        2 * sizeof f->id);
     (void)in_query_bool(j, "rows", &f->rows);
     (void)http_query(j->r, "after", &f->after);
-    if (j->code)
-        job_end(j);
-    else
-        job_read(j, get, NULL);
+    job_read(j, get, NULL);
 }
 
 /* ---- create ---------------------------------------------------------------------------------------- */
@@ -276,7 +266,7 @@ static bool read_list(struct job *j, const char *name, size_t max, struct span *
                         max);
     *out = arena_alloc(&j->a, json_array_size(arr) * sizeof **out);
     if (!*out)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     json_array_foreach(arr, i, v)
     {
         if (!json_is_string(v))
@@ -321,35 +311,16 @@ static bool read_devices(struct job *j, struct create *c)
 static void start_post(struct job *j)
 {
     static const char *const names[] = { "releases", "devices", "all", NULL };
-    struct create *c = arena_alloc(&j->a, sizeof *c);
-    if (!c) {
-        job_end_err(j, ERR_NOMEM);
+    struct create *c = job_state(j, sizeof *c);
+    if (!c)
         return;
-    }
-    j->state = c;
     c->j = j;
     c->in.who = j->who;
-    if (in_only(j, j->in, names) && in_bool(j, j->in, "all", IN_OPTIONAL, &c->in.all) &&
-        read_releases(j, c) && read_devices(j, c))
-        job_write(j, make, made);
-    else
-        job_end(j);
+    (void)(in_only(j, j->in, names) && in_bool(j, j->in, "all", IN_OPTIONAL, &c->in.all) &&
+           read_releases(j, c) && read_devices(j, c));
+    job_write(j, make, made);
 }
 
-void campaigns_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, false,
-                                          start_list };
-    job_start(r, &call);
-}
-void campaign_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, false,
-                                          start_get };
-    job_start(r, &call);
-}
-void campaign_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_post };
-    job_start(r, &call);
-}
+JOB_HANDLER(campaigns_list, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);
+JOB_HANDLER(campaign_get, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_HANDLER(campaign_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_post);

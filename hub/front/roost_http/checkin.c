@@ -34,15 +34,8 @@ static void decided(struct job *j)
 
 static void start(struct job *j)
 {
-    j->state = arena_alloc(&j->a, sizeof(struct checkin_answer));
-    if (!j->state)
-        job_end_err(j, ERR_NOMEM);
-    else
+    if (job_state(j, sizeof(struct checkin_answer)))
         job_write(j, decide, decided);
 }
 
-void checkin_post(struct http_req *r)
-{
-    static const struct job_call call = { .who = JOB_DEVICE, .start = start };
-    job_start(r, &call);
-}
+JOB_HANDLER(checkin_post, .who = JOB_DEVICE, .start = start);

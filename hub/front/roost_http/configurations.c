@@ -50,12 +50,8 @@ static enum err answer(struct job *j, struct store_tx *tx, const struct config_r
 {
     struct shown s;
     enum err e = shown_of(tx, r, &s);
-    if (e)
-        return e;
-    j->bytes = fleet_document(&j->a, write_config, &s);
-    j->bytes_type = "application/json";
     job_field(j, "ETag", "\"%llu\"", (unsigned long long)r->etag);
-    return arena_err(&j->a);
+    return e ? e : fleet_answer(j, write_config, &s);
 }
 
 static enum err refuse(struct job *j, enum err e)
@@ -222,19 +218,14 @@ static void written(struct job *j)
 
 static void start_write(struct job *j, bool patch)
 {
-    struct writing *w = arena_alloc(&j->a, sizeof *w);
-    if (!w) {
-        job_end_err(j, ERR_NOMEM);
+    struct writing *w = job_state(j, sizeof *w);
+    if (!w)
         return;
-    }
     *w = (struct writing){ .n = { .id = j->r->params[0], .who = j->who }, .patch = patch };
-    j->state = w;
     w->must_be_new = span_eq(http_field(j->r, "If-None-Match"), SPAN("*"));
     read_match(j, w);
-    if (read_body(j, w))
-        job_write(j, write, written);
-    else
-        job_end(j);
+    (void)read_body(j, w);
+    job_write(j, write, written);
 }
 static void start_put(struct job *j)
 {
@@ -280,9 +271,7 @@ static enum err list(struct job *j, struct store_tx *tx)
     if (e)
         return e;
     const struct span all = fleet_array_end(&l.list);
-    j->bytes = fleet_document(&j->a, write_listing, &all);
-    j->bytes_type = "application/json";
-    return arena_err(&j->a);
+    return fleet_answer(j, write_listing, &all);
 }
 
 static enum err drop(struct job *j, struct store_tx *tx)
@@ -336,44 +325,16 @@ static void start_apply(struct job *j)
     else if (!e && kind != CONFIG_EDGE)
         (void)job_fail(j, 400, "bad-content", "modulesContent is wanted");
     j->state = content;
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (j->code)
-        job_end(j);
-    else
-        job_write(j, apply, NULL);
+    (void)job_fail_err(j, e);
+    job_write(j, apply, NULL);
 }
 
 #define READERS (ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT)
 #define WRITERS (ACCESS_REGISTRY_WRITE | ACCESS_SERVICE_CONNECT)
 
-void configurations_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void configuration_get_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, READERS, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void configuration_put_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void configuration_patch_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_patch };
-    job_start(r, &call);
-}
-void configuration_delete_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
-void device_content_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, WRITERS, JOB_RAW, start_apply };
-    job_start(r, &call);
-}
+JOB_HANDLER(configurations_list, JOB_POLICY, READERS, JOB_RAW, start_list);
+JOB_HANDLER(configuration_get_one, JOB_POLICY, READERS, JOB_RAW, start_get);
+JOB_HANDLER(configuration_put_one, JOB_POLICY, WRITERS, JOB_RAW, start_put);
+JOB_HANDLER(configuration_patch_one, JOB_POLICY, WRITERS, JOB_RAW, start_patch);
+JOB_HANDLER(configuration_delete_one, JOB_POLICY, WRITERS, JOB_RAW, start_delete);
+JOB_HANDLER(device_content_post, JOB_POLICY, WRITERS, JOB_RAW, start_apply);

@@ -25,12 +25,9 @@ struct uploads {
 
 static struct uploads *uploads_of(struct job *j)
 {
-    struct uploads *u = arena_alloc(&j->a, sizeof *u);
-    j->state = u;
+    struct uploads *u = job_state(j, sizeof *u);
     if (u)
-        *u = (struct uploads){ .limit = PAGE_MAX };
-    else
-        job_end_err(j, ERR_NOMEM);
+        u->limit = PAGE_MAX;
     return u;
 }
 
@@ -70,9 +67,8 @@ static enum err run_list(struct job *j, struct store_tx *tx)
     struct uploads *u = j->state;
     u->nr = 0;
     u->more = false;
-    j->out = json_object();
-    u->list = json_array();
-    if (!j->out || json_object_set_new(j->out, "uploads", u->list))
+    u->list = job_out_list(j, "uploads");
+    if (!u->list)
         return ERR_NOMEM;
     enum err e = tx_blob_list(tx, container(j), u->prefix, u->after, u->limit + 1, list_each, u);
     if (e == ERR_EXISTS && u->more)
@@ -87,7 +83,7 @@ static bool with_prefix(struct job *j, struct span name, struct span *out)
     struct span id = j->r->params[0];
     struct wr w = { arena_alloc(&j->a, id.n + 1 + name.n), id.n + 1 + name.n, 0 };
     if (!w.p)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     wr_put(&w, id);
     wr_u8(&w, '/');
     wr_put(&w, name);
@@ -108,12 +104,9 @@ static void start_list(struct job *j)
         u->limit = PAGE_MAX;
     if (ok && http_query(j->r, "after", &s)) {
         u->after = s;
-        ok = !one || with_prefix(j, s, &u->after);
+        (void)(one && with_prefix(j, s, &u->after));
     }
-    if (ok)
-        job_read(j, run_list, NULL);
-    else
-        job_end(j);
+    job_read(j, run_list, NULL);
 }
 
 /* ---- one -------------------------------------------------------------------------------------------- */
@@ -134,7 +127,7 @@ static bool name_of(struct job *j, struct span *out)
         left = span_skip(left, 1);
     struct wr w = { arena_alloc(&j->a, left.n + 1), left.n, 0 };
     if (!w.p)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     percent_decode(&w, left);
     return with_prefix(j, wr_span(&w), out);
 }
@@ -185,10 +178,10 @@ static void serve(struct job *j)
 static void start_get(struct job *j)
 {
     struct uploads *u = uploads_of(j);
-    if (u && name_of(j, &u->name))
-        job_read(j, look_up, serve);
-    else if (u)
-        job_end(j);
+    if (!u)
+        return;
+    (void)name_of(j, &u->name);
+    job_read(j, look_up, serve);
 }
 
 static enum err run_delete(struct job *j, struct store_tx *tx)
@@ -214,10 +207,10 @@ static void deleted(struct job *j)
 static void start_delete(struct job *j)
 {
     struct uploads *u = uploads_of(j);
-    if (u && name_of(j, &u->name))
-        job_write(j, run_delete, deleted);
-    else if (u)
-        job_end(j);
+    if (!u)
+        return;
+    (void)name_of(j, &u->name);
+    job_write(j, run_delete, deleted);
 }
 
 /* ---- notifications ---------------------------------------------------------------------------------- */
@@ -241,20 +234,17 @@ static enum err note_each(void *ctx, const struct file_note_row *r)
 static enum err run_notes(struct job *j, struct store_tx *tx)
 {
     struct uploads *u = j->state;
-    j->out = json_object();
-    u->list = json_array();
-    if (!j->out || json_object_set_new(j->out, "notifications", u->list))
-        return ERR_NOMEM;
-    return tx_file_note_list(tx, u->after_seq, PAGE_MAX, note_each, u);
+    u->list = job_out_list(j, "notifications");
+    return u->list ? tx_file_note_list(tx, u->after_seq, PAGE_MAX, note_each, u) : ERR_NOMEM;
 }
 
 static void start_notes(struct job *j)
 {
     struct uploads *u = uploads_of(j);
-    if (u && in_query_u64(j, "after", INT64_MAX, &u->after_seq))
-        job_read(j, run_notes, NULL);
-    else if (u)
-        job_end(j);
+    if (!u)
+        return;
+    (void)in_query_u64(j, "after", INT64_MAX, &u->after_seq);
+    job_read(j, run_notes, NULL);
 }
 
 /* ---- a signature for a container -------------------------------------------------------------------- */
@@ -303,45 +293,17 @@ static void start_sas(struct job *j)
     else if (in_only(j, j->in, names) && in_text(j, j->in, "permissions", IN_OPTIONAL, 5, &letters) &&
              in_u64(j, j->in, "ttlSeconds", IN_OPTIONAL, 7 * 86400, &ttl) && !letters_ok(letters))
         (void)job_fail(j, 400, "bad-member", "member \"permissions\" has to be some of r, w, d, l, c");
-    if (j->code) {
-        job_end(j);
+    struct sas *s = job_state(j, sizeof *s);
+    if (!s)
         return;
-    }
-    struct sas *s = arena_alloc(&j->a, sizeof *s);
-    if (!s) {
-        job_end_err(j, ERR_NOMEM);
-        return;
-    }
     *s = (struct sas){ asked, letters, ttl };
-    j->state = s;
     job_write(j, make_sas, NULL);
 }
 
-void device_uploads_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW,
-                                          start_list };
-    job_start(r, &call);
-}
-void device_upload_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW,
-                                          start_get };
-    job_start(r, &call);
-}
-void device_upload_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE | ACCESS_SERVICE_CONNECT, JOB_RAW,
-                                          start_delete };
-    job_start(r, &call);
-}
-void file_notifications_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_notes };
-    job_start(r, &call);
-}
-void container_sas_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_sas };
-    job_start(r, &call);
-}
+JOB_HANDLER(device_uploads_list, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW,
+            start_list);
+JOB_HANDLER(device_upload_get, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_HANDLER(device_upload_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE | ACCESS_SERVICE_CONNECT, JOB_RAW,
+            start_delete);
+JOB_HANDLER(file_notifications_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_notes);
+JOB_HANDLER(container_sas_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_sas);

@@ -26,13 +26,9 @@ static enum err list(struct job *j, struct store_tx *tx)
     enum err e = tx_device_list(tx, l->after, l->limit, l->status, keep, l);
     if (e)
         return e;
-    json_t *arr = json_array();
-    j->out = json_object();
-    if (!arr || !j->out) {
-        json_decref(arr);
+    json_t *arr = job_out_list(j, "devices");
+    if (!arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "devices", arr);
     for (size_t i = 0; !e && i < l->nr; i++) {
         json_t *o = NULL;
         e = device_json(j, tx, &l->rows[i], false, false, &o);
@@ -46,15 +42,12 @@ static enum err list(struct job *j, struct store_tx *tx)
 
 static void start_list(struct job *j)
 {
-    struct list_state *l = arena_alloc(&j->a, sizeof *l);
+    struct list_state *l = job_state(j, sizeof *l);
     struct span s;
     uint8_t status;
-    if (!l) {
-        job_end_err(j, ERR_NOMEM);
+    if (!l)
         return;
-    }
     *l = (struct list_state){ .j = j, .limit = IDENTITY_LIST_DEFAULT, .status = -1 };
-    j->state = l;
     (void)in_query_u64(j, "limit", IDENTITY_LIST_MAX, &l->limit);
     if (!l->limit)
         (void)job_fail(j, 400, "bad-query", "query \"limit\" has to be from 1 to %u", IDENTITY_LIST_MAX);
@@ -67,20 +60,16 @@ static void start_list(struct job *j)
             l->status = status;
     }
     l->rows = arena_alloc(&j->a, (size_t)l->limit * sizeof *l->rows);
-    if (j->code)
-        job_end(j);
-    else if (!l->rows)
-        job_end_err(j, ERR_NOMEM);
-    else
-        job_read(j, list, NULL);
+    (void)job_fail_err(j, arena_err(&j->a));
+    job_read(j, list, NULL);
 }
 
 struct one_state {
     struct span id;
     bool has_status, must_be_new, changed;
     uint8_t status;
-    struct identity_proof proof;  /* of a new one */
-    struct identity_names *names; /* it and its modules, when it has changed */
+    struct identity_proof proof; /* of a new one */
+    struct identity_names names; /* it and its modules, when it has changed */
 };
 
 static enum err show(struct job *j, struct store_tx *tx, const struct device_row *d)
@@ -100,7 +89,7 @@ static enum err note_names(struct job *j, struct store_tx *tx)
 {
     struct one_state *s = j->state;
     s->changed = true;
-    return identity_names(tx, &j->a, s->id, s->names);
+    return identity_names(tx, &j->a, s->id, &s->names);
 }
 
 static enum err changed(struct job *j, struct store_tx *tx, const struct device_row *d)
@@ -156,38 +145,33 @@ static void announce(struct job *j)
 {
     struct one_state *s = j->state;
     if (s->changed)
-        identity_announce_all(j->h, s->names);
+        identity_announce_all(j->h, &s->names);
     job_end(j);
 }
 
-static bool one_state(struct job *j)
+static struct one_state *one_new(struct job *j)
 {
-    struct one_state *s = arena_alloc(&j->a, sizeof *s);
-    j->state = s;
+    struct one_state *s = job_state(j, sizeof *s);
     if (s)
-        s->names = arena_alloc(&j->a, sizeof *s->names);
-    if (!s || !s->names)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
-    return in_path_device(j, &s->id);
+        (void)in_path_device(j, &s->id);
+    return s;
 }
 
 static void start_put(struct job *j)
 {
     static const char *const names[] = { "status", "authentication", "thumbprint", "thumbprint2", NULL };
     struct span status = SPAN_NONE;
-    if (one_state(j) && in_only(j, j->in, names) && in_text(j, j->in, "status", IN_OPTIONAL, 16, &status) &&
-        proof_in(j, &((struct one_state *)j->state)->proof)) {
-        struct one_state *s = j->state;
-        struct span none = http_field(j->r, "If-None-Match");
-        s->must_be_new = span_eq(none, SPAN("*"));
+    struct one_state *s = one_new(j);
+    if (!s)
+        return;
+    if (in_only(j, j->in, names) && in_text(j, j->in, "status", IN_OPTIONAL, 16, &status) &&
+        proof_in(j, &s->proof)) {
+        s->must_be_new = span_eq(http_field(j->r, "If-None-Match"), SPAN("*"));
         s->has_status = status.n > 0;
         if (s->has_status && (device_status_parse(status, &s->status) || s->status == DEVICE_PENDING))
             (void)job_fail(j, 400, "bad-member", "member \"status\" has to be enabled or disabled");
     }
-    if (j->code)
-        job_end(j);
-    else
-        job_write(j, put, announce);
+    job_write(j, put, announce);
 }
 
 static enum err get(struct job *j, struct store_tx *tx)
@@ -232,48 +216,22 @@ static enum err approve(struct job *j, struct store_tx *tx)
 
 static void start_get(struct job *j)
 {
-    if (one_state(j))
+    if (one_new(j))
         job_read(j, get, NULL);
-    else
-        job_end(j);
 }
 static void start_delete(struct job *j)
 {
-    if (one_state(j))
+    if (one_new(j))
         job_write(j, drop, announce);
-    else
-        job_end(j);
 }
 static void start_approve(struct job *j)
 {
-    if (one_state(j))
+    if (one_new(j))
         job_write(j, approve, announce);
-    else
-        job_end(j);
 }
 
-void devices_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void device_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put };
-    job_start(r, &call);
-}
-void device_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void device_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
-void device_approve(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_approve };
-    job_start(r, &call);
-}
+JOB_HANDLER(devices_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(device_put, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put);
+JOB_HANDLER(device_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
+JOB_HANDLER(device_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);
+JOB_HANDLER(device_approve, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_approve);

@@ -67,14 +67,8 @@ static enum err add_group(void *ctx, struct span name)
 }
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    struct listing l = { j, tx, json_array() };
-    j->out = json_object();
-    if (!l.arr || !j->out) {
-        json_decref(l.arr);
-        return ERR_NOMEM;
-    }
-    json_put(j->out, "groups", l.arr);
-    return reader_group_list(tx, add_group, &l);
+    struct listing l = { j, tx, job_out_list(j, "groups") };
+    return l.arr ? reader_group_list(tx, add_group, &l) : ERR_NOMEM;
 }
 static void start_list(struct job *j)
 {
@@ -88,10 +82,8 @@ static enum err show(struct job *j, struct store_tx *tx)
 static void start_show(struct job *j)
 {
     struct span name;
-    if (in_path_group(j, &name))
-        job_read(j, show, NULL);
-    else
-        job_end(j);
+    (void)in_path_group(j, &name);
+    job_read(j, show, NULL);
 }
 
 static enum err forget(struct job *j, struct store_tx *tx)
@@ -102,10 +94,8 @@ static enum err forget(struct job *j, struct store_tx *tx)
 static void start_delete(struct job *j)
 {
     struct span name;
-    if (in_path_group(j, &name))
-        job_write(j, forget, NULL);
-    else
-        job_end(j);
+    (void)in_path_group(j, &name);
+    job_write(j, forget, NULL);
 }
 
 static bool read_positions(struct job *j, struct reader_place places[READER_PARTITIONS_MAX])
@@ -147,33 +137,14 @@ static enum err commit(struct job *j, struct store_tx *tx)
 static void start_commit(struct job *j)
 {
     struct span name;
-    struct reader_place *places = arena_alloc(&j->a, READER_PARTITIONS_MAX * sizeof *places);
-    j->state = places;
+    struct reader_place *places = job_state(j, READER_PARTITIONS_MAX * sizeof *places);
     if (!places)
-        job_end_err(j, ERR_NOMEM);
-    else if (in_path_group(j, &name) && read_positions(j, places))
-        job_write(j, commit, NULL);
-    else
-        job_end(j);
+        return;
+    (void)(in_path_group(j, &name) && read_positions(j, places));
+    job_write(j, commit, NULL);
 }
 
-void groups_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void group_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_show };
-    job_start(r, &call);
-}
-void group_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_commit };
-    job_start(r, &call);
-}
-void group_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
+JOB_HANDLER(groups_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);
+JOB_HANDLER(group_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_show);
+JOB_HANDLER(group_put, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_commit);
+JOB_HANDLER(group_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_delete);

@@ -40,13 +40,6 @@ static void write_job(struct wr *w, const void *item)
     wr_u8(w, '}');
 }
 
-static enum err answer(struct job *j, const struct fleet_job_row *r)
-{
-    j->bytes = fleet_document(&j->a, write_job, r);
-    j->bytes_type = "application/json";
-    return arena_err(&j->a);
-}
-
 /* ---- create ---------------------------------------------------------------------------------------------
  */
 
@@ -61,7 +54,7 @@ static enum err create(struct job *j, struct store_tx *tx)
                           "%u jobs run or wait for their time already: cancel one, or wait for its end",
                           FLEET_JOBS_ACTIVE_MAX);
     j->status = 201;
-    return e ? e : answer(j, &r);
+    return e ? e : fleet_answer(j, write_job, &r);
 }
 
 static void changed(struct job *j)
@@ -111,7 +104,7 @@ static bool read_what(struct job *j, const struct jnode *o, struct fleet_job_new
     if (!only(j, twin ? twin : method, twin ? of_twin : of_method))
         return false;
     if (!body || !props)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     struct jtree_list l = jtree_list(body), lp = jtree_list(props);
     n->kind = twin ? FLEET_JOB_TWIN : FLEET_JOB_METHOD;
     if (twin) {
@@ -148,22 +141,15 @@ static bool read_job(struct job *j, struct fleet_job_new *n)
 static void start_put(struct job *j)
 {
     struct fleet_job_fault f;
-    struct fleet_job_new *n = arena_alloc(&j->a, sizeof *n);
-    if (!n) {
-        job_end_err(j, ERR_NOMEM);
+    struct fleet_job_new *n = job_state(j, sizeof *n);
+    if (!n)
         return;
-    }
     *n = (struct fleet_job_new){ .id = j->r->params[0], .who = j->who };
-    j->state = n;
     enum err e = read_job(j, n) ? fleet_job_check(j->h, &j->a, n, &f) : ERR_OK;
     if (e == ERR_PROTO)
         (void)job_fail(j, 400, "bad-job", "%s", f.text);
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (j->code)
-        job_end(j);
-    else
-        job_write(j, create, changed);
+    (void)job_fail_err(j, e);
+    job_write(j, create, changed);
 }
 
 /* ---- read, cancel, list ---------------------------------------------------------------------------------
@@ -178,7 +164,7 @@ static enum err get(struct job *j, struct store_tx *tx)
 {
     struct fleet_job_row r;
     enum err e = fleet_job_get(tx, &j->a, j->r->params[0], &r);
-    return e == ERR_NOTFOUND ? not_found(j) : e ? e : answer(j, &r);
+    return e == ERR_NOTFOUND ? not_found(j) : e ? e : fleet_answer(j, write_job, &r);
 }
 
 static enum err cancel(struct job *j, struct store_tx *tx)
@@ -187,71 +173,42 @@ static enum err cancel(struct job *j, struct store_tx *tx)
     enum err e = fleet_job_cancel(j->h, tx, &j->a, j->r->params[0], true, j->who, &r);
     if (e == ERR_STALE)
         return JOB_REFUSE(j, 409, "job-ended", "the job has ended already");
-    return e == ERR_NOTFOUND ? not_found(j) : e ? e : answer(j, &r);
-}
-
-struct listing {
-    struct fleet_job_filter filter;
-    uint64_t limit, last;
-    struct fleet_array list;
-    bool more;
-};
-
-static enum err list_one(void *ctx, const struct fleet_job_row *r)
-{
-    struct listing *l = ctx;
-    l->more = l->list.nr == l->limit || l->list.out.len > FLEET_PAGE_BYTES;
-    if (l->more)
-        return ERR_STOPPED;
-    l->last = r->seq;
-    return fleet_array_add(&l->list, write_job, r);
+    return e == ERR_NOTFOUND ? not_found(j) : e ? e : fleet_answer(j, write_job, &r);
 }
 
 static void write_listing(struct wr *w, const void *item)
 {
-    const struct listing *l = item;
+    const struct fleet_job_page *p = item;
     wr_str(w, "{\"jobs\":");
-    wr_put(w, l->list.nr ? wr_span(&l->list.out) : SPAN("[]"));
-    if (l->more)
-        member_number(w, "next", l->last);
+    wr_put(w, p->list.nr ? wr_span(&p->list.out) : SPAN("[]"));
+    if (p->more)
+        member_number(w, "next", p->last);
     wr_u8(w, '}');
 }
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    struct listing *l = j->state;
-    l->list = (struct fleet_array){ .a = &j->a };
-    l->more = false;
-    enum err e = tx_fleet_job_list(tx, &l->filter, list_one, l);
-    if (e && e != ERR_STOPPED)
+    struct fleet_job_page *p = j->state;
+    enum err e = fleet_job_page_read(j, tx);
+    if (e)
         return e;
-    (void)fleet_array_end(&l->list);
-    j->bytes = fleet_document(&j->a, write_listing, l);
-    j->bytes_type = "application/json";
-    return arena_err(&j->a);
+    (void)fleet_array_end(&p->list);
+    return fleet_answer(j, write_listing, p);
 }
 
 static void start_list(struct job *j)
 {
-    struct listing *l = arena_alloc(&j->a, sizeof *l);
+    struct fleet_job_page *p = fleet_job_page_new(j, write_job);
     struct span s;
-    if (!l) {
-        job_end_err(j, ERR_NOMEM);
+    if (!p)
         return;
-    }
-    l->filter = (struct fleet_job_filter){ .before = INT64_MAX, .kind = -1, .state = -1 };
-    l->limit = LIST_MAX;
-    j->state = l;
-    if (in_query_u64(j, "limit", LIST_MAX, &l->limit) &&
-        in_query_u64(j, "before", INT64_MAX, &l->filter.before) && http_query(j->r, "status", &s) &&
-        fleet_job_state_parse(s, &l->filter.state))
+    p->max = LIST_MAX;
+    if (in_query_u64(j, "limit", LIST_MAX, &p->max) &&
+        in_query_u64(j, "before", INT64_MAX, &p->filter.before) && http_query(j->r, "status", &s) &&
+        fleet_job_state_parse(s, &p->filter.state))
         (void)job_fail(j, 400, "bad-query",
                        "status has to be queued, scheduled, running, completed, failed or cancelled");
-    l->filter.limit = l->limit + 1;
-    if (j->code)
-        job_end(j);
-    else
-        job_read(j, list, NULL);
+    job_read(j, list, NULL);
 }
 
 static void start_get(struct job *j)
@@ -263,23 +220,7 @@ static void start_cancel(struct job *j)
     job_write(j, cancel, changed);
 }
 
-void job_put_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void job_get_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void job_cancel_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_cancel };
-    job_start(r, &call);
-}
-void jobs_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list };
-    job_start(r, &call);
-}
+JOB_HANDLER(job_put_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put);
+JOB_HANDLER(job_get_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_HANDLER(job_cancel_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_cancel);
+JOB_HANDLER(jobs_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);

@@ -4,6 +4,7 @@
 #include "hub/domain/message/c2d.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
+#include "hub/store/identity_name.h"
 
 #define BODY_MAX      C2D_SIZE_MAX
 #define PROPS_MAX     100u
@@ -41,7 +42,7 @@ static bool read_props(struct job *j, struct c2d_message *m)
                         "member \"properties\" has to be an object of at most %u strings", PROPS_MAX);
     struct c2d_prop *p = arena_alloc(&j->a, (json_object_size(o) + 1) * sizeof *p);
     if (!p)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     m->props = p;
     json_object_foreach(o, key, v)
     {
@@ -95,10 +96,7 @@ static void sent(struct op *op)
     case ERR_OK:
         j->status = 201;
         j->out = json_object();
-        if (!j->out) {
-            job_end_err(j, ERR_NOMEM);
-            return;
-        }
+        (void)job_fail_err(j, j->out ? ERR_OK : ERR_NOMEM);
         json_put(j->out, "sequence", json_integer((json_int_t)s->send.seq));
         json_put(j->out, "messageId", json_span(s->message.message_id));
         break;
@@ -118,19 +116,15 @@ static void sent(struct op *op)
             j->h->settings.c2d_ttl_max_s);
         break;
     case ERR_FULL:
-        if (s->send.queue_full) {
+        if (s->send.queue_full)
             (void)job_fail(j, 403, "queue-full",
                            "%u messages wait for this device already: it has to take some first",
                            j->h->settings.c2d_depth_max);
-            break;
-        }
-        job_end_err(j, op->err);
-        return;
+        break;
     default:
-        job_end_err(j, op->err);
-        return;
+        break;
     }
-    job_end(j);
+    job_end_err(j, op->err);
 }
 
 /* "device/module" of a path that names both. */
@@ -139,23 +133,16 @@ static bool module_in_path(struct job *j, struct span *identity)
     struct span device, module = j->r->params[1];
     if (!in_path_device(j, &device) || !in_device_id(j, module))
         return false;
-    uint8_t *p = arena_alloc(&j->a, device.n + 1 + module.n);
-    struct wr w = { p, p ? device.n + 1 + module.n : 0, 0 };
-    wr_put(&w, device);
-    wr_u8(&w, '/');
-    wr_put(&w, module);
-    *identity = wr_span(&w);
-    return p || job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    *identity = identity_name_in(&j->a, device, module);
+    return job_fail_err(j, arena_err(&j->a));
 }
 
 enum target { TO_DEVICE, TO_MODULE, TO_ALL };
 static void send_it(struct job *j, enum target to)
 {
-    struct send *s = arena_alloc(&j->a, sizeof *s);
-    if (!s) {
-        job_end_err(j, ERR_NOMEM);
+    struct send *s = job_state(j, sizeof *s);
+    if (!s)
         return;
-    }
     bool named = to == TO_DEVICE   ? in_path_device(j, &s->message.device)
                  : to == TO_MODULE ? module_in_path(j, &s->message.device)
                                    : true;
@@ -201,13 +188,9 @@ static enum err add_feedback(void *ctx, const struct feedback_row *r)
 
 static enum err feedback(struct job *j, struct store_tx *tx)
 {
-    json_t *arr = json_array();
-    j->out = json_object();
-    if (!arr || !j->out) {
-        json_decref(arr);
+    json_t *arr = job_out_list(j, "feedback");
+    if (!arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "feedback", arr);
     enum err e = tx_feedback_list(tx, *(uint64_t *)j->state, FEEDBACK_PAGE, add_feedback, arr);
     size_t nr = json_array_size(arr);
     if (nr)
@@ -226,37 +209,17 @@ static enum err feedback_latest(struct job *j, struct store_tx *tx)
 
 static void start_feedback(struct job *j)
 {
-    uint64_t *after = arena_alloc(&j->a, sizeof *after);
+    uint64_t *after = job_state(j, sizeof *after);
     struct span text;
-    j->state = after;
     if (!after)
-        job_end_err(j, ERR_NOMEM);
-    else if (http_query(j->r, "after", &text) && span_eq(text, SPAN("latest")))
-        job_read(j, feedback_latest, NULL);
-    else if (in_query_u64(j, "after", INT64_MAX, after))
-        job_read(j, feedback, NULL);
-    else
-        job_end(j);
+        return;
+    bool latest = http_query(j->r, "after", &text) && span_eq(text, SPAN("latest"));
+    if (!latest)
+        (void)in_query_u64(j, "after", INT64_MAX, after);
+    job_read(j, latest ? feedback_latest : feedback, NULL);
 }
 
-void message_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_message };
-    job_start(r, &call);
-}
-void module_message_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT,
-                                          start_module_message };
-    job_start(r, &call);
-}
-void broadcast_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_broadcast };
-    job_start(r, &call);
-}
-void feedback_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_feedback };
-    job_start(r, &call);
-}
+JOB_HANDLER(message_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_message);
+JOB_HANDLER(module_message_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_module_message);
+JOB_HANDLER(broadcast_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_broadcast);
+JOB_HANDLER(feedback_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_feedback);

@@ -32,14 +32,11 @@ static void refuse(struct job *j, const struct method_call *m)
                        METHOD_PAYLOAD_MAX);
         break;
     default:
-        if (m->err == ERR_FULL) {
+        if (m->err == ERR_FULL)
             (void)job_fail(j, 429, "busy", "too many calls are under way: try again later");
-            break;
-        }
-        job_end_err(j, m->err);
-        return;
+        break;
     }
-    job_end(j);
+    job_end_err(j, m->err);
 }
 
 static void called(struct job *j)
@@ -57,13 +54,10 @@ static void begin(struct job *j, struct span module, struct span name)
 {
     static const char *const names[] = { "payload", "responseTimeoutSeconds", "connectTimeoutSeconds", NULL };
     uint64_t connect_s = 0, response_s = METHOD_RESPONSE_DEFAULT_S;
-    struct span device, payload = SPAN_NONE;
-    struct method_step *s = arena_alloc(&j->a, sizeof *s);
-    if (!s) {
-        job_end_err(j, ERR_NOMEM);
+    struct span device = SPAN_NONE, payload = SPAN_NONE;
+    struct method_step *s = job_state(j, sizeof *s);
+    if (!s)
         return;
-    }
-    j->state = s;
     (void)(in_path_device(j, &device) && in_only(j, j->in, names) &&
            in_u64(j, j->in, "responseTimeoutSeconds", IN_OPTIONAL, METHOD_RESPONSE_MAX_S, &response_s) &&
            in_u64(j, j->in, "connectTimeoutSeconds", IN_OPTIONAL, METHOD_CONNECT_MAX_S, &connect_s));
@@ -79,10 +73,6 @@ static void begin(struct job *j, struct span module, struct span name)
         (void)job_fail(j, 400, "bad-member", "the name \"payload\" has to be written without escapes");
     if (!j->code && payload.n > METHOD_PAYLOAD_MAX)
         (void)job_fail(j, 413, "payload-too-large", "a payload has at most %u bytes", METHOD_PAYLOAD_MAX);
-    if (j->code) {
-        job_end(j);
-        return;
-    }
     s->call.device = device;
     s->call.module = module;
     s->call.name = name;
@@ -101,13 +91,5 @@ static void module_begin(struct job *j)
     begin(j, j->r->params[1], j->r->params[2]);
 }
 
-void method_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_METHOD, device_begin };
-    job_start(r, &call);
-}
-void module_method_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_METHOD, module_begin };
-    job_start(r, &call);
-}
+JOB_HANDLER(method_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_METHOD, device_begin);
+JOB_HANDLER(module_method_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_METHOD, module_begin);

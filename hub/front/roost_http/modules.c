@@ -4,6 +4,7 @@
 #include "hub/domain/identity/identity_write.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
+#include "hub/store/identity_name.h"
 
 bool proof_in(struct job *j, struct identity_proof *out)
 {
@@ -70,9 +71,7 @@ static enum err module_json(struct job *j, struct store_tx *tx, const struct mod
     json_t *o = json_object();
     if (!o)
         return ERR_NOMEM;
-    wr_put(&name, m->device);
-    wr_u8(&name, '/');
-    wr_put(&name, m->id);
+    identity_name_put(&name, m->device, m->id);
     enum err e = tx_report_get(tx, wr_span(&name), &rep);
     bool seen = e == ERR_OK;
     json_put(o, "device", json_span(m->device));
@@ -113,13 +112,9 @@ static enum err list(struct job *j, struct store_tx *tx)
     enum err e = module_list(tx, &j->a, s->spec.device, &rows, &nr, &fault);
     if (e)
         return identity_faulty(j, e, fault);
-    json_t *arr = json_array();
-    j->out = json_object();
-    if (!arr || !j->out) {
-        json_decref(arr);
+    json_t *arr = job_out_list(j, "modules");
+    if (!arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "modules", arr);
     for (size_t i = 0; !e && i < nr; i++) {
         json_t *o = NULL;
         e = module_json(j, tx, &rows[i], &o);
@@ -176,79 +171,52 @@ static enum err drop(struct job *j, struct store_tx *tx)
 static void announce(struct job *j)
 {
     struct one_state *s = j->state;
-    uint8_t id[2 * DEVICE_ID_MAX + 2];
+    uint8_t id[IDENTITY_NAME_MAX];
     struct wr w = { id, sizeof id, 0 };
-    wr_put(&w, s->spec.device);
-    wr_u8(&w, '/');
-    wr_put(&w, s->spec.id);
+    identity_name_put(&w, s->spec.device, s->spec.id);
     if (s->changed)
         identity_announce(j->h, wr_span(&w));
     job_end(j);
 }
 
-static bool one_state(struct job *j, bool has_module)
+static struct one_state *one_new(struct job *j, bool has_module)
 {
-    struct one_state *s = arena_alloc(&j->a, sizeof *s);
-    j->state = s;
+    struct one_state *s = job_state(j, sizeof *s);
     if (!s)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return NULL;
     s->spec.id = has_module ? j->r->params[1] : SPAN_NONE;
-    return in_path_device(j, &s->spec.device) && (!has_module || in_device_id(j, s->spec.id));
+    (void)(in_path_device(j, &s->spec.device) && (!has_module || in_device_id(j, s->spec.id)));
+    return s;
 }
 
 static void start_put(struct job *j)
 {
     static const char *const names[] = { "authentication", "thumbprint", "thumbprint2", "managedBy", NULL };
-    if (one_state(j, true) && in_only(j, j->in, names)) {
-        struct one_state *s = j->state;
-        s->must_be_new = span_eq(http_field(j->r, "If-None-Match"), SPAN("*"));
-        (void)(proof_in(j, &s->spec.proof) &&
-               in_text(j, j->in, "managedBy", IN_OPTIONAL, IDENTITY_TEXT_MAX, &s->spec.managed_by));
-    }
-    if (j->code)
-        job_end(j);
-    else
-        job_write(j, put, announce);
+    struct one_state *s = one_new(j, true);
+    if (!s)
+        return;
+    s->must_be_new = span_eq(http_field(j->r, "If-None-Match"), SPAN("*"));
+    (void)(in_only(j, j->in, names) && proof_in(j, &s->spec.proof) &&
+           in_text(j, j->in, "managedBy", IN_OPTIONAL, IDENTITY_TEXT_MAX, &s->spec.managed_by));
+    job_write(j, put, announce);
 }
 static void start_list(struct job *j)
 {
-    if (one_state(j, false))
+    if (one_new(j, false))
         job_read(j, list, NULL);
-    else
-        job_end(j);
 }
 static void start_get(struct job *j)
 {
-    if (one_state(j, true))
+    if (one_new(j, true))
         job_read(j, get, NULL);
-    else
-        job_end(j);
 }
 static void start_delete(struct job *j)
 {
-    if (one_state(j, true))
+    if (one_new(j, true))
         job_write(j, drop, announce);
-    else
-        job_end(j);
 }
 
-void modules_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void module_put_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put };
-    job_start(r, &call);
-}
-void module_get_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void module_delete_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
+JOB_HANDLER(modules_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(module_put_one, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_put);
+JOB_HANDLER(module_get_one, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
+JOB_HANDLER(module_delete_one, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);

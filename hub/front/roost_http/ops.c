@@ -209,18 +209,6 @@ static void start_ready(struct job *j)
     job_write(j, probe, say_ok);
 }
 
-void metrics_get(struct http_req *r)
-{
-    static const struct job_call call = { .who = JOB_PUBLIC, .start = start_metrics };
-    job_start(r, &call);
-}
-void healthz_get(struct http_req *r)
-{
-    static const struct job_call call = { .who = JOB_PUBLIC, .start = say_ok };
-    job_start(r, &call);
-}
-void readyz_get(struct http_req *r)
-{
-    static const struct job_call call = { .who = JOB_PUBLIC, .start = start_ready };
-    job_start(r, &call);
-}
+JOB_HANDLER(metrics_get, .who = JOB_PUBLIC, .start = start_metrics);
+JOB_HANDLER(healthz_get, .who = JOB_PUBLIC, .start = say_ok);
+JOB_HANDLER(readyz_get, .who = JOB_PUBLIC, .start = start_ready);

@@ -61,8 +61,4 @@ static void start(struct job *j)
         query_job_run(j, answer, refuse);
 }
 
-void query_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start };
-    job_start(r, &call);
-}
+JOB_HANDLER(query_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start);

@@ -12,13 +12,9 @@ static enum err add(void *ctx, const struct release_row *r)
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    json_t *arr = json_array();
-    j->out = json_object();
-    if (!arr || !j->out) {
-        json_decref(arr);
+    json_t *arr = job_out_list(j, "releases");
+    if (!arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "releases", arr);
     return tx_release_list(tx, add, arr);
 }
 
@@ -43,15 +39,12 @@ static enum err get(struct job *j, struct store_tx *tx)
 
 static void start_get(struct job *j)
 {
-    uint8_t *id = arena_alloc(&j->a, OBJECT_ID_LEN);
-    j->state = id;
+    uint8_t *id = job_state(j, OBJECT_ID_LEN);
     if (!id)
-        job_end_err(j, ERR_NOMEM);
-    else if (hex_decode(j->r->params[0], id, OBJECT_ID_LEN)) {
+        return;
+    if (hex_decode(j->r->params[0], id, OBJECT_ID_LEN))
         (void)job_fail(j, 400, "bad-release-id", "a release id has 64 hexadecimal digits");
-        job_end(j);
-    } else
-        job_read(j, get, NULL);
+    job_read(j, get, NULL);
 }
 
 static enum err refuse(struct job *j, const struct release_added *r)
@@ -106,18 +99,6 @@ static void start_post(struct job *j)
     job_write(j, push, NULL);
 }
 
-void releases_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void release_get_one(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void release_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post };
-    job_start(r, &call);
-}
+JOB_HANDLER(releases_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(release_get_one, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
+JOB_HANDLER(release_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post);

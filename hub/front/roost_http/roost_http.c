@@ -145,7 +145,11 @@ static void throttled(struct job *j, const char *operation)
 }
 
 static const struct http_front_ops ops = {
-    .refuse = refuse, .throttled = throttled, .throttles = roost_throttles, .answer_error = answer_error
+    .refuse = refuse,
+    .throttled = throttled,
+    .throttles = roost_throttles,
+    .json_type = "application/json",
+    .answer_error = answer_error,
 };
 
 enum err roost_http_new(struct roost_http **out, struct hub *hub, struct pool *pool, struct conn_net *net)

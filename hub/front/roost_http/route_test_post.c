@@ -92,7 +92,7 @@ static bool read_message(struct job *j, struct trial *t, uint8_t source)
         size_t n = json_dumpb(body, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY);
         uint8_t *p = arena_alloc(&j->a, n + 1);
         if (!p)
-            return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+            return job_fail_err(j, ERR_NOMEM);
         (void)json_dumpb(body, (char *)p, n, JSON_COMPACT | JSON_ENCODE_ANY);
         bytes = span_of(p, n);
     }
@@ -100,7 +100,7 @@ static bool read_message(struct job *j, struct trial *t, uint8_t source)
     write_record(&w, m, source, bytes);
     w = (struct wr){ arena_alloc(&j->a, w.len), w.len, 0 };
     if (!w.p)
-        return job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+        return job_fail_err(j, ERR_NOMEM);
     write_record(&w, m, source, bytes);
     t->record = wr_span(&w);
     return true;
@@ -112,7 +112,7 @@ static bool compile(struct job *j, struct trial *t)
     enum err e = query_condition_compile(&j->a, QUERY_USE_ROUTE, t->condition, &t->compiled, &err);
     if (e == ERR_PROTO || e == ERR_LIMIT)
         return job_fail(j, 400, "bad-condition", "line %u, column %u: %s", err.line, err.column, err.message);
-    return e ? job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again") : true;
+    return e ? job_fail_err(j, ERR_NOMEM) : true;
 }
 
 static enum err find_condition(struct job *j, struct store_tx *tx, struct trial *t)
@@ -160,42 +160,32 @@ static enum err evaluate(struct job *j, struct store_tx *tx)
 static void start(struct job *j)
 {
     static const char *const names[] = { "condition", "route", "source", "message", "twin", NULL };
-    struct trial *t = arena_alloc(&j->a, sizeof *t);
+    struct trial *t = job_state(j, sizeof *t);
     struct span source = SPAN("DeviceMessages");
     uint8_t from = 0;
-    if (!t) {
-        job_end_err(j, ERR_NOMEM);
+    if (!t)
         return;
-    }
-    j->state = t;
     t->has_condition = json_object_get(j->in, "condition") != NULL;
-    bool ok = in_only(j, j->in, names) &&
-              in_text(j, j->in, "condition", IN_OPTIONAL, QUERY_ROUTE_MAX, &t->condition) &&
-              in_text(j, j->in, "route", IN_OPTIONAL, ROUTE_NAME_MAX, &t->route) &&
-              in_text(j, j->in, "source", IN_OPTIONAL, 64, &source);
-    if (ok && t->has_condition == (t->route.n > 0))
-        ok = job_fail(j, 400, "bad-member", "one of \"condition\" and \"route\" is needed");
-    if (ok && route_source_parse(source, &from))
-        ok = job_fail(j, 400, "bad-member", "member \"source\" is none of the sources of routes");
-    ok = ok && read_message(j, t, from) && (!t->has_condition || compile(j, t));
+    (void)(in_only(j, j->in, names) &&
+           in_text(j, j->in, "condition", IN_OPTIONAL, QUERY_ROUTE_MAX, &t->condition) &&
+           in_text(j, j->in, "route", IN_OPTIONAL, ROUTE_NAME_MAX, &t->route) &&
+           in_text(j, j->in, "source", IN_OPTIONAL, 64, &source));
+    if (t->has_condition == (t->route.n > 0))
+        (void)job_fail(j, 400, "bad-member", "one of \"condition\" and \"route\" is needed");
+    if (route_source_parse(source, &from))
+        (void)job_fail(j, 400, "bad-member", "member \"source\" is none of the sources of routes");
+    (void)(!j->code && read_message(j, t, from) && (!t->has_condition || compile(j, t)));
     const json_t *twin = json_object_get(j->in, "twin");
-    if (ok && twin && !json_is_object(twin))
-        ok = job_fail(j, 400, "bad-member", "member \"twin\" has to be an object");
-    if (ok && twin) {
+    if (twin && !json_is_object(twin))
+        (void)job_fail(j, 400, "bad-member", "member \"twin\" has to be an object");
+    if (!j->code && twin) {
         size_t n = json_dumpb(twin, NULL, 0, JSON_COMPACT | JSON_ENCODE_ANY);
         uint8_t *p = arena_alloc(&j->a, n + 1);
         if (p)
             (void)json_dumpb(twin, (char *)p, n, JSON_COMPACT | JSON_ENCODE_ANY);
         t->twin = span_of(p, p ? n : 0);
     }
-    if (ok)
-        job_read(j, evaluate, NULL);
-    else
-        job_end(j);
+    job_read(j, evaluate, NULL);
 }
 
-void route_test_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_OBJECT, start };
-    job_start(r, &call);
-}
+JOB_HANDLER(route_test_post, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_OBJECT, start);

@@ -74,17 +74,13 @@ static enum err list_one(void *ctx, const struct routing_row *r)
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    struct listing l = { j, *(uint8_t *)j->state, json_array(), true };
+    struct listing l = { .j = j, .kind = *(uint8_t *)j->state, .fallback = true };
     char name[16];
-    json_decref(j->out);
-    j->out = json_object();
-    if (!l.arr || !j->out) {
-        json_decref(l.arr);
-        return ERR_NOMEM;
-    }
-    enum err e = tx_routing_list(tx, list_one, &l);
     snprintf(name, sizeof name, "%ss", kind_names[l.kind]);
-    json_put(j->out, name, l.arr);
+    l.arr = job_out_list(j, name);
+    if (!l.arr)
+        return ERR_NOMEM;
+    enum err e = tx_routing_list(tx, list_one, &l);
     if (l.kind == ROUTING_ROUTE)
         json_put(j->out, "fallback", json_boolean(l.fallback));
     if (l.kind == ROUTING_ENDPOINT && roost_of(j)->routing)
@@ -94,13 +90,10 @@ static enum err list(struct job *j, struct store_tx *tx)
 
 static void start_list_of(struct job *j, uint8_t kind)
 {
-    uint8_t *state = arena_alloc(&j->a, 1);
-    if (!state) {
-        job_end_err(j, ERR_NOMEM);
+    uint8_t *state = job_state(j, sizeof *state);
+    if (!state)
         return;
-    }
     *state = kind;
-    j->state = state;
     job_read(j, list, NULL);
 }
 static void start_routes(struct job *j)
@@ -127,16 +120,13 @@ struct one {
 
 static struct one *one_new(struct job *j, uint8_t kind)
 {
-    struct one *o = arena_alloc(&j->a, sizeof *o);
-    if (!o) {
-        job_end_err(j, ERR_NOMEM);
+    struct one *o = job_state(j, sizeof *o);
+    if (!o)
         return NULL;
-    }
     o->kind = kind;
     o->name = j->r->params[0];
     if (kind == ROUTING_ROUTE && span_eq(o->name, SPAN(ROUTE_FALLBACK_NAME)))
         o->kind = ROUTING_FALLBACK;
-    j->state = o;
     return o;
 }
 
@@ -351,14 +341,8 @@ static void start_put_of(struct job *j, uint8_t kind)
     enum err e = j->code ? ERR_OK : jtree_parse_once(&j->a, j->r->body, &o->body, &why);
     if (e == ERR_PROTO || e == ERR_LIMIT)
         (void)job_fail(j, 400, "bad-json", "the body is not JSON, at byte %zu: %s", why.at, why.what);
-    else if (e) {
-        job_end_err(j, e);
-        return;
-    }
-    if (j->code)
-        job_end(j);
-    else
-        job_write(j, put, in_force);
+    (void)job_fail_err(j, e);
+    job_write(j, put, in_force);
 }
 
 static void start_drop_of(struct job *j, uint8_t kind)
@@ -383,39 +367,13 @@ static void start_drop_of(struct job *j, uint8_t kind)
     {                                                                                                        \
         start_drop_of(j, kind);                                                                              \
     }                                                                                                        \
-    void name##_get(struct http_req *r)                                                                      \
-    {                                                                                                        \
-        static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get_##name }; \
-        job_start(r, &call);                                                                                 \
-    }                                                                                                        \
-    void name##_put(struct http_req *r)                                                                      \
-    {                                                                                                        \
-        static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW,                    \
-                                              start_put_##name };                                            \
-        job_start(r, &call);                                                                                 \
-    }                                                                                                        \
-    void name##_delete(struct http_req *r)                                                                   \
-    {                                                                                                        \
-        static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW,                    \
-                                              start_drop_##name };                                           \
-        job_start(r, &call);                                                                                 \
-    }
-FAMILY(route, ROUTING_ROUTE)
-FAMILY(endpoint, ROUTING_ENDPOINT)
-FAMILY(enrichment, ROUTING_ENRICHMENT)
+    JOB_HANDLER(name##_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get_##name);                    \
+    JOB_HANDLER(name##_put, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put_##name);                   \
+    JOB_HANDLER(name##_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_drop_##name)
+FAMILY(route, ROUTING_ROUTE);
+FAMILY(endpoint, ROUTING_ENDPOINT);
+FAMILY(enrichment, ROUTING_ENRICHMENT);
 
-void routes_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_routes };
-    job_start(r, &call);
-}
-void endpoints_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_endpoints };
-    job_start(r, &call);
-}
-void enrichments_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_enrichments };
-    job_start(r, &call);
-}
+JOB_HANDLER(routes_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_routes);
+JOB_HANDLER(endpoints_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_endpoints);
+JOB_HANDLER(enrichments_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_enrichments);

@@ -164,13 +164,9 @@ static enum err audit(struct job *j, struct store_tx *tx)
 {
     struct audit_page *p = j->state;
     p->nr = 0;
-    p->arr = json_array();
-    j->out = json_object();
-    if (!p->arr || !j->out) {
-        json_decref(p->arr);
+    p->arr = job_out_list(j, "audit");
+    if (!p->arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "audit", p->arr);
     enum err e = tx_audit_list(tx, p->after, p->limit, add, p);
     if (!e && p->nr == p->limit)
         json_put(j->out, "next", json_integer((json_int_t)p->last));
@@ -179,28 +175,15 @@ static enum err audit(struct job *j, struct store_tx *tx)
 
 static void start_audit(struct job *j)
 {
-    struct audit_page *p = arena_alloc(&j->a, sizeof *p);
-    if (!p) {
-        job_end_err(j, ERR_NOMEM);
+    struct audit_page *p = job_state(j, sizeof *p);
+    if (!p)
         return;
-    }
-    j->state = p;
     p->limit = AUDIT_PAGE;
-    if (in_query_u64(j, "after", INT64_MAX, &p->after) && in_query_u64(j, "limit", AUDIT_PAGE, &p->limit) &&
-        (p->limit || job_fail(j, 400, "bad-query", "query \"limit\" has to be from 1 to %u", AUDIT_PAGE)))
-        job_read(j, audit, NULL);
-    else
-        job_end(j);
+    (void)(in_query_u64(j, "after", INT64_MAX, &p->after) &&
+           in_query_u64(j, "limit", AUDIT_PAGE, &p->limit) &&
+           (p->limit || job_fail(j, 400, "bad-query", "query \"limit\" has to be from 1 to %u", AUDIT_PAGE)));
+    job_read(j, audit, NULL);
 }
 
-void status_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, false,
-                                          start_status };
-    job_start(r, &call);
-}
-void audit_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_audit };
-    job_start(r, &call);
-}
+JOB_HANDLER(status_get, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW, start_status);
+JOB_HANDLER(audit_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_audit);

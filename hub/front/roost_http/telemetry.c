@@ -367,7 +367,7 @@ static void begin(struct job *j)
         t->buf_cap = j->h->settings.message_max + READ_MIN;
         t->read.buf = malloc(t->buf_cap);
         if (!t->read.buf)
-            (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+            (void)job_fail_err(j, ERR_NOMEM);
     }
     if (j->code) {
         atomic_fetch_sub(&roost_of(j)->telemetry_nr, 1);
@@ -441,8 +441,4 @@ static void start(struct job *j)
     }
 }
 
-void telemetry_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start };
-    job_start(r, &call);
-}
+JOB_HANDLER(telemetry_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start);

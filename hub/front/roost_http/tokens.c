@@ -27,13 +27,9 @@ static enum err add(void *ctx, const struct token_row *t)
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    json_t *arr = json_array();
-    j->out = json_object();
-    if (!arr || !j->out) {
-        json_decref(arr);
+    json_t *arr = job_out_list(j, "tokens");
+    if (!arr)
         return ERR_NOMEM;
-    }
-    json_put(j->out, "tokens", arr);
     return tx_token_list(tx, add, arr);
 }
 
@@ -78,28 +74,22 @@ static enum err create(struct job *j, struct store_tx *tx)
 static void start_post(struct job *j)
 {
     static const char *const names[] = { "name", "hardware", "uses", "ttlSeconds", "token", NULL };
-    struct fleet_token *t = arena_alloc(&j->a, sizeof *t);
+    struct fleet_token *t = job_state(j, sizeof *t);
     struct hardware hw;
     uint64_t ttl_s = 0;
-    if (!t) {
-        job_end_err(j, ERR_NOMEM);
+    if (!t)
         return;
-    }
     t->uses = UINT64_MAX;
-    j->state = t;
-    bool ok = in_only(j, j->in, names) && in_text(j, j->in, "name", IN_REQUIRED, 64, &t->name) &&
-              in_text(j, j->in, "hardware", IN_OPTIONAL, 64, &t->hardware) &&
-              in_u64(j, j->in, "uses", IN_OPTIONAL, INT64_MAX, &t->uses) &&
-              in_u64(j, j->in, "ttlSeconds", IN_OPTIONAL, 10ull * 366 * 86400, &ttl_s) &&
-              in_text(j, j->in, "token", IN_OPTIONAL, FLEET_TOKEN_MAX, &t->text);
-    if (ok && t->hardware.n && (hardware_parse(t->hardware, &hw) || hw.hw_rev))
-        ok = job_fail(j, 400, "bad-member", "member \"hardware\" has to be PRODUCT:CLASS");
+    (void)(in_only(j, j->in, names) && in_text(j, j->in, "name", IN_REQUIRED, 64, &t->name) &&
+           in_text(j, j->in, "hardware", IN_OPTIONAL, 64, &t->hardware) &&
+           in_u64(j, j->in, "uses", IN_OPTIONAL, INT64_MAX, &t->uses) &&
+           in_u64(j, j->in, "ttlSeconds", IN_OPTIONAL, 10ull * 366 * 86400, &ttl_s) &&
+           in_text(j, j->in, "token", IN_OPTIONAL, FLEET_TOKEN_MAX, &t->text));
+    if (t->hardware.n && (hardware_parse(t->hardware, &hw) || hw.hw_rev))
+        (void)job_fail(j, 400, "bad-member", "member \"hardware\" has to be PRODUCT:CLASS");
     if (ttl_s)
         t->expires_ms = j->h->wall_ms() + ttl_s * 1000;
-    if (ok)
-        job_write(j, create, NULL);
-    else
-        job_end(j);
+    job_write(j, create, NULL);
 }
 
 static enum err drop(struct job *j, struct store_tx *tx)
@@ -116,18 +106,6 @@ static void start_delete(struct job *j)
     job_write(j, drop, NULL);
 }
 
-void tokens_list(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list };
-    job_start(r, &call);
-}
-void token_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_post };
-    job_start(r, &call);
-}
-void token_delete(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete };
-    job_start(r, &call);
-}
+JOB_HANDLER(tokens_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_HANDLER(token_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_post);
+JOB_HANDLER(token_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);

@@ -19,14 +19,11 @@ static enum err get(struct job *j, struct store_tx *tx)
 
 static void start_get(struct job *j)
 {
-    uint64_t *version = arena_alloc(&j->a, sizeof *version);
-    j->state = version;
+    uint64_t *version = job_state(j, sizeof *version);
     if (!version)
-        job_end_err(j, ERR_NOMEM);
-    else if (in_query_u64(j, "version", UINT32_MAX, version))
-        job_read(j, get, NULL);
-    else
-        job_end(j);
+        return;
+    (void)in_query_u64(j, "version", UINT32_MAX, version);
+    job_read(j, get, NULL);
 }
 
 static enum err publish(struct job *j, struct store_tx *tx)
@@ -78,13 +75,5 @@ static void start_post(struct job *j)
     job_write(j, publish, NULL);
 }
 
-void trust_get(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void trust_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post };
-    job_start(r, &call);
-}
+JOB_HANDLER(trust_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
+JOB_HANDLER(trust_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post);

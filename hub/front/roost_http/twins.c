@@ -1,8 +1,10 @@
 /* hub/front/roost_http/twins.c - twins of devices and modules: show, merge, replace. */
 #include "hub/domain/audit.h"
 #include "hub/domain/twin/twin_doc.h"
+#include "hub/front/http/fleet_json.h"
 #include "hub/front/roost_http/roost_impl.h"
 #include "hub/front/roost_http/routes.h"
+#include "hub/store/identity_name.h"
 
 struct twin_state {
     struct span id; /* identity */
@@ -14,41 +16,34 @@ struct twin_state {
 
 static struct twin_state *state_new(struct job *j)
 {
-    struct twin_state *s = arena_alloc(&j->a, sizeof *s);
+    struct twin_state *s = job_state(j, sizeof *s);
     struct span device = j->r->params[0], module = j->r->params[1];
-    struct wr w = { arena_alloc(&j->a, device.n + module.n + 1), device.n + module.n + 1, 0 };
-    j->state = s;
-    if (!s || !w.p) {
-        (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
+    if (!s)
         return NULL;
-    }
-    wr_put(&w, device);
-    if (module.n) {
-        wr_u8(&w, '/');
-        wr_put(&w, module);
-    }
-    s->id = wr_span(&w);
-    return in_device_id(j, device) && (!module.n || in_device_id(j, module)) &&
-                   in_query_bool(j, "metadata", &s->meta)
-               ? s
-               : NULL;
+    s->id = identity_name_in(&j->a, device, module);
+    (void)(job_fail_err(j, arena_err(&j->a)) && in_device_id(j, device) &&
+           (!module.n || in_device_id(j, module)) && in_query_bool(j, "metadata", &s->meta));
+    return s;
+}
+
+struct shown {
+    const struct twin *t;
+    bool meta;
+};
+static void write_shown(struct wr *w, const void *item)
+{
+    const struct shown *s = item;
+    twin_view_write(w, s->t, s->meta);
 }
 
 static enum err answer_twin(struct job *j, const struct twin *t)
 {
-    const struct twin_state *s = j->state;
+    const struct shown shown = { t, ((struct twin_state *)j->state)->meta };
     uint8_t etag[TWIN_ETAG_LEN];
-    struct wr w = { 0 }, ew = { etag, sizeof etag, 0 };
-    twin_view_write(&w, t, s->meta);
-    w = (struct wr){ arena_alloc(&j->a, w.len), w.len, 0 };
-    if (!w.p)
-        return ERR_NOMEM;
-    twin_view_write(&w, t, s->meta);
-    j->bytes = wr_span(&w);
-    j->bytes_type = "application/json";
-    twin_etag_write(&ew, t->row.etag);
-    job_field(j, "ETag", "\"%.*s\"", (int)ew.len, (const char *)etag);
-    return ERR_OK;
+    struct wr w = { etag, sizeof etag, 0 };
+    twin_etag_write(&w, t->row.etag);
+    job_field(j, "ETag", "\"%.*s\"", (int)w.len, (const char *)etag);
+    return fleet_answer(j, write_shown, &shown);
 }
 
 static enum err not_found(struct job *j)
@@ -91,8 +86,6 @@ static void start_get(struct job *j)
 {
     if (state_new(j))
         job_read(j, get, NULL);
-    else
-        job_end(j);
 }
 
 /* {"tags":{},"desired":{}} as the service's patch; other members, those of an answer, are left alone. */
@@ -124,21 +117,15 @@ static void start_write(struct job *j, bool replace)
 {
     struct twin_state *s = state_new(j);
     struct span match = http_field(j->r, "If-Match");
-    if (!s) {
-        job_end(j);
+    if (!s)
         return;
-    }
     if (match.n && twin_etag_parse(match, &s->cond.etag))
         s->cond.etag = UINT64_MAX; /* no twin's */
     enum err e = patch_of(j, s, replace);
     if (e == ERR_PROTO)
         (void)refuse_fault(j, &s->fault);
-    if (e && e != ERR_PROTO)
-        job_end_err(j, e);
-    else if (e)
-        job_end(j);
-    else
-        job_write(j, write, NULL);
+    (void)job_fail_err(j, e);
+    job_write(j, write, NULL);
 }
 static void start_patch(struct job *j)
 {
@@ -149,18 +136,6 @@ static void start_put(struct job *j)
     start_write(j, true);
 }
 
-void twin_show(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get };
-    job_start(r, &call);
-}
-void twin_patch(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch };
-    job_start(r, &call);
-}
-void twin_replace(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put };
-    job_start(r, &call);
-}
+JOB_HANDLER(twin_show, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_HANDLER(twin_patch, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch);
+JOB_HANDLER(twin_replace, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put);

@@ -101,12 +101,11 @@ static enum err look(struct job *j)
 
 static struct upload *upload_of(struct job *j)
 {
-    struct upload *u = arena_alloc(&j->a, sizeof *u);
-    j->state = u;
+    struct upload *u = job_state(j, sizeof *u);
     if (!u)
-        (void)job_fail(j, 503, "out-of-memory", "the hub is short of memory: try again");
-    else
-        u->name = j->r->params[0];
+        return NULL;
+    u->name = j->r->params[0];
+    (void)name_ok(j, u->name);
     return u;
 }
 
@@ -119,18 +118,15 @@ static void looked(struct job *j)
 static void start_put(struct job *j)
 {
     struct upload *u = upload_of(j);
-    if (u && name_ok(j, u->name) && content_range(j, u))
-        job_pool(j, write_piece, NULL);
-    else
-        job_end(j);
+    if (!u)
+        return;
+    (void)content_range(j, u);
+    job_pool(j, write_piece, NULL);
 }
 static void start_head(struct job *j)
 {
-    struct upload *u = upload_of(j);
-    if (u && name_ok(j, u->name))
+    if (upload_of(j))
         job_pool(j, look, looked);
-    else
-        job_end(j);
 }
 
 /* ---- POST /roost/v1/artifacts ------------------------------------------------------------------------ */
@@ -180,8 +176,6 @@ static void ingested(struct job *j)
     if (in->refusal) {
         METRIC_ADD(j->h, releases_refused_total, 1);
         (void)job_fail(j, 422, refusals[in->refusal].code, "%s", refusals[in->refusal].message);
-        job_end(j);
-        return;
     }
     job_write(j, store, NULL);
 }
@@ -189,13 +183,10 @@ static void ingested(struct job *j)
 static void start_artifact(struct job *j)
 {
     static const char *const names[] = { "payload", "tree", "root", "sha256", "chunkCode", "fanOut", NULL };
-    struct artifact_ingest *in = arena_alloc(&j->a, sizeof *in);
+    struct artifact_ingest *in = job_state(j, sizeof *in);
     uint64_t code = CHUNK_CODE_DEFAULT, fan_out = CHUNK_FAN_OUT_DEFAULT;
-    if (!in) {
-        job_end_err(j, ERR_NOMEM);
+    if (!in)
         return;
-    }
-    j->state = in;
     if (in_only(j, j->in, names) && in_text(j, j->in, "payload", IN_REQUIRED, 64, &in->payload) &&
         in_text(j, j->in, "tree", IN_REQUIRED, 64, &in->tree) && name_ok(j, in->payload) &&
         name_ok(j, in->tree) && in_hex(j, j->in, "root", in->root, SHA256_LEN) &&
@@ -204,24 +195,10 @@ static void start_artifact(struct job *j)
         in_u64(j, j->in, "fanOut", IN_OPTIONAL, UINT8_MAX, &fan_out)) {
         in->chunk_code = (uint8_t)code;
         in->fan_out = (uint8_t)fan_out;
-        job_pool(j, ingest, ingested);
-    } else {
-        job_end(j);
     }
+    job_pool(j, ingest, ingested);
 }
 
-void upload_put(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put };
-    job_start(r, &call);
-}
-void upload_head(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_head };
-    job_start(r, &call);
-}
-void artifact_post(struct http_req *r)
-{
-    static const struct job_call call = { JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_artifact };
-    job_start(r, &call);
-}
+JOB_HANDLER(upload_put, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put);
+JOB_HANDLER(upload_head, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_head);
+JOB_HANDLER(artifact_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_artifact);
