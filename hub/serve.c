@@ -239,6 +239,9 @@ static void set_hub(struct daemon *d)
                                          .upload_device_bytes = c->uploads.device_bytes,
                                          .upload_total_bytes = c->uploads.total_bytes,
                                          .upload_notify = c->uploads.notify,
+                                         .note_ttl_s = (uint32_t)c->uploads.notification_ttl_s,
+                                         .note_deliveries_max = (uint32_t)c->uploads.notification_deliveries,
+                                         .note_lock_s = (uint32_t)c->uploads.notification_lock_s,
                                          .mirrors = { c->updates.mirror[0] ? c->updates.mirror : NULL },
                                          .checkin_s = (uint32_t)c->updates.checkin_s };
 }

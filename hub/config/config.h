@@ -137,6 +137,10 @@
            "room on the disk that uploads leave for the rest of the hub")                                    \
     NUMBER(uploads, retain_days, 30, 0, 36500, "files not written for this long are removed; 0: never")      \
     TRUTH(uploads, notify, yes, "make a file notification of each completed upload")                         \
+    NUMBER(uploads, notification_ttl_s, 3600, 60, 172800,                                                    \
+           "it waits this long for a receiver of file notifications")                                        \
+    NUMBER(uploads, notification_deliveries, 10, 1, 100, "deliveries of it before it leaves the queue")      \
+    NUMBER(uploads, notification_lock_s, 60, 5, 300, "until one that is not completed comes again")          \
     END(uploads)                                                                                             \
     SECTION(access, "Shared access signatures.")                                                             \
     NUMBER(access, skew_s, 300, 0, 3600, "a token is still good this long after its end, for slow clocks")   \

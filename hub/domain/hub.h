@@ -37,6 +37,7 @@ struct hub_settings {
     uint32_t upload_ttl_s, upload_retain_days;
     uint64_t upload_blob_bytes, upload_device_bytes, upload_total_bytes;
     bool upload_notify;
+    uint32_t note_ttl_s, note_deliveries_max, note_lock_s; /* file notifications */
 };
 
 struct twin_change; /* hub/domain/twin/twin.h */

@@ -85,8 +85,9 @@ MUST_USE enum err tx_file_known(struct store_tx *t, struct span file, bool *know
 MUST_USE enum err tx_upload_usage(struct store_tx *t, struct span owner, uint64_t *bytes);
 
 MUST_USE enum err tx_file_note_push(struct store_tx *t, const struct file_note_row *r);
-/* The oldest free ones, at most limit, under the lock (text) until until_ms; each counts a delivery. Those
- * older than expired_ms, or delivered deliveries_max times, go. ERR_NOTFOUND: none is free. */
+/* The oldest free ones, at most limit, under the lock (text) until until_ms; each counts a delivery. Free
+ * ones from before expired_ms, and those delivered deliveries_max times, go instead, with the next that
+ * succeeds. ERR_NOTFOUND: none is left that is free. */
 MUST_USE enum err tx_file_note_take(struct store_tx *t, struct span lock, uint64_t now_ms, uint64_t until_ms,
                                     uint64_t expired_ms, uint32_t deliveries_max, size_t limit,
                                     file_note_each *each, void *ctx);

@@ -192,6 +192,9 @@ static const struct migration {
       "ALTER TABLE feedback ADD COLUMN deliveries INTEGER NOT NULL DEFAULT 0;"
       "CREATE INDEX feedback_age ON feedback(at_ms) WHERE done = 0;"
       "CREATE INDEX feedback_taken ON feedback(deliveries) WHERE done = 0 AND deliveries > 0;" },
+    { "file notifications that leave their queue",
+      "CREATE INDEX file_note_age ON file_note(enqueued_ms);"
+      "CREATE INDEX file_note_taken ON file_note(deliveries) WHERE deliveries > 0;" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -361,23 +361,30 @@ enum err tx_file_note_take(struct store_tx *t, struct span lock, uint64_t now_ms
                            uint64_t expired_ms, uint32_t deliveries_max, size_t limit, file_note_each *each,
                            void *ctx)
 {
-    static struct store_sql drop =
-        STORE_SQL("DELETE FROM file_note WHERE " NOTE_FREE " AND (enqueued_ms < ?2 OR deliveries >= ?3)");
     static struct store_sql q =
-        STORE_SQL("SELECT " NOTE_COLS " FROM file_note WHERE " NOTE_FREE " ORDER BY seq LIMIT ?2");
+        STORE_SQL("SELECT " NOTE_COLS " FROM file_note WHERE " NOTE_FREE
+                  " AND enqueued_ms >= ?3 AND deliveries < ?4 ORDER BY enqueued_ms, seq LIMIT ?2");
     static struct store_sql put =
         STORE_SQL("UPDATE file_note SET lock = ?2, locked_until_ms = ?3, deliveries = deliveries + 1"
-                  " WHERE " NOTE_FREE " AND seq <= ?4");
+                  " WHERE seq IN (SELECT seq FROM file_note WHERE " NOTE_FREE
+                  " AND enqueued_ms >= ?5 AND deliveries < ?6 ORDER BY enqueued_ms, seq LIMIT ?4)");
+    static struct store_sql old = STORE_SQL("DELETE FROM file_note WHERE " NOTE_FREE " AND enqueued_ms < ?2");
+    static struct store_sql worn =
+        STORE_SQL("DELETE FROM file_note WHERE " NOTE_FREE " AND deliveries > 0 AND deliveries >= ?2");
     struct store_rows *r;
     uint64_t last = 0;
-    enum err e = tx_exec(t, &drop, ARGS(V_MS(now_ms), V_MS(expired_ms), V_INT(deliveries_max)));
-    if (e)
-        return e;
-    e = tx_query(t, &r, &q, ARGS(V_MS(now_ms), V_MS(limit)));
+    enum err e =
+        tx_query(t, &r, &q, ARGS(V_MS(now_ms), V_MS(limit), V_MS(expired_ms), V_INT(deliveries_max)));
     e = notes_show(t, r, e, 1, each, ctx, &last);
     if (e || !last)
-        return e ? e : ERR_NOTFOUND;
-    return tx_exec(t, &put, ARGS(V_MS(now_ms), V_TEXT(lock), V_MS(until_ms), V_MS(last)));
+        return e ? e : ERR_NOTFOUND; /* and nothing is written: who looks in vain may do so often */
+    e = tx_exec(t, &old, ARGS(V_MS(now_ms), V_MS(expired_ms)));
+    if (!e)
+        e = tx_exec(t, &worn, ARGS(V_MS(now_ms), V_INT(deliveries_max)));
+    return e ? e
+             : tx_exec(t, &put,
+                       ARGS(V_MS(now_ms), V_TEXT(lock), V_MS(until_ms), V_MS(limit), V_MS(expired_ms),
+                            V_INT(deliveries_max)));
 }
 
 enum err tx_file_note_settle(struct store_tx *t, struct span lock, uint64_t now_ms, bool done)

@@ -17,7 +17,7 @@ const service = require('azure-iothub');
 
 let hub, owner;
 before(async () => {
-  hub = await openHub({ settings: { messages: { c2d_lock_s: 5, c2d_deliveries: 3 } } });
+  hub = await openHub({ settings: { uploads: { notification_lock_s: 5, notification_deliveries: 3 } } });
   extra = hub.ca;
   owner = hub.connectionString.replace(/HostName=[^;]*/, `HostName=${NAME}`);
   useHub(hub);

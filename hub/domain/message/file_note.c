@@ -6,9 +6,10 @@
 enum err file_note_take(struct hub *h, struct store_tx *tx, struct span lock, size_t limit,
                         file_note_each *each, void *ctx)
 {
-    uint64_t now = h->wall_ms(), ttl = 1000ull * h->settings.c2d_ttl_s;
-    return tx_file_note_take(tx, lock, now, now + 1000ull * h->settings.c2d_lock_s, now > ttl ? now - ttl : 0,
-                             h->settings.c2d_deliveries_max, limit, each, ctx);
+    const struct hub_settings *s = &h->settings;
+    uint64_t now = h->wall_ms(), ttl = 1000ull * s->note_ttl_s;
+    return tx_file_note_take(tx, lock, now, now + 1000ull * s->note_lock_s, now > ttl ? now - ttl : 0,
+                             s->note_deliveries_max, limit, each, ctx);
 }
 
 enum err file_note_settle(struct hub *h, struct store_tx *tx, struct span lock, bool done)

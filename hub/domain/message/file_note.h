@@ -1,6 +1,6 @@
 /* hub/domain/message/file_note.h - file notifications as a queue, for the fronts that hand them out: at most
- * limit, under a lock that the caller names (text). The time to live, the lock and the deliveries are those
- * of messages. Inside a transaction that writes. */
+ * limit, under a lock that the caller names (text). How long one waits and is locked and how often it is
+ * delivered are settings of their own (note_*). Inside a transaction that writes. */
 #ifndef ROOST_HUB_DOMAIN_MESSAGE_FILE_NOTE_H
 #define ROOST_HUB_DOMAIN_MESSAGE_FILE_NOTE_H
 

@@ -199,6 +199,118 @@ static void test_notifications(void **state)
     assert_int_equal(take("four"), ERR_NOTFOUND);
 }
 
+static enum err push_run(struct store_tx *tx, void *ctx)
+{
+    return tx_file_note_push(tx, &(struct file_note_row){ .device = SPAN("d1"),
+                                                          .blob = span_str(ctx),
+                                                          .uri = span_str(ctx),
+                                                          .enqueued_ms = fixture_wall_ms() });
+}
+static void push(const char *name)
+{
+    assert_int_equal(fixture_tx(&fx, push_run, (void *)(uintptr_t)name), ERR_OK);
+}
+static enum err count_each(void *ctx, const struct file_note_row *r)
+{
+    (void)r;
+    (*(unsigned *)ctx)++;
+    return ERR_OK;
+}
+static enum err count_run(struct store_tx *tx, void *ctx)
+{
+    return tx_file_note_list(tx, 0, 1000, count_each, ctx);
+}
+static unsigned rows(void)
+{
+    unsigned nr = 0;
+    assert_int_equal(fixture_tx(&fx, count_run, &nr), ERR_OK);
+    return nr;
+}
+
+/* The settings of messages have no say in it. */
+static void other_settings_of_messages(void)
+{
+    fx.hub.settings.c2d_ttl_s = 1;
+    fx.hub.settings.c2d_lock_s = 5;
+    fx.hub.settings.c2d_deliveries_max = 1;
+}
+
+static void test_a_notification_has_a_time_to_live(void **state)
+{
+    (void)state;
+    other_settings_of_messages();
+    fx.hub.settings.note_ttl_s = 100;
+    push("a");
+    push("b");
+    fixture_clock_offset_ms += 60 * 1000;
+    push("c");
+    fixture_clock_offset_ms += 39 * 1000;
+    assert_int_equal(take("one"), ERR_OK); /* all are young enough, by a second */
+    assert_string_equal(seen, "a 1 b 1 c 1 ");
+    assert_int_equal(settle("one", false), ERR_OK);
+    fixture_clock_offset_ms += 2 * 1000;
+    assert_int_equal(take("two"), ERR_OK);
+    assert_string_equal(seen, "c 2 ");
+    assert_int_equal(rows(), 1);          /* the two have gone */
+    fixture_clock_offset_ms += 59 * 1000; /* with its receiver it does not grow too old */
+    assert_int_equal(take("three"), ERR_NOTFOUND);
+    assert_int_equal(settle("two", true), ERR_OK);
+    for (int i = 0; i < 30; i++)
+        push("old");
+    fixture_clock_offset_ms += 101 * 1000;
+    assert_int_equal(take("four"), ERR_NOTFOUND);
+    push("new");
+    assert_int_equal(take("four"), ERR_OK); /* behind all those that are too old */
+    assert_string_equal(seen, "new 1 ");
+    assert_int_equal(rows(), 1);
+}
+
+static void test_a_notification_is_delivered_so_many_times(void **state)
+{
+    char want[16];
+    (void)state;
+    other_settings_of_messages();
+    push("a");
+    assert_int_equal(fx.hub.settings.note_deliveries_max, 10);
+    for (unsigned i = 1; i <= 10; i++) {
+        assert_int_equal(take("lock"), ERR_OK);
+        snprintf(want, sizeof want, "a %u ", i);
+        assert_string_equal(seen, want);
+        if (i % 2)
+            assert_int_equal(settle("lock", false), ERR_OK);
+        else
+            fixture_clock_offset_ms += 61 * 1000; /* its receiver is gone */
+    }
+    assert_int_equal(take("lock"), ERR_NOTFOUND);
+    push("b"); /* others are not held up by it */
+    assert_int_equal(take("lock"), ERR_OK);
+    assert_string_equal(seen, "b 1 ");
+    assert_int_equal(rows(), 1);
+    assert_int_equal(settle("lock", true), ERR_OK);
+    fx.hub.settings.note_deliveries_max = 1;
+    push("c");
+    assert_int_equal(take("lock"), ERR_OK);
+    assert_int_equal(take("other"), ERR_NOTFOUND);
+    fixture_clock_offset_ms += 59 * 1000;
+    assert_int_equal(settle("lock", true), ERR_OK); /* the last delivery counts, too */
+    assert_int_equal(rows(), 0);
+}
+
+static void test_the_lock_of_a_notification(void **state)
+{
+    (void)state;
+    other_settings_of_messages();
+    fx.hub.settings.note_lock_s = 300;
+    push("a");
+    assert_int_equal(take("one"), ERR_OK);
+    fixture_clock_offset_ms += 299 * 1000;
+    assert_int_equal(take("two"), ERR_NOTFOUND);
+    fixture_clock_offset_ms += 2 * 1000;
+    assert_int_equal(settle("one", true), ERR_NOTFOUND);
+    assert_int_equal(take("two"), ERR_OK);
+    assert_string_equal(seen, "a 2 ");
+}
+
 static struct upload_sweep sweep;
 static enum err sweep_run(struct store_tx *tx, void *ctx)
 {
@@ -252,9 +364,14 @@ static void test_what_has_had_its_time(void **state)
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-    const struct CMUnitTest tests[] = {
-        T(test_names),  T(test_ten_are_open),  T(test_ends),
-        T(test_quotas), T(test_notifications), T(test_what_has_had_its_time)
-    };
+    const struct CMUnitTest tests[] = { T(test_names),
+                                        T(test_ten_are_open),
+                                        T(test_ends),
+                                        T(test_quotas),
+                                        T(test_notifications),
+                                        T(test_a_notification_has_a_time_to_live),
+                                        T(test_a_notification_is_delivered_so_many_times),
+                                        T(test_the_lock_of_a_notification),
+                                        T(test_what_has_had_its_time) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
