@@ -51,13 +51,15 @@ static enum err failed(const char *what, const char *name)
     return err == ENOMEM ? ERR_NOMEM : ERR_IO;
 }
 
-static void path_of(const uint8_t id[FILE_ID_LEN], struct file_path *p)
+static struct file_path path_of(const uint8_t id[FILE_ID_LEN])
 {
+    struct file_path p;
     char hex[2 * FILE_ID_LEN];
     struct wr w = { (uint8_t *)hex, sizeof hex, 0 };
     hex_encode(&w, span_of(id, FILE_ID_LEN));
-    snprintf(p->folder, sizeof p->folder, "%.2s", hex);
-    snprintf(p->file, sizeof p->file, "%.2s/%.32s", hex, hex);
+    snprintf(p.folder, sizeof p.folder, "%.2s", hex);
+    snprintf(p.file, sizeof p.file, "%.2s/%.32s", hex, hex);
+    return p;
 }
 
 static enum err sync_folder(struct files *f, const char *name)
@@ -135,25 +137,29 @@ enum err file_write(struct file_writer *w, struct span s)
     return e;
 }
 
-enum err file_write_file(struct file_writer *w, const uint8_t id[FILE_ID_LEN])
+enum err file_write_part(struct file_writer *w, const uint8_t id[FILE_ID_LEN], uint64_t at, uint64_t len)
 {
-    uint64_t len;
+    uint64_t whole;
     int fd;
-    enum err e = files_open_fd(w->files, id, &fd, &len);
+    enum err e = files_open_fd(w->files, id, &fd, &whole);
     if (e)
         return e;
     uint8_t *piece = malloc(PIECE_LEN);
     if (!piece)
         e = ERR_NOMEM;
-    for (uint64_t at = 0; !e && at < len;) {
-        ssize_t n = pread(fd, piece, PIECE_LEN, (off_t)at);
+    while (!e && len) {
+        ssize_t n = pread(fd, piece, len < PIECE_LEN ? (size_t)len : PIECE_LEN, (off_t)at);
         if (n < 0 && errno == EINTR)
             continue;
-        if (n <= 0)
+        if (n == 0)
+            errno = ENODATA; /* a file that is shorter than its row says */
+        if (n <= 0) {
             e = failed("read", "block");
-        else
-            e = file_write(w, span_of(piece, (size_t)n));
-        at += n > 0 ? (uint64_t)n : 0;
+            break;
+        }
+        e = file_write(w, span_of(piece, (size_t)n));
+        at += (uint64_t)n;
+        len -= (uint64_t)n;
     }
     free(piece);
     close(fd);
@@ -174,10 +180,9 @@ enum err file_md5(struct file_writer *w, uint8_t out[FILE_MD5_LEN])
 enum err file_commit(struct file_writer *w, uint8_t id[FILE_ID_LEN])
 {
     struct files *f = w->files;
-    struct file_path p;
     uint8_t made[FILE_ID_LEN];
     port_crypto.random(made, sizeof made);
-    path_of(made, &p);
+    const struct file_path p = path_of(made);
     enum err e = fsync(w->fd) ? failed("fsync", w->name) : ERR_OK;
     if (!e && !mkdirat(f->top_fd, p.folder, 0700))
         e = fsync(f->top_fd) ? failed("fsync", "files") : ERR_OK;
@@ -202,9 +207,8 @@ enum err file_commit(struct file_writer *w, uint8_t id[FILE_ID_LEN])
 
 enum err files_open_fd(struct files *f, const uint8_t id[FILE_ID_LEN], int *out, uint64_t *len)
 {
-    struct file_path p;
+    const struct file_path p = path_of(id);
     struct stat st;
-    path_of(id, &p);
     int fd = openat(f->top_fd, p.file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return errno == ENOENT ? ERR_NOTFOUND : failed("open", p.file);
@@ -220,8 +224,7 @@ enum err files_open_fd(struct files *f, const uint8_t id[FILE_ID_LEN], int *out,
 
 enum err files_delete(struct files *f, const uint8_t id[FILE_ID_LEN])
 {
-    struct file_path p;
-    path_of(id, &p);
+    const struct file_path p = path_of(id);
     if (!unlinkat(f->top_fd, p.file, 0)) /* not flushed: no row names it, the next start finds it */
         return ERR_OK;
     return errno == ENOENT ? ERR_NOTFOUND : failed("unlink", p.file);

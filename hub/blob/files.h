@@ -22,8 +22,9 @@ void files_close(struct files *f);
 struct file_writer;
 MUST_USE enum err file_create(struct files *f, struct file_writer **out);
 MUST_USE enum err file_write(struct file_writer *w, struct span bytes); /* ERR_FULL */
-/* All bytes of a file behind what was written. ERR_NOTFOUND. */
-MUST_USE enum err file_write_file(struct file_writer *w, const uint8_t id[FILE_ID_LEN]);
+/* len bytes of a file, from `at` on, behind what was written. ERR_NOTFOUND; ERR_IO: it has less. */
+MUST_USE enum err file_write_part(struct file_writer *w, const uint8_t id[FILE_ID_LEN], uint64_t at,
+                                  uint64_t len);
 uint64_t file_written(const struct file_writer *w);
 /* MD5 of all that was written; once, before the commit (Content-MD5, RFC 1864: against accidents only). */
 MUST_USE enum err file_md5(struct file_writer *w, uint8_t out[FILE_MD5_LEN]);

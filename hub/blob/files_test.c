@@ -75,8 +75,8 @@ static void test_life(void **state)
     put("c", b);
     assert_memory_not_equal(a, b, sizeof a);
     assert_int_equal(file_create(F, &w), ERR_OK);
-    assert_int_equal(file_write_file(w, a), ERR_OK);
-    assert_int_equal(file_write_file(w, b), ERR_OK);
+    assert_int_equal(file_write_part(w, a, 0, 2), ERR_OK);
+    assert_int_equal(file_write_part(w, b, 0, 1), ERR_OK);
     assert_int_equal(file_md5(w, sum), ERR_OK);
     assert_memory_equal(sum, md5, sizeof md5);
     assert_int_equal(file_commit(w, c), ERR_OK);
@@ -85,7 +85,18 @@ static void test_life(void **state)
     assert_int_equal(files_delete(F, a), ERR_NOTFOUND);
     assert_true(has(c, "abc"));
     assert_int_equal(file_create(F, &w), ERR_OK);
-    assert_int_equal(file_write_file(w, a), ERR_NOTFOUND);
+    assert_int_equal(file_write_part(w, a, 0, 1), ERR_NOTFOUND);
+    file_discard(w);
+    assert_int_equal(file_create(F, &w), ERR_OK); /* from anywhere in it, and nothing behind its end */
+    assert_int_equal(file_write_part(w, c, 1, 2), ERR_OK);
+    assert_int_equal(file_write_part(w, c, 3, 0), ERR_OK);
+    assert_int_equal(file_write_part(w, c, 0, 1), ERR_OK);
+    assert_int_equal(file_written(w), 3);
+    assert_int_equal(file_commit(w, a), ERR_OK);
+    assert_true(has(a, "bca"));
+    assert_int_equal(files_delete(F, a), ERR_OK);
+    assert_int_equal(file_create(F, &w), ERR_OK);
+    assert_int_equal(file_write_part(w, c, 2, 2), ERR_IO);
     file_discard(w);
     assert_int_equal(count(UINT64_MAX), 2);
     assert_int_equal(count(1), 0);

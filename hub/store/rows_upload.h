@@ -22,6 +22,8 @@ struct named_blob_row {
     struct span content_type; /* empty: application/octet-stream */
     struct span meta;         /* x-ms-meta-*: "name: value\r\n" lines */
     uint64_t created_ms, modified_ms; /* wall */
+    struct span blocks; /* put only: what it was put together from (core/storage/block_table.h), or empty */
+    uint64_t room;      /* shown only: what it counts for, in bytes: its length and its table of blocks */
 };
 struct block_row {                   /* uploaded, in no block list yet */
     struct span container, name, id; /* id: decoded */
@@ -54,6 +56,9 @@ MUST_USE enum err tx_upload_expire(struct store_tx *t, uint64_t before_ms);
 
 MUST_USE enum err tx_blob_get(struct store_tx *t, struct span container, struct span name,
                               struct named_blob_row *out);
+/* The table of blocks of a blob; empty: it was put whole. ERR_NOTFOUND: no such blob. */
+MUST_USE enum err tx_blob_blocks(struct store_tx *t, struct span container, struct span name,
+                                 struct span *out);
 /* Inserts or replaces; created_ms of the one before stays. Bytes count for the owner: the first segment of
  * the name. */
 MUST_USE enum err tx_blob_put(struct store_tx *t, const struct named_blob_row *r);

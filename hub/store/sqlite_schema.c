@@ -195,6 +195,7 @@ static const struct migration {
     { "file notifications that leave their queue",
       "CREATE INDEX file_note_age ON file_note(enqueued_ms);"
       "CREATE INDEX file_note_taken ON file_note(deliveries) WHERE deliveries > 0;" },
+    { "the blocks of a file", "ALTER TABLE named_blob ADD COLUMN blocks BLOB NOT NULL DEFAULT x'';" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 

@@ -87,6 +87,8 @@ enum err tx_upload_usage(struct store_tx *t, struct span owner, uint64_t *bytes)
 /* ---- blobs ------------------------------------------------------------------------------------------ */
 
 #define BLOB_COLS "container, name, file, length, md5, content_type, meta, created_ms, modified_ms"
+/* What a blob counts for; the length of a column is known without reading it. */
+#define BLOB_ROOM "length + length(blocks)"
 
 static struct named_blob_row blob_row(struct store_tx *t, struct store_rows *r)
 {
@@ -98,7 +100,8 @@ static struct named_blob_row blob_row(struct store_tx *t, struct store_rows *r)
                                     .content_type = col_span(t, r, 5),
                                     .meta = col_span(t, r, 6),
                                     .created_ms = col_u64(t, r, 7),
-                                    .modified_ms = col_u64(t, r, 8) };
+                                    .modified_ms = col_u64(t, r, 8),
+                                    .room = col_u64(t, r, 9) };
 }
 
 static enum err blobs_show(struct store_tx *t, struct store_rows *r, enum err e, named_blob_each *each,
@@ -114,7 +117,7 @@ static enum err blobs_show(struct store_tx *t, struct store_rows *r, enum err e,
 enum err tx_blob_get(struct store_tx *t, struct span container, struct span name, struct named_blob_row *out)
 {
     static struct store_sql q =
-        STORE_SQL("SELECT " BLOB_COLS " FROM named_blob WHERE container = ?1 AND name = ?2");
+        STORE_SQL("SELECT " BLOB_COLS ", " BLOB_ROOM " FROM named_blob WHERE container = ?1 AND name = ?2");
     struct store_rows *r;
     enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(container), V_TEXT(name)));
     if (!e)
@@ -122,39 +125,51 @@ enum err tx_blob_get(struct store_tx *t, struct span container, struct span name
     return e;
 }
 
-static enum err blob_length(struct store_tx *t, struct span container, struct span name, int64_t *length)
+enum err tx_blob_blocks(struct store_tx *t, struct span container, struct span name, struct span *out)
 {
-    static struct store_sql q = STORE_SQL("SELECT length FROM named_blob WHERE container = ?1 AND name = ?2");
-    return tx_number(t, -1, length, &q, ARGS(V_TEXT(container), V_TEXT(name)));
+    static struct store_sql q = STORE_SQL("SELECT blocks FROM named_blob WHERE container = ?1 AND name = ?2");
+    struct store_rows *r;
+    enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(container), V_TEXT(name)));
+    if (!e)
+        *out = col_span(t, r, 0);
+    return e;
+}
+
+/* -1: there is none. */
+static enum err blob_room(struct store_tx *t, struct span container, struct span name, int64_t *room)
+{
+    static struct store_sql q =
+        STORE_SQL("SELECT " BLOB_ROOM " FROM named_blob WHERE container = ?1 AND name = ?2");
+    return tx_number(t, -1, room, &q, ARGS(V_TEXT(container), V_TEXT(name)));
 }
 
 enum err tx_blob_put(struct store_tx *t, const struct named_blob_row *r)
 {
     static struct store_sql q = STORE_SQL(
-        "INSERT INTO named_blob(" BLOB_COLS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+        "INSERT INTO named_blob(" BLOB_COLS ", blocks) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
         " ON CONFLICT(container, name) DO UPDATE SET file = excluded.file, length = excluded.length,"
         " md5 = excluded.md5, content_type = excluded.content_type, meta = excluded.meta,"
-        " modified_ms = excluded.modified_ms");
+        " modified_ms = excluded.modified_ms, blocks = excluded.blocks");
     int64_t before;
-    enum err e = blob_length(t, r->container, r->name, &before);
+    enum err e = blob_room(t, r->container, r->name, &before);
     if (!e)
-        e = usage_add(t, r->name, r->length, before > 0 ? (uint64_t)before : 0);
+        e = usage_add(t, r->name, r->length + r->blocks.n, before > 0 ? (uint64_t)before : 0);
     return e ? e
              : tx_exec(t, &q,
                        ARGS(V_TEXT(r->container), V_TEXT(r->name), V_BYTES(r->file), V_INT(r->length),
                             V_BYTES(r->md5), V_TEXT(r->content_type), V_TEXT(r->meta), V_MS(r->created_ms),
-                            V_MS(r->modified_ms)));
+                            V_MS(r->modified_ms), V_BYTES(r->blocks)));
 }
 
 enum err tx_blob_delete(struct store_tx *t, struct span container, struct span name)
 {
     static struct store_sql q = STORE_SQL("DELETE FROM named_blob WHERE container = ?1 AND name = ?2");
-    int64_t length;
-    enum err e = blob_length(t, container, name, &length);
-    if (!e && length < 0)
+    int64_t room;
+    enum err e = blob_room(t, container, name, &room);
+    if (!e && room < 0)
         e = ERR_NOTFOUND;
     if (!e)
-        e = usage_add(t, name, 0, (uint64_t)length);
+        e = usage_add(t, name, 0, (uint64_t)room);
     return e ? e : tx_exec(t, &q, ARGS(V_TEXT(container), V_TEXT(name)));
 }
 
@@ -162,9 +177,9 @@ enum err tx_blob_list(struct store_tx *t, struct span container, struct span pre
                       size_t limit, named_blob_each *each, void *ctx)
 {
     /* The prefix is compared as bytes: in its range, then exactly. */
-    static struct store_sql q =
-        STORE_SQL("SELECT " BLOB_COLS " FROM named_blob WHERE container = ?1 AND name > ?2 AND name >= ?3"
-                  " AND substr(name, 1, length(?3)) = ?3 ORDER BY name LIMIT ?4");
+    static struct store_sql q = STORE_SQL("SELECT " BLOB_COLS ", " BLOB_ROOM
+                                          " FROM named_blob WHERE container = ?1 AND name > ?2 AND name >= ?3"
+                                          " AND substr(name, 1, length(?3)) = ?3 ORDER BY name LIMIT ?4");
     struct store_rows *r;
     enum err e = tx_query(t, &r, &q, ARGS(V_TEXT(container), V_TEXT(after), V_TEXT(prefix), V_MS(limit)));
     return blobs_show(t, r, e, each, ctx);
@@ -173,8 +188,9 @@ enum err tx_blob_list(struct store_tx *t, struct span container, struct span pre
 enum err tx_blob_list_old(struct store_tx *t, uint64_t before_ms, size_t limit, named_blob_each *each,
                           void *ctx)
 {
-    static struct store_sql q = STORE_SQL("SELECT " BLOB_COLS " FROM named_blob WHERE modified_ms < ?1"
-                                          " ORDER BY modified_ms LIMIT ?2");
+    static struct store_sql q =
+        STORE_SQL("SELECT " BLOB_COLS ", " BLOB_ROOM " FROM named_blob WHERE modified_ms < ?1"
+                  " ORDER BY modified_ms LIMIT ?2");
     struct store_rows *r;
     enum err e = tx_query(t, &r, &q, ARGS(V_MS(before_ms), V_MS(limit)));
     return blobs_show(t, r, e, each, ctx);

@@ -185,9 +185,9 @@ test('[http 116] a whole blob ends the blocks that no list has named', async () 
   const block = (id, body) => blob('PUT', `${pathOf(a)}&comp=block&blockid=${id}`, { body });
   const used = async () => (await hub.api('GET', `/roost/v1/devices/${d.id}/uploads`));
   for (const id of ['AAAA', 'AAAB', 'AAAC']) assert.equal((await block(id, 'x'.repeat(1000))).status, 201);
-  assert.match((await blob('GET', `${pathOf(a)}&comp=blocklist`)).body.toString(), /<Name>AAAC<\/Name>/);
+  assert.match((await blob('GET', `${pathOf(a)}&comp=blocklist&blocklisttype=uncommitted`)).body.toString(), /<Name>AAAC<\/Name>/);
   assert.equal((await put(pathOf(a), 'whole')).status, 201);
-  assert.doesNotMatch((await blob('GET', `${pathOf(a)}&comp=blocklist`)).body.toString(), /<Name>/);
+  assert.doesNotMatch((await blob('GET', `${pathOf(a)}&comp=blocklist&blocklisttype=uncommitted`)).body.toString(), /<Name>/);
   const r = await blob('PUT', `${pathOf(a)}&comp=blocklist`, { body: '<BlockList><Latest>AAAA</Latest></BlockList>' });
   assert.deepEqual([r.status, code(r)], [400, 'InvalidBlockList']);
   assert.equal((await blob('GET', pathOf(a))).body.toString(), 'whole');
@@ -197,6 +197,95 @@ test('[http 116] a whole blob ends the blocks that no list has named', async () 
   assert.equal((await blob('PUT', `${pathOf(a)}&comp=blocklist`, { body: '<BlockList><Latest>AAAAAAAA</Latest></BlockList>' })).status, 201);
   assert.equal((await blob('GET', pathOf(a))).body.toString(), 'y');
   assert.ok(await used());
+});
+
+const list = (...entries) => `<BlockList>${entries.map(([kind, id]) => `<${kind}>${id}</${kind}>`).join('')}</BlockList>`;
+const commit = (a, ...entries) => blob('PUT', `${pathOf(a)}&comp=blocklist`, { body: list(...entries) });
+const block = async (a, id, body) => assert.equal((await blob('PUT', `${pathOf(a)}&comp=block&blockid=${id}`, { body })).status, 201);
+const content = async (a) => (await blob('GET', pathOf(a))).body.toString();
+async function blocks(a, type) {
+  const r = await blob('GET', `${pathOf(a)}&comp=blocklist${type ? `&blocklisttype=${type}` : ''}`);
+  assert.equal(r.status, 200, `${r.body}`);
+  const part = (name) => {
+    const text = new RegExp(`<${name}>(.*)</${name}>`).exec(r.body.toString())?.[1];
+    return text?.match(/<Name>[^<]*<.Name><Size>\d+/g)?.map((m) => m.replace(/<[^>]*>/g, ' ').trim().replace(/ +/, ':')) ?? (text === undefined ? undefined : []);
+  };
+  return { committed: part('CommittedBlocks'), uncommitted: part('UncommittedBlocks'), headers: r.headers };
+}
+
+test('[http 115] a list takes blocks of the blob again', async () => {
+  const d = await newDevice(hub), a = await announce(d, 'f');
+  let r = await blob('GET', `${pathOf(a)}&comp=blocklist`);
+  assert.deepEqual([r.status, code(r)], [404, 'BlobNotFound']);
+  await block(a, 'AAAA', 'one');
+  await block(a, 'AAAB', 'second');
+  await block(a, 'AAAC', 'third');
+  let l = await blocks(a, 'all');
+  assert.deepEqual([l.committed, l.uncommitted, l.headers.etag], [[], ['AAAA:3', 'AAAB:6', 'AAAC:5'], undefined]);
+  r = await commit(a, ['Latest', 'AAAC'], ['Uncommitted', 'AAAA'], ['Latest', 'AAAB'], ['Latest', 'AAAA']);
+  assert.equal(r.status, 201);
+  l = await blocks(a, 'all');
+  assert.deepEqual([l.committed, l.uncommitted], [['AAAC:5', 'AAAA:3', 'AAAB:6', 'AAAA:3'], []]);
+  assert.equal(l.headers.etag, r.headers.etag);
+  assert.equal(l.headers['x-ms-blob-content-length'], '17');
+  assert.equal((await blocks(a)).uncommitted, undefined); // committed is what is meant when nothing is said
+  assert.equal((await blocks(a, 'uncommitted')).committed, undefined);
+  r = await blob('GET', `${pathOf(a)}&comp=blocklist&blocklisttype=some`);
+  assert.deepEqual([r.status, code(r)], [400, 'InvalidQueryParameterValue']);
+  // One is uploaded anew: the newest and the one of the blob can be told apart.
+  await block(a, 'AAAB', '2nd');
+  await block(a, 'AAAD', 'fourth');
+  r = await commit(a, ['Committed', 'AAAB'], ['Latest', 'AAAB'], ['Uncommitted', 'AAAD'], ['Committed', 'AAAC'], ['Latest', 'AAAC']);
+  assert.equal(r.status, 201);
+  assert.equal(await content(a), 'second2ndfourththirdthird');
+  assert.deepEqual((await blocks(a, 'all')).committed, ['AAAB:6', 'AAAB:3', 'AAAD:6', 'AAAC:5', 'AAAC:5']);
+  assert.equal((await blob('GET', pathOf(a))).headers['content-md5'], createHash('md5').update('second2ndfourththirdthird').digest('base64'));
+  // What the blob does not have, or no more, is none of its blocks; and what was refused changes nothing.
+  await block(a, 'AAAE', 'fifth');
+  for (const bad of [['Committed', 'AAAA'], ['Committed', 'AAAE'], ['Uncommitted', 'AAAD'], ['Latest', 'AAAA'], ['Committed', 'AAA='], ['Committed', 'AAAAAAAA']]) {
+    r = await commit(a, ['Committed', 'AAAC'], bad);
+    assert.deepEqual([r.status, code(r)], [400, 'InvalidBlockList'], `${bad}`);
+  }
+  assert.equal(await content(a), 'second2ndfourththirdthird');
+  assert.deepEqual((await blocks(a, 'all')).uncommitted, ['AAAE:5']);
+  // A whole blob has no blocks.
+  assert.equal((await put(pathOf(a), 'whole')).status, 201);
+  assert.deepEqual((await blocks(a, 'all')).committed, []);
+  r = await commit(a, ['Latest', 'AAAC']);
+  assert.deepEqual([r.status, code(r)], [400, 'InvalidBlockList']);
+  assert.equal(await content(a), 'whole');
+});
+
+test('blocks of a blob survive kill -9 and can be taken again after it', async () => {
+  const d = await newDevice(hub), a = await announce(d, 'f');
+  const bytes = [randomBytes(300_000), randomBytes(100_000), randomBytes(5)];
+  for (const [i, b] of bytes.entries()) await block(a, `AAA${'ABC'[i]}`, b);
+  assert.equal((await commit(a, ['Latest', 'AAAA'], ['Latest', 'AAAB'])).status, 201);
+  await block(a, 'AAAC', bytes[2]);
+  await hub.stop('SIGKILL');
+  await hub.start();
+  assert.deepEqual((await blocks(a, 'all')).committed, ['AAAA:300000', 'AAAB:100000']);
+  assert.equal((await commit(a, ['Committed', 'AAAB'], ['Uncommitted', 'AAAC'], ['Committed', 'AAAA'])).status, 201);
+  await hub.stop('SIGKILL');
+  await hub.start();
+  assert.deepEqual((await blob('GET', pathOf(a))).body, Buffer.concat([bytes[1], bytes[2], bytes[0]]));
+  assert.deepEqual((await blocks(a, 'all')).committed, ['AAAB:100000', 'AAAC:5', 'AAAA:300000']);
+});
+
+test('fifty thousand blocks with the longest ids, taken again; a blob that is written meanwhile is not overwritten by them', async () => {
+  const d = await newDevice(hub), a = await announce(d, 'f');
+  const id = Buffer.alloc(64, 7).toString('base64'), many = Array.from({ length: 50_000 }, () => ['Latest', id]);
+  await block(a, encodeURIComponent(id), 'xy');
+  assert.equal((await commit(a, ...many)).status, 201);
+  assert.equal(await content(a), 'xy'.repeat(50_000));
+  assert.equal((await blocks(a)).committed.length, 50_000);
+  assert.equal((await commit(a, ...many.map(() => ['Committed', id]))).status, 201);
+  assert.equal(await content(a), 'xy'.repeat(50_000));
+  // Either order is one in which the whole blob is there in the end.
+  const late = commit(a, ...many), whole = await put(pathOf(a), 'whole');
+  assert.equal(whole.status, 201);
+  assert.ok([201, 400].includes((await late).status));
+  assert.equal(await content(a), 'whole');
 });
 
 test('[http 117] addresses that were changed, are over, or permit something else', async () => {
@@ -237,6 +326,19 @@ test('the storage SDK uploads, lists, reads ranges and deletes', async () => {
   assert.deepEqual(names, [[`${d.id}/a & b/ü.bin`, 5_000_000], [`${d.id}/blocks.bin`, 5_000_000]]);
   assert.deepEqual(await one.downloadToBuffer(), bytes);
   assert.deepEqual(await container.getBlockBlobClient(`${d.id}/blocks.bin`).downloadToBuffer(1000, 777), bytes.subarray(1000, 1777));
+  // Some of its blocks again, with one that is new between them.
+  const blocky = container.getBlockBlobClient(`${d.id}/blocks.bin`), fresh = randomBytes(1234);
+  const before = await blocky.getBlockList('all');
+  assert.deepEqual([before.committedBlocks.map((b) => b.size), before.uncommittedBlocks ?? []], [[1_000_000, 1_000_000, 1_000_000, 1_000_000, 1_000_000], []]);
+  const ids = before.committedBlocks.map((b) => b.name), name = Buffer.alloc(Buffer.from(ids[0], 'base64').length, 'n').toString('base64');
+  await blocky.stageBlock(name, fresh, fresh.length);
+  assert.deepEqual((await blocky.getBlockList('uncommitted')).uncommittedBlocks.map((b) => [b.name, b.size]), [[name, 1234]]);
+  await blocky.commitBlockList([ids[4], name, ids[0]]);
+  const after = await blocky.getBlockList('all');
+  assert.deepEqual(after.committedBlocks.map((b) => [b.name, b.size]), [[ids[4], 1_000_000], [name, 1234], [ids[0], 1_000_000]]);
+  assert.equal(after.blobContentLength, 2_001_234);
+  assert.deepEqual(await blocky.downloadToBuffer(), Buffer.concat([bytes.subarray(4_000_000), fresh, bytes.subarray(0, 1_000_000)]));
+  await assert.rejects(blocky.commitBlockList([ids[4], ids[1]]), { code: 'InvalidBlockList' });
   const p = await one.getProperties();
   assert.equal(p.metadata.kind, 'test');
   assert.equal(p.contentType, 'image/x');

@@ -107,7 +107,7 @@ static enum err put_blob(struct ending *n, struct ended_blob *b, struct store_tx
         memcpy(b->old, old.file.p, FILE_ID_LEN);
     if (e && e != ERR_NOTFOUND)
         return e;
-    e = upload_room(h, tx, n->k->body.container, b->name, b->length, e ? 0 : old.length);
+    e = upload_room(h, tx, n->k->body.container, b->name, b->length, e ? 0 : old.room);
     n->no_room = e == ERR_LIMIT;
     struct named_blob_row r = { .container = n->k->body.container,
                                 .name = b->name,

@@ -150,6 +150,59 @@ static void test_quotas(void **state)
     assert_int_equal(put("d2/a", 60), ERR_OK);
 }
 
+static enum err put_listed(struct store_tx *tx, void *ctx)
+{
+    const struct span *blocks = ctx;
+    struct named_blob_row now, r = { SPAN("uploads"),
+                                     SPAN("d1/a"),
+                                     span_of(file_id, sizeof file_id),
+                                     60,
+                                     SPAN(""),
+                                     SPAN(""),
+                                     SPAN(""),
+                                     fixture_wall_ms(),
+                                     fixture_wall_ms(),
+                                     *blocks,
+                                     0 };
+    struct span kept;
+    assert_int_equal(tx_blob_blocks(tx, SPAN("uploads"), SPAN("d1/none"), &kept), ERR_NOTFOUND);
+    assert_int_equal(tx_blob_put(tx, &r), ERR_OK);
+    assert_int_equal(tx_blob_blocks(tx, r.container, r.name, &kept), ERR_OK);
+    assert_true(span_eq(kept, *blocks));
+    assert_int_equal(tx_blob_get(tx, r.container, r.name, &now), ERR_OK);
+    assert_int_equal(now.length, 60);
+    assert_int_equal(now.room, 60 + blocks->n);
+    return ERR_OK;
+}
+static enum err usage_all(struct store_tx *tx, void *ctx)
+{
+    return tx_upload_usage(tx, SPAN_NONE, ctx);
+}
+static enum err delete_a(struct store_tx *tx, void *ctx)
+{
+    (void)ctx;
+    return tx_blob_delete(tx, SPAN("uploads"), SPAN("d1/a"));
+}
+
+/* Or a device could fill the disk with files of nothing, in fifty thousand blocks. */
+static void test_a_table_of_blocks_counts(void **state)
+{
+    uint64_t bytes;
+    struct span none = SPAN_NONE, listed = SPAN("thirty bytes of blocks or so..");
+    (void)state;
+    assert_int_equal(fixture_tx(&fx, put_listed, &listed), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, usage_all, &bytes), ERR_OK);
+    assert_int_equal(bytes, 90);
+    assert_int_equal(put("d1/b", 11), ERR_LIMIT);
+    assert_int_equal(put("d1/b", 10), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, put_listed, &none), ERR_OK); /* put whole in its place */
+    assert_int_equal(put("d1/b", 40), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, put_listed, &listed), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, delete_a, NULL), ERR_OK);
+    assert_int_equal(fixture_tx(&fx, usage_all, &bytes), ERR_OK);
+    assert_int_equal(bytes, 40);
+}
+
 static char seen[256];
 static enum err note_each(void *ctx, const struct file_note_row *r)
 {
@@ -368,6 +421,7 @@ int main(void)
                                         T(test_ten_are_open),
                                         T(test_ends),
                                         T(test_quotas),
+                                        T(test_a_table_of_blocks_counts),
                                         T(test_notifications),
                                         T(test_a_notification_has_a_time_to_live),
                                         T(test_a_notification_is_delivered_so_many_times),

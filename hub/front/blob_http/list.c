@@ -1,5 +1,6 @@
 /* hub/front/blob_http/list.c - List Blobs, Get Container Properties, Get Block List, as XML. */
 #include "base/text.h"
+#include "core/storage/block_table.h"
 #include "hub/front/blob_http/blob_impl.h"
 
 #include <stdlib.h>
@@ -14,22 +15,33 @@ struct listing {
     size_t nr;
     bool more;
     struct arena *a;
-    struct wr xml; /* grows in the arena */
-    bool blocks;
+    struct wr xml;               /* p: owned */
+    bool failed;                 /* it could not grow */
+    bool committed, uncommitted; /* blocks that are asked for */
 };
+
+static void give_back(struct job *j)
+{
+    const struct listing *l = j->state;
+    free(l->xml.p);
+}
 
 static void put(struct listing *l, struct span s)
 {
     if (l->xml.len + s.n > l->xml.cap) {
         size_t cap = 2 * (l->xml.len + s.n) + 4096;
-        uint8_t *p = arena_alloc(l->a, cap);
-        if (!p)
-            return; /* the arena knows */
-        if (l->xml.len)
-            memcpy(p, l->xml.p, l->xml.len);
+        uint8_t *p = l->failed ? NULL : realloc(l->xml.p, cap);
+        l->failed = !p;
+        if (l->failed)
+            return;
         l->xml = (struct wr){ p, cap, l->xml.len };
     }
     wr_put(&l->xml, s);
+}
+
+static enum err put_err(const struct listing *l)
+{
+    return l->failed ? ERR_NOMEM : arena_err(l->a);
 }
 static void put_z(struct listing *l, const char *z)
 {
@@ -100,22 +112,27 @@ static enum err show_blob(void *ctx, const struct named_blob_row *r)
     put_element(l, "Content-Type", r->content_type.n ? r->content_type : SPAN("application/octet-stream"));
     put_element(l, "Content-MD5", wr_span(&w));
     put_z(l, "<BlobType>BlockBlob</BlobType></Properties></Blob>");
-    return arena_err(l->a);
+    return put_err(l);
+}
+
+static void put_block(struct listing *l, struct span name, uint64_t length)
+{
+    uint8_t id[4 * UPLOAD_BLOCK_ID_MAX];
+    char number[24];
+    struct wr w = { id, sizeof id, 0 };
+    base64_encode(&w, name);
+    snprintf(number, sizeof number, "%llu", (unsigned long long)length);
+    put_z(l, "<Block>");
+    put_element(l, "Name", wr_span(&w));
+    put_element(l, "Size", span_str(number));
+    put_z(l, "</Block>");
 }
 
 static enum err show_block(void *ctx, const struct block_row *r)
 {
     struct listing *l = ctx;
-    uint8_t id[4 * UPLOAD_BLOCK_ID_MAX];
-    char number[24];
-    struct wr w = { id, sizeof id, 0 };
-    base64_encode(&w, r->id);
-    snprintf(number, sizeof number, "%llu", (unsigned long long)r->length);
-    put_z(l, "<Block>");
-    put_element(l, "Name", wr_span(&w));
-    put_element(l, "Size", span_str(number));
-    put_z(l, "</Block>");
-    return arena_err(l->a);
+    put_block(l, r->id, r->length);
+    return put_err(l);
 }
 
 static enum err run_list(struct job *j, struct store_tx *tx)
@@ -137,17 +154,54 @@ static enum err run_list(struct job *j, struct store_tx *tx)
         put(l, wr_span(&w));
     }
     put_z(l, "</NextMarker></EnumerationResults>");
-    return ERR_OK;
+    return put_err(l);
+}
+
+/* In the order in which they make the blob. */
+static enum err put_committed(struct listing *l, struct store_tx *tx)
+{
+    struct span table;
+    struct table_block b;
+    enum err e = tx_blob_blocks(tx, l->target.container, l->target.name, &table);
+    while (!e && (e = block_table_next(&table, &b)) == ERR_OK)
+        put_block(l, b.id, b.length);
+    return e == ERR_STOPPED ? ERR_OK : e;
 }
 
 static enum err run_blocks(struct job *j, struct store_tx *tx)
 {
     struct listing *l = j->state;
-    put_z(l, "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList><CommittedBlocks></CommittedBlocks>"
-             "<UncommittedBlocks>");
-    enum err e = tx_block_list(tx, l->target.container, l->target.name, show_block, l);
-    put_z(l, "</UncommittedBlocks></BlockList>");
-    return e;
+    struct named_blob_row now;
+    struct block_open_row open = { 0, 0, 0 };
+    enum err e = tx_blob_get(tx, l->target.container, l->target.name, &now);
+    bool there = !e;
+    if (!e || e == ERR_NOTFOUND)
+        e = tx_block_open(tx, l->target.container, l->target.name, &open);
+    if (e && e != ERR_NOTFOUND)
+        return e;
+    if (!there && !open.blocks) {
+        (void)blob_fail(j, "BlobNotFound", "There is no such blob, and no block of one.");
+        return ERR_DENIED;
+    }
+    if (there) {
+        blob_fields(j, &now);
+        job_field(j, "x-ms-blob-content-length", "%llu", (unsigned long long)now.length);
+    }
+    l->xml.len = 0;
+    put_z(l, "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>");
+    e = ERR_OK;
+    if (l->committed) {
+        put_z(l, "<CommittedBlocks>");
+        e = there ? put_committed(l, tx) : ERR_OK;
+        put_z(l, "</CommittedBlocks>");
+    }
+    if (!e && l->uncommitted) {
+        put_z(l, "<UncommittedBlocks>");
+        e = tx_block_list(tx, l->target.container, l->target.name, show_block, l);
+        put_z(l, "</UncommittedBlocks>");
+    }
+    put_z(l, "</BlockList>");
+    return e ? e : put_err(l);
 }
 
 static void listed(struct job *j)
@@ -167,6 +221,7 @@ static struct listing *list_of(struct job *j, const char *letters)
         return NULL;
     }
     *l = (struct listing){ .limit = PAGE_MAX, .a = &j->a };
+    j->on_release = give_back;
     if (!blob_target(j, &l->target))
         return NULL;
     if (!blob_permit(j, &l->target, letters)) {
@@ -219,7 +274,17 @@ void blob_list_start(struct job *j)
 
 void blob_block_list_start(struct job *j)
 {
+    struct span s = SPAN_NONE;
     struct listing *l = list_of(j, "r");
-    if (l)
+    if (!l)
+        return;
+    bool all = http_query(j->r, "blocklisttype", &s) && span_ieq(s, SPAN("all"));
+    l->uncommitted = all || span_ieq(s, SPAN("uncommitted"));
+    l->committed = all || !s.n || span_ieq(s, SPAN("committed"));
+    if (l->committed || l->uncommitted) {
         job_read(j, run_blocks, listed);
+        return;
+    }
+    (void)blob_fail(j, "InvalidQueryParameterValue", "blocklisttype is committed, uncommitted or all.");
+    job_end(j);
 }

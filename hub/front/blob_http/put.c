@@ -171,7 +171,7 @@ static enum err store_blob(struct job *j, struct store_tx *tx)
         memcpy(p->old, old.file.p, FILE_ID_LEN);
     if (!blob_conditions(j, there ? &old : NULL))
         return ERR_DENIED;
-    const uint64_t less = there ? old.length : 0;
+    const uint64_t less = there ? old.room : 0;
     e = drop_blocks(j, tx);
     if (!e)
         e = no_room(j, upload_room(j->h, tx, p->target.container, p->target.name, r->length, less));
