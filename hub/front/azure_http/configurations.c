@@ -229,19 +229,6 @@ static enum err drop(struct job *j, struct store_tx *tx)
     return e ? refuse(j, e) : ERR_OK;
 }
 
-static void start_get(struct job *j)
-{
-    job_scan(j, get, NULL);
-}
-static void start_list(struct job *j)
-{
-    job_scan(j, list, NULL);
-}
-static void start_delete(struct job *j)
-{
-    job_write(j, drop, written);
-}
-
 /* ---- testQueries ----------------------------------------------------------------------------------------
  */
 
@@ -365,8 +352,8 @@ static void start_apply(struct job *j)
 #define WRITERS (ACCESS_REGISTRY_WRITE | ACCESS_SERVICE_CONNECT)
 
 JOB_HANDLER(azure_config_put, JOB_POLICY, WRITERS, JOB_RAW, start_put);
-JOB_HANDLER(azure_config_get, JOB_POLICY, READERS, JOB_RAW, start_get);
-JOB_HANDLER(azure_configs_list, JOB_POLICY, READERS, JOB_RAW, start_list);
-JOB_HANDLER(azure_config_delete, JOB_POLICY, WRITERS, JOB_RAW, start_delete);
+JOB_STEP_HANDLER(azure_config_get, JOB_POLICY, READERS, job_scan, get, NULL);
+JOB_STEP_HANDLER(azure_configs_list, JOB_POLICY, READERS, job_scan, list, NULL);
+JOB_STEP_HANDLER(azure_config_delete, JOB_POLICY, WRITERS, job_write, drop, written);
 JOB_HANDLER(azure_configs_test, JOB_POLICY, READERS, JOB_RAW, start_test);
 JOB_HANDLER(azure_content_apply, JOB_POLICY, WRITERS, JOB_RAW, start_apply);

@@ -157,15 +157,10 @@ static enum err purge(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_purge(struct job *j)
-{
-    job_write(j, purge, NULL);
-}
-
 /* ---- routes ------------------------------------------------------------------------------------------- */
 
 JOB_HANDLER(azure_devices_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
 JOB_HANDLER(azure_device_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
 JOB_HANDLER(azure_device_put, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put);
 JOB_HANDLER(azure_device_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);
-JOB_HANDLER(azure_commands_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_purge);
+JOB_STEP_HANDLER(azure_commands_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_write, purge, NULL);

@@ -67,11 +67,6 @@ static enum err patch(struct job *j, struct store_tx *tx)
     return ERR_OK;
 }
 
-static void start_get(struct job *j)
-{
-    job_read(j, get, NULL);
-}
-
 static void start_patch(struct job *j)
 {
     struct digital_state *s = job_state(j, sizeof *s);
@@ -83,5 +78,5 @@ static void start_patch(struct job *j)
     job_write(j, patch, NULL);
 }
 
-JOB_HANDLER(azure_digital_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
+JOB_STEP_HANDLER(azure_digital_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_read, get, NULL);
 JOB_HANDLER(azure_digital_patch, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_patch);

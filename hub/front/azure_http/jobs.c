@@ -140,15 +140,6 @@ static enum err cancel(struct job *j, struct store_tx *tx)
     return e ? e : fleet_answer(j, write_job, &r);
 }
 
-static void start_get(struct job *j)
-{
-    job_read(j, get, NULL);
-}
-static void start_cancel(struct job *j)
-{
-    job_write(j, cancel, created);
-}
-
 /* ---- list -----------------------------------------------------------------------------------------------
  */
 
@@ -207,6 +198,6 @@ static void start_list(struct job *j)
 }
 
 JOB_HANDLER(azure_job_put, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put);
-JOB_HANDLER(azure_job_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
-JOB_HANDLER(azure_job_cancel, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_cancel);
+JOB_STEP_HANDLER(azure_job_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_read, get, NULL);
+JOB_STEP_HANDLER(azure_job_cancel, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_write, cancel, created);
 JOB_HANDLER(azure_jobs_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);

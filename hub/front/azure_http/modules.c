@@ -115,12 +115,7 @@ static enum err list(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_list(struct job *j)
-{
-    job_read(j, list, NULL);
-}
-
-JOB_HANDLER(azure_modules_list, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_STEP_HANDLER(azure_modules_list, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, job_read, list, NULL);
 JOB_HANDLER(azure_module_get, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
 JOB_HANDLER(azure_module_put, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put);
 JOB_HANDLER(azure_module_delete, JOB_POLICY_OR_OWNER, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);

@@ -203,20 +203,7 @@ static enum err cancel(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_get(struct job *j)
-{
-    job_read(j, get, NULL);
-}
-static void start_list(struct job *j)
-{
-    job_read(j, list, NULL);
-}
-static void start_cancel(struct job *j)
-{
-    job_write(j, cancel, created);
-}
-
 JOB_HANDLER(azure_registry_job_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_create);
-JOB_HANDLER(azure_registry_job_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
-JOB_HANDLER(azure_registry_jobs_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
-JOB_HANDLER(azure_registry_job_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_cancel);
+JOB_STEP_HANDLER(azure_registry_job_get, JOB_POLICY, ACCESS_REGISTRY_READ, job_read, get, NULL);
+JOB_STEP_HANDLER(azure_registry_jobs_list, JOB_POLICY, ACCESS_REGISTRY_READ, job_read, list, NULL);
+JOB_STEP_HANDLER(azure_registry_job_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, job_write, cancel, created);

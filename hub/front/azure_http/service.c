@@ -27,17 +27,9 @@ static enum err count_connected(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_devices(struct job *j)
-{
-    job_read(j, count_devices, NULL);
-}
-static void start_connected(struct job *j)
-{
-    job_read(j, count_connected, NULL);
-}
-
-JOB_HANDLER(azure_statistics_devices, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_devices);
-JOB_HANDLER(azure_statistics_service, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_connected);
+JOB_STEP_HANDLER(azure_statistics_devices, JOB_POLICY, ACCESS_REGISTRY_READ, job_read, count_devices, NULL);
+JOB_STEP_HANDLER(azure_statistics_service, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_read, count_connected,
+                 NULL);
 
 /* ---- feedback ----------------------------------------------------------------------------------------- */
 
@@ -99,15 +91,7 @@ static enum err abandon(struct job *j, struct store_tx *tx)
 {
     return settled(j, feedback_abandon(j->h, tx, azure_etag_bare(j->r->params[0])));
 }
-static void start_complete(struct job *j)
-{
-    job_write(j, complete, NULL);
-}
-static void start_abandon(struct job *j)
-{
-    job_write(j, abandon, NULL);
-}
 
 JOB_HANDLER(azure_feedback_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_take);
-JOB_HANDLER(azure_feedback_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_complete);
-JOB_HANDLER(azure_feedback_abandon, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_abandon);
+JOB_STEP_HANDLER(azure_feedback_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_write, complete, NULL);
+JOB_STEP_HANDLER(azure_feedback_abandon, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_write, abandon, NULL);

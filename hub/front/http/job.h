@@ -114,6 +114,14 @@ void job_start(struct http_req *r, const struct job_call *call);
         job_start(r, &name##_call);                                                                          \
     }                                                                                                        \
     static const struct job_call name##_call = { __VA_ARGS__ }
+/* The same where nothing has to be read before the step, job_read, job_write or job_scan:
+ *     JOB_STEP_HANDLER(tokens_list, JOB_POLICY, ACCESS_REGISTRY_READ, job_read, list, NULL); */
+#define JOB_STEP_HANDLER(name, who, any_of, step, run, then)                                                 \
+    static void name##_start(struct job *j)                                                                  \
+    {                                                                                                        \
+        step(j, run, then);                                                                                  \
+    }                                                                                                        \
+    JOB_HANDLER(name, who, any_of, JOB_RAW, name##_start)
 /* What becomes j->state: zeroed, in the arena. NULL: memory is short, and the job has ended. */
 void *job_state(struct job *j, size_t len);
 /* From a start(): goes on as another call, with its body check (and no second look at credentials). */

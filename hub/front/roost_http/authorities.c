@@ -36,11 +36,6 @@ static enum err list(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_list(struct job *j)
-{
-    job_read(j, list, NULL);
-}
-
 static enum err put(struct job *j, struct store_tx *tx)
 {
     struct span name = j->r->params[0];
@@ -94,11 +89,7 @@ static void start_put(struct job *j)
                        AUTHORITY_NAME_MAX);
     job_write(j, put, announce);
 }
-static void start_delete(struct job *j)
-{
-    job_write(j, drop, announce);
-}
 
-JOB_HANDLER(authorities_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_STEP_HANDLER(authorities_list, JOB_POLICY, ACCESS_REGISTRY_READ, job_read, list, NULL);
 JOB_HANDLER(authority_put_one, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_put);
-JOB_HANDLER(authority_delete_one, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);
+JOB_STEP_HANDLER(authority_delete_one, JOB_POLICY, ACCESS_REGISTRY_WRITE, job_write, drop, announce);

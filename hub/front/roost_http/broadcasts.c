@@ -42,11 +42,6 @@ static enum err show(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_show(struct job *j)
-{
-    job_read(j, show, NULL);
-}
-
 struct listing {
     json_t *arr;
     uint64_t last;
@@ -81,4 +76,4 @@ static void start_list(struct job *j)
 }
 
 JOB_HANDLER(broadcasts_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);
-JOB_HANDLER(broadcast_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_show);
+JOB_STEP_HANDLER(broadcast_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_read, show, NULL);

@@ -81,11 +81,6 @@ static enum err list(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_list(struct job *j)
-{
-    job_read(j, list, NULL);
-}
-
 struct follow {
     uint8_t id[CAMPAIGN_ID_LEN];
     bool rows;
@@ -321,6 +316,7 @@ static void start_post(struct job *j)
     job_write(j, make, made);
 }
 
-JOB_HANDLER(campaigns_list, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);
+JOB_STEP_HANDLER(campaigns_list, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, job_read, list,
+                 NULL);
 JOB_HANDLER(campaign_get, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
 JOB_HANDLER(campaign_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_post);

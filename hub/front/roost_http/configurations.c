@@ -282,19 +282,6 @@ static enum err drop(struct job *j, struct store_tx *tx)
     return e ? refuse(j, e) : ERR_OK;
 }
 
-static void start_get(struct job *j)
-{
-    job_scan(j, get, NULL);
-}
-static void start_list(struct job *j)
-{
-    job_scan(j, list, NULL);
-}
-static void start_delete(struct job *j)
-{
-    job_write(j, drop, written);
-}
-
 /* ---- content of one edge device -------------------------------------------------------------------------
  */
 
@@ -332,9 +319,9 @@ static void start_apply(struct job *j)
 #define READERS (ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT)
 #define WRITERS (ACCESS_REGISTRY_WRITE | ACCESS_SERVICE_CONNECT)
 
-JOB_HANDLER(configurations_list, JOB_POLICY, READERS, JOB_RAW, start_list);
-JOB_HANDLER(configuration_get_one, JOB_POLICY, READERS, JOB_RAW, start_get);
+JOB_STEP_HANDLER(configurations_list, JOB_POLICY, READERS, job_scan, list, NULL);
+JOB_STEP_HANDLER(configuration_get_one, JOB_POLICY, READERS, job_scan, get, NULL);
 JOB_HANDLER(configuration_put_one, JOB_POLICY, WRITERS, JOB_RAW, start_put);
 JOB_HANDLER(configuration_patch_one, JOB_POLICY, WRITERS, JOB_RAW, start_patch);
-JOB_HANDLER(configuration_delete_one, JOB_POLICY, WRITERS, JOB_RAW, start_delete);
+JOB_STEP_HANDLER(configuration_delete_one, JOB_POLICY, WRITERS, job_write, drop, written);
 JOB_HANDLER(device_content_post, JOB_POLICY, WRITERS, JOB_RAW, start_apply);

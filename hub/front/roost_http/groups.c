@@ -70,10 +70,6 @@ static enum err list(struct job *j, struct store_tx *tx)
     struct listing l = { j, tx, job_out_list(j, "groups") };
     return l.arr ? reader_group_list(tx, add_group, &l) : ERR_NOMEM;
 }
-static void start_list(struct job *j)
-{
-    job_read(j, list, NULL);
-}
 
 static enum err show(struct job *j, struct store_tx *tx)
 {
@@ -144,7 +140,7 @@ static void start_commit(struct job *j)
     job_write(j, commit, NULL);
 }
 
-JOB_HANDLER(groups_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);
+JOB_STEP_HANDLER(groups_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_read, list, NULL);
 JOB_HANDLER(group_get, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_show);
 JOB_HANDLER(group_put, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start_commit);
 JOB_HANDLER(group_delete, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_delete);

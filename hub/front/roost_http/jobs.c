@@ -211,16 +211,7 @@ static void start_list(struct job *j)
     job_read(j, list, NULL);
 }
 
-static void start_get(struct job *j)
-{
-    job_read(j, get, NULL);
-}
-static void start_cancel(struct job *j)
-{
-    job_write(j, cancel, changed);
-}
-
 JOB_HANDLER(job_put_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_put);
-JOB_HANDLER(job_get_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_get);
-JOB_HANDLER(job_cancel_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_cancel);
+JOB_STEP_HANDLER(job_get_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_read, get, NULL);
+JOB_STEP_HANDLER(job_cancel_one, JOB_POLICY, ACCESS_SERVICE_CONNECT, job_write, cancel, changed);
 JOB_HANDLER(jobs_list, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_RAW, start_list);

@@ -18,11 +18,6 @@ static enum err list(struct job *j, struct store_tx *tx)
     return tx_release_list(tx, add, arr);
 }
 
-static void start_list(struct job *j)
-{
-    job_read(j, list, NULL);
-}
-
 static enum err get(struct job *j, struct store_tx *tx)
 {
     struct release_row r;
@@ -94,11 +89,6 @@ static enum err push(struct job *j, struct store_tx *tx)
     return j->out ? ERR_OK : ERR_NOMEM;
 }
 
-static void start_post(struct job *j)
-{
-    job_write(j, push, NULL);
-}
-
-JOB_HANDLER(releases_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_STEP_HANDLER(releases_list, JOB_POLICY, ACCESS_REGISTRY_READ, job_read, list, NULL);
 JOB_HANDLER(release_get_one, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
-JOB_HANDLER(release_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post);
+JOB_STEP_HANDLER(release_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, job_write, push, NULL);

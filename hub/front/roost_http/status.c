@@ -131,11 +131,6 @@ static enum err status(struct job *j, struct store_tx *tx)
     return e;
 }
 
-static void start_status(struct job *j)
-{
-    job_read(j, status, NULL);
-}
-
 struct audit_page {
     uint64_t after, limit;
     json_t *arr; /* of j->out */
@@ -185,5 +180,6 @@ static void start_audit(struct job *j)
     job_read(j, audit, NULL);
 }
 
-JOB_HANDLER(status_get, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, JOB_RAW, start_status);
+JOB_STEP_HANDLER(status_get, JOB_POLICY, ACCESS_REGISTRY_READ | ACCESS_SERVICE_CONNECT, job_read, status,
+                 NULL);
 JOB_HANDLER(audit_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_audit);

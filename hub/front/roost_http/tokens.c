@@ -33,11 +33,6 @@ static enum err list(struct job *j, struct store_tx *tx)
     return tx_token_list(tx, add, arr);
 }
 
-static void start_list(struct job *j)
-{
-    job_read(j, list, NULL);
-}
-
 static enum err create(struct job *j, struct store_tx *tx)
 {
     struct fleet_token t = *(struct fleet_token *)j->state; /* as asked: a run may come twice */
@@ -101,11 +96,6 @@ static enum err drop(struct job *j, struct store_tx *tx)
     return e ? e : audit_push(j->h, tx, j->who, "token.delete", name, "%s", "");
 }
 
-static void start_delete(struct job *j)
-{
-    job_write(j, drop, NULL);
-}
-
-JOB_HANDLER(tokens_list, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_list);
+JOB_STEP_HANDLER(tokens_list, JOB_POLICY, ACCESS_REGISTRY_READ, job_read, list, NULL);
 JOB_HANDLER(token_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_OBJECT, start_post);
-JOB_HANDLER(token_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_delete);
+JOB_STEP_HANDLER(token_delete, JOB_POLICY, ACCESS_REGISTRY_WRITE, job_write, drop, NULL);

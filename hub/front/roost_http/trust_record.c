@@ -70,10 +70,5 @@ static enum err publish(struct job *j, struct store_tx *tx)
     return ERR_OK;
 }
 
-static void start_post(struct job *j)
-{
-    job_write(j, publish, NULL);
-}
-
 JOB_HANDLER(trust_get, JOB_POLICY, ACCESS_REGISTRY_READ, JOB_RAW, start_get);
-JOB_HANDLER(trust_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, JOB_RAW, start_post);
+JOB_STEP_HANDLER(trust_post, JOB_POLICY, ACCESS_REGISTRY_WRITE, job_write, publish, NULL);
