@@ -5,17 +5,16 @@
 #include "cli/file.h"
 #include "cli/hub_client.h"
 #include "cli/out.h"
+#include "cli/part.h"
 #include "cli/profile.h"
 
 #include "base/text.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/random.h>
 #include <time.h>
-#include <unistd.h>
 
 #define PIECE      (4u << 20) /* bytes of a file that are sent or fetched at a time */
 #define ID_LEN     8u         /* of a block's number */
@@ -196,65 +195,17 @@ static int fetch(struct transfer *t, const char *blob, FILE *to)
 /* ---- export ---------------------------------------------------------------------------------------------
  */
 
-/* A file with keys is its owner's alone; nobody sees half of it. */
-static FILE *open_part(const char *name, char **part)
-{
-    size_t n = strlen(name) + 6;
-    *part = cli_alloc(n);
-    snprintf(*part, n, "%s.part", name);
-    (void)unlink(*part);
-    int fd = open(*part, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    FILE *f = fd < 0 ? NULL : fdopen(fd, "w+b");
-    if (!f && fd >= 0)
-        close(fd);
-    return f;
-}
-
-/* Where an export goes: opened before the hub works for it. */
-struct target {
-    const char *name; /* "-": standard output */
-    char *part;
-    FILE *f;
-};
-
-static int target_open(struct target *o, const char *name)
-{
-    *o = (struct target){ .name = name };
-    if (strcmp(name, "-") == 0)
-        o->f = stdout;
-    else
-        o->f = open_part(name, &o->part);
-    return o->f ? CLI_OK : cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", o->part, strerror(errno));
-}
-
-/* Under its name, whole; or, after an error, not at all. Returns rc, or what went wrong. */
-static int target_close(struct target *o, int rc)
-{
-    if (o->f == stdout && fflush(stdout) && !rc)
-        rc = cli_fail(CLI_USAGE, NULL, "cannot write: %s", strerror(errno));
-    if (o->f && o->f != stdout) {
-        bool good = !fflush(o->f) && !fsync(fileno(o->f));
-        good = !fclose(o->f) && good;
-        if (!rc && (!good || rename(o->part, o->name)))
-            rc = cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", o->name, strerror(errno));
-        if (rc)
-            (void)unlink(o->part);
-    }
-    free(o->part);
-    return rc;
-}
-
 int device_export(struct cli *c, const struct args *a)
 {
     struct transfer t = { .c = c };
-    struct target to, configurations = { 0 };
+    struct part to = { 0 }, configurations = { 0 }; /* with keys: their owner's alone */
     const char *second = args_get(a, "configurations");
     json_t *job = NULL;
     if (second && strcmp(second, a->pos[0]) == 0)
         return cli_fail(CLI_REFUSED, NULL, "the two files have to be two");
-    int rc = target_open(&to, a->pos[0]);
+    int rc = part_open(&to, a->pos[0], 0600);
     if (!rc && second)
-        rc = target_open(&configurations, second);
+        rc = part_open(&configurations, second, 0600);
     if (!rc)
         rc = begin(&t, c, a);
     if (!rc) {
@@ -271,8 +222,8 @@ int device_export(struct cli *c, const struct args *a)
     if (!rc && second)
         rc = fetch(&t, configurations_txt, configurations.f);
     if (second)
-        rc = target_close(&configurations, rc);
-    rc = target_close(&to, rc);
+        rc = part_close(&configurations, rc);
+    rc = part_close(&to, rc);
     if (job) {
         remove_blob(&t, devices_txt);
         if (second)
@@ -379,19 +330,22 @@ static FILE *open_input(const char *name, uint64_t *size)
     return f;
 }
 
-/* The refused lines: into a file of the caller's, a person's eyes, or the list. */
+/* The refused lines: into a file of the caller's, a person's eyes, and the list. */
 static int take_errors(struct transfer *t, const char *name, json_t *list)
 {
-    char *line = NULL, *part = NULL;
+    char *line = NULL;
     size_t cap = 0, nr = 0;
-    FILE *f = name ? open_part(name, &part) : tmpfile();
-    if (!f) {
-        free(part);
-        return cli_fail(CLI_USAGE, NULL, "cannot write the refused lines: %s", strerror(errno));
-    }
+    struct part part = { 0 };
+    FILE *f = tmpfile();
+    if (!f)
+        return cli_fail(CLI_USAGE, NULL, "cannot keep the refused lines: %s", strerror(errno));
     int rc = fetch(t, "importErrors.log", f);
     rewind(f);
+    if (!rc && name)
+        rc = part_open(&part, name, 0600);
     for (ssize_t n; !rc && (n = getline(&line, &cap, f)) > 0; nr++) {
+        if (name)
+            fwrite(line, 1, (size_t)n, part.f);
         if (nr < ERRORS_MAX)
             (void)json_array_append_new(list, json_loadb(line, (size_t)n, JSON_ALLOW_NUL, NULL));
         if (nr < SHOWN_MAX && !t->c->json) {
@@ -402,10 +356,8 @@ static int take_errors(struct transfer *t, const char *name, json_t *list)
     if (nr > SHOWN_MAX && !t->c->json && !name)
         fprintf(stderr, "and %zu more: --errors FILE keeps them all\n", nr - SHOWN_MAX);
     free(line);
-    if (fclose(f) || (!rc && name && rename(part, name)))
-        rc = cli_fail(CLI_USAGE, NULL, "cannot write the refused lines: %s", strerror(errno));
-    free(part);
-    return rc;
+    fclose(f);
+    return part_close(&part, rc);
 }
 
 static int import_lines(struct transfer *t, const struct args *a, uint64_t bytes, json_t **job)

@@ -2,6 +2,7 @@
 #include "cli/commands.h"
 #include "cli/hub_client.h"
 #include "cli/out.h"
+#include "cli/part.h"
 
 #include <errno.h>
 #include <string.h>
@@ -98,21 +99,21 @@ static int fetch(struct cli *c, const char *path, FILE *to)
 static int upload_get(struct cli *c, const struct args *a)
 {
     const char *out = args_get(a, "output");
-    bool to_stdout = out && strcmp(out, "-") == 0;
+    struct part to;
     if (!out)
         out = base_name(a->pos[1]);
     int rc = hub_open(c);
+    if (!rc)
+        rc = part_open(&to, out, 0666);
     if (rc)
         return rc;
-    FILE *f = to_stdout ? stdout : fopen(out, "wb");
-    if (!f)
-        return cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", out, strerror(errno));
     char *path = upload_path(a->pos[0], a->pos[1]);
-    rc = fetch(c, path, f);
-    if ((to_stdout ? fflush(f) : fclose(f)) && !rc)
-        rc = cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", out, strerror(errno));
-    if (rc && !to_stdout)
-        remove(out);
+    rc = fetch(c, path, to.f);
+    off_t bytes = to.f == stdout ? 0 : ftello(to.f);
+    rc = part_close(&to, rc);
+    if (!rc && c->json && strcmp(out, "-") != 0)
+        json_print(json_pack("{s:s,s:s,s:s,s:I}", "device", a->pos[0], "name", a->pos[1], "file", out,
+                             "length", (json_int_t)bytes));
     free(path);
     return rc;
 }
@@ -122,6 +123,10 @@ static int upload_delete(struct cli *c, const struct args *a)
     char *path = upload_path(a->pos[0], a->pos[1]);
     int rc = hub_json(c, "DELETE", path, NULL, "deleting the file", NULL);
     free(path);
+    if (!rc && c->json)
+        puts("{\"deleted\":1}");
+    else if (!rc)
+        cli_say(c, "%s of %s deleted\n", a->pos[1], a->pos[0]);
     return rc;
 }
 

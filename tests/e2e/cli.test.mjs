@@ -409,6 +409,37 @@ test('all identities go into a file, and come from one', { timeout: 120_000 }, a
   assert.doesNotMatch(nowhere.stderr, /export: /, 'nothing is exported for a file that cannot be written');
 });
 
+test('what is fetched appears whole, or not at all', { timeout: 60_000 }, async () => {
+  const file = join(tmp.dir, 'kept.bin'), pipe = join(tmp.dir, 'pipe'), part = join(tmp.dir, 'half.txt');
+  await good('device', 'create', 'fetched');
+  writeFileSync(file, 'what was there');
+  const none = await cli('upload', 'get', 'fetched', 'nothing', '-o', file);
+  assert.equal(none.code, 1);
+  assert.match(none.stderr, /upload-not-found/);
+  assert.equal(readFileSync(file, 'utf8'), 'what was there');
+  assert.equal((await cli('upload', 'delete', 'fetched', 'nothing')).code, 1);
+
+  await run('mkfifo', [pipe]);
+  const reader = run('cat', [pipe]);
+  await good('device', 'export', pipe, '--no-keys');
+  assert.match((await reader).stdout, /"id":"fetched"/);
+  assert.ok(statSync(pipe).isFIFO(), 'what is no file is not replaced by one');
+
+  const refused = await run(bin('roost'), ['--hub', hub.dir, 'device', 'import', '-', '--mode', 'create', '--errors', '-'], { ok: false, input: '{"id":"fetched","status":"enabled"}' });
+  assert.equal(refused.code, 5);
+  assert.equal(JSON.parse(refused.stdout.split('\n')[0]).errorCode, 409001);
+
+  hub.process.child.kill('SIGSTOP'); // so that it waits for an answer
+  try {
+    const p = start(bin('roost'), ['--hub', hub.dir, 'device', 'export', part]);
+    await waitFor('the file that is being written', () => existsSync(`${part}.part`));
+    assert.deepEqual(await p.stop('SIGINT'), { code: null, signal: 'SIGINT' });
+  } finally {
+    hub.process.child.kill('SIGCONT');
+  }
+  assert.ok(!existsSync(part) && !existsSync(`${part}.part`), 'half a file with keys stays nowhere');
+});
+
 test('help, completion and unknown words', async () => {
   const roost = (...args) => run(bin('roost'), args, { ok: false });
   const all = await roost('--help');
