@@ -166,7 +166,7 @@ void command_list(FILE *to, const struct command *const *tables)
 {
     for (const struct command *const *t = tables; *t; t++) {
         for (const struct command *k = *t; k->name; k++)
-            fprintf(to, "  %-24s %s\n", k->name, k->summary);
+            fprintf(to, "  %-25s %s\n", k->name, k->summary);
     }
     fprintf(to, "\nOptions of every command:\n");
     opts_help(to, cli_common_opts);

@@ -82,7 +82,8 @@ MUST_USE enum err arg_duration_s(const char *text, uint64_t *out);
 /* How the program was called; the rest of it is private to the files that use it. */
 struct cli {
     bool json;
-    bool tty_out, tty_err; /* colours, bars, tables for a person */
+    bool tty_out, tty_err; /* forms for a person, bars */
+    bool colour;           /* on standard output */
     const char *hub, *ca_file, *https_port, *address;
     struct hub_client *client; /* opened on first use, hub_client.h */
 };

@@ -16,9 +16,9 @@ static int ca_add(struct cli *c, const struct args *a)
     enum err e = file_read(a->pos[1], PEM_MAX, &pem);
     if (e)
         return cli_fail(CLI_USAGE, NULL, "%s: %s", a->pos[1],
-                        e == ERR_LIMIT ? "too long for a certificate"
-                        : e == ERR_IO  ? strerror(errno)
-                                       : err_name(e));
+                        e == ERR_LIMIT   ? "too long for a certificate"
+                        : e == ERR_NOMEM ? "out of memory"
+                                         : strerror(errno));
     char *path = hub_path("/roost/v1/ca/", a->pos[0], "");
     struct hub_request r = {
         .method = "PUT", .path = path, .content_type = "application/x-pem-file", .body = file_span(&pem)

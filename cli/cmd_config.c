@@ -131,7 +131,7 @@ static int ask(struct cli *c, const struct hub_request *r, const char *what, str
 
 static void print_raw(const struct hub_answer *answer)
 {
-    fwrite(answer->body, 1, answer->body_len, stdout);
+    json_bytes(stdout, (const char *)answer->body, answer->body_len);
     putchar('\n');
 }
 
@@ -279,9 +279,8 @@ static int metrics_run(struct cli *c, const struct args *a)
         json_decref(doc);
         if (!last || !json_equal(now, last)) {
             if (c->json || watch) {
-                char *line = json_dumps(now, JSON_COMPACT);
-                puts(line ? line : "{}");
-                free(line);
+                json_write(stdout, now);
+                putchar('\n');
             } else {
                 members_print(now, 0);
             }
@@ -309,7 +308,9 @@ static int apply_run(struct cli *c, const struct args *a)
             &(struct hub_request){
                 .method = "POST", .path = path, .content_type = "application/json", .body = span_str(text) },
             "applying the content", &answer);
-    if (!rc)
+    if (!rc && c->json)
+        json_print(json_pack("{s:s}", "device", a->pos[0]));
+    else if (!rc)
         cli_say(c, "%s: written to its modules\n", a->pos[0]);
     hub_answer_free(&answer);
     free(text);

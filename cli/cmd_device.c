@@ -105,7 +105,9 @@ static int device_list(struct cli *c, const struct args *a)
         puts("]}");
     if (t.cols)
         table_end(&t, c, stdout);
-    if (!rc && !c->json && !shown && c->tty_out)
+    if (!rc && !c->json && !shown && c->tty_out && status)
+        printf("None is %s.\n", status);
+    else if (!rc && !c->json && !shown && c->tty_out)
         printf("None yet. `roost device create ID` makes one; `roost bootstrap-string` is what blank "
                "devices need.\n");
     return rc;
@@ -168,8 +170,8 @@ static int device_create(struct cli *c, const struct args *a)
         }
         json_decref(doc);
     }
-    if (!rc && c->json)
-        json_print(json_array_size(made) == 1 ? json_incref(json_array_get(made, 0)) : json_incref(made));
+    if (c->json && json_array_size(made)) /* with what was made before an error: the keys are shown here */
+        json_print(a->pos_nr == 1 ? json_incref(json_array_get(made, 0)) : json_incref(made));
     json_decref(made);
     return rc;
 }

@@ -18,9 +18,8 @@ struct listing {
 static void shown_line(const struct listing *l, const json_t *r)
 {
     if (l->cli->json || !l->cli->tty_out) {
-        char *text = json_dumps(r, JSON_COMPACT);
-        puts(text ? text : "{}");
-        free(text);
+        json_write(stdout, r);
+        putchar('\n');
     } else {
         char *device = strdup(json_text(r, "device") ? json_text(r, "device") : "-"),
              *id = strdup(json_text(r, "messageId") ? json_text(r, "messageId") : "-");

@@ -521,6 +521,8 @@ static int keys_restore(struct cli *c, const struct args *a)
     if (!rc) {
         char id[2 * KEY_ID_LEN + 1];
         hex_text(id, k.id, KEY_ID_LEN);
+        if (c->json)
+            json_print(json_pack("{s:s,s:s,s:s}", "file", a->pos[0], "role", role, "id", id));
         cli_say(c, "%s: %s key %s\n", a->pos[0], role, id);
     }
     explicit_bzero(&k, sizeof k);

@@ -129,7 +129,8 @@ static int seq_take(const struct args *a, const char *version, struct release *r
     return CLI_OK;
 }
 
-static void summary(const struct cli *c, const struct bundle *b, const char *dir)
+/* Said to a person at once, else put behind `all`. */
+static void summary(const struct cli *c, const struct bundle *b, const char *dir, json_t *all)
 {
     char id[2 * OBJECT_ID_LEN + 1], size[16];
     const struct release *r = &b->release;
@@ -144,13 +145,21 @@ static void summary(const struct cli *c, const struct bundle *b, const char *dir
         json_object_set_new(o, "sequence", json_integer(r->release_seq));
         json_object_set_new(o, "size", json_integer(r->encoding[0].payload_len));
         json_object_set_new(o, "signatures", json_integer(b->env.sig_nr));
-        json_print(o);
+        json_array_append_new(all, o);
         return;
     }
     printf("%s: %.*s %.*s for hardware class %u, sequence %u, %s, %u signature%s\n  id %s\n", dir,
            (int)r->product.n, (const char *)r->product.p, (int)r->version.n, (const char *)r->version.p,
            r->hw_class, r->release_seq, bytes_text(r->encoding[0].payload_len, size), b->env.sig_nr,
            b->env.sig_nr == 1 ? "" : "s", id);
+}
+
+/* One document, whatever came of it: of one directory its own, of several a list. Takes `all` over. */
+static void print_all(const struct cli *c, json_t *all, size_t asked)
+{
+    if (c->json && json_array_size(all))
+        json_print(asked == 1 ? json_incref(json_array_get(all, 0)) : json_incref(all));
+    json_decref(all);
 }
 
 static int release_build(struct cli *c, const struct args *a)
@@ -193,7 +202,9 @@ static int release_build(struct cli *c, const struct args *a)
     free(image.p);
     struct bundle *b = cli_alloc(sizeof *b);
     if (!rc && (rc = bundle_open(b, out)) == CLI_OK) {
-        summary(c, b, out);
+        json_t *all = json_array();
+        summary(c, b, out, all);
+        print_all(c, all, 1);
         cli_say(c, "Next: roost release sign %s --key-file KEYS/release-1.key\n", out);
     }
     free(b);
@@ -204,6 +215,7 @@ static int release_sign(struct cli *c, const struct args *a)
 {
     const char *v;
     struct bundle *b = cli_alloc(sizeof *b);
+    json_t *all = json_array();
     int rc = CLI_OK;
     if (!args_has(a, "key-file"))
         rc = cli_fail(CLI_USAGE, "`roost keys init` makes release-1.key.",
@@ -222,8 +234,9 @@ static int release_sign(struct cli *c, const struct args *a)
             explicit_bzero(&k, sizeof k);
         }
         if (!rc && (rc = bundle_open(b, a->pos[d])) == CLI_OK)
-            summary(c, b, a->pos[d]);
+            summary(c, b, a->pos[d], all);
     }
+    print_all(c, all, a->pos_nr);
     free(b);
     return rc;
 }
@@ -262,6 +275,7 @@ static int release_verify_cmd(struct cli *c, const struct args *a)
     struct bundle *b = cli_alloc(sizeof *b);
     struct trust_file *t = cli_alloc(sizeof *t);
     struct bundle_target target = { .product = SPAN_NONE };
+    json_t *verdicts = json_array();
     int rc = trust_take(c, args_get(a, "trust"), t), worst = CLI_OK;
     if (!rc && args_has(a, "device"))
         rc = target_take(args_get(a, "device"), &target);
@@ -273,9 +287,9 @@ static int release_verify_cmd(struct cli *c, const struct args *a)
         if (c->json) {
             char id[2 * OBJECT_ID_LEN + 1];
             bundle_name(b->id, id);
-            json_print(json_pack("{s:s,s:s,s:b,s:s,s:s}", "id", id, "directory", a->pos[d], "valid",
-                                 v.reason == REASON_NONE, "reason", reason_name(v.reason), "detail",
-                                 v.detail));
+            json_array_append_new(verdicts, json_pack("{s:s,s:s,s:b,s:s,s:s}", "id", id, "directory",
+                                                      a->pos[d], "valid", v.reason == REASON_NONE, "reason",
+                                                      reason_name(v.reason), "detail", v.detail));
         }
         if (v.reason != REASON_NONE)
             worst = cli_fail(
@@ -285,6 +299,7 @@ static int release_verify_cmd(struct cli *c, const struct args *a)
         else
             cli_say(c, "%s: a device would accept it under trust record %u\n", a->pos[d], t->record.version);
     }
+    print_all(c, verdicts, a->pos_nr);
     free(b);
     free(t);
     return rc ? rc : worst;

@@ -144,12 +144,13 @@ static int enrichment_list(struct cli *c, const struct args *a)
 static int save(struct cli *c, const char *before, const char *name, json_t *body)
 {
     json_t *out = NULL;
-    char *path = hub_path(before, name, "");
+    char *path = hub_path(before, name, ""), what[160];
     int rc = hub_open(c);
+    snprintf(what, sizeof what, "saving %s", name);
     if (rc)
         json_decref(body);
     else
-        rc = hub_json(c, "PUT", path, body, "saving", &out);
+        rc = hub_json(c, "PUT", path, body, what, &out);
     free(path);
     if (!rc && c->json)
         json_print(out);
@@ -164,8 +165,9 @@ static int drop(struct cli *c, const struct args *a, const char *before)
 {
     int rc = hub_open(c);
     for (size_t i = 0; !rc && i < a->pos_nr; i++) {
-        char *path = hub_path(before, a->pos[i], "");
-        rc = hub_json(c, "DELETE", path, NULL, "deleting", NULL);
+        char *path = hub_path(before, a->pos[i], ""), what[160];
+        snprintf(what, sizeof what, "deleting %s", a->pos[i]);
+        rc = hub_json(c, "DELETE", path, NULL, what, NULL);
         free(path);
         if (!rc)
             cli_say(c, "%s is gone\n", a->pos[i]);

@@ -68,7 +68,7 @@ static int status_run(struct cli *c, const struct args *a)
     json_array_foreach(json_object_get(doc, "warnings"), i, v)
     {
         if (json_is_string(v))
-            printf("%swarning%s     %s\n", c->tty_out ? "\033[33m" : "", c->tty_out ? "\033[0m" : "",
+            printf("%swarning%s     %s\n", c->colour ? "\033[33m" : "", c->colour ? "\033[0m" : "",
                    json_string_value(v));
     }
     json_decref(doc);

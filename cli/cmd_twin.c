@@ -29,29 +29,33 @@ static char *twin_path(const struct args *a, const char *tail)
 static void document(const struct cli *c, const char *p, size_t n)
 {
     int depth = 0;
-    bool in_string = false;
+    if (!c->tty_out) {
+        json_bytes(stdout, p, n);
+        putchar('\n');
+        return;
+    }
     for (size_t i = 0; i < n; i++) {
-        bool open = !in_string && (p[i] == '{' || p[i] == '['),
-             close = !in_string && (p[i] == '}' || p[i] == ']');
-        bool empty = open && i + 1 < n && (p[i + 1] == '}' || p[i + 1] == ']');
-        if (!c->tty_out) {
-            putchar(p[i]);
+        if (p[i] == '"') { /* the string as a whole */
+            size_t end = i + 1;
+            while (end < n && p[end] != '"')
+                end += p[end] == '\\' ? 2 : 1;
+            end = end < n ? end + 1 : n;
+            json_bytes(stdout, p + i, end - i);
+            i = end - 1;
             continue;
         }
+        bool open = p[i] == '{' || p[i] == '[', close = p[i] == '}' || p[i] == ']';
+        bool empty = open && i + 1 < n && (p[i + 1] == '}' || p[i + 1] == ']');
         if (close)
             printf("\n%*s", --depth * 2, "");
         putchar((unsigned char)p[i] < 0x20 ? '?' : p[i]);
-        if (in_string && p[i] == '\\' && i + 1 < n)
-            putchar(p[++i]);
-        else if (p[i] == '"')
-            in_string = !in_string;
-        else if (empty)
+        if (empty)
             putchar(p[++i]);
         else if (open)
             printf("\n%*s", ++depth * 2, "");
-        else if (!in_string && p[i] == ',')
+        else if (p[i] == ',')
             printf("\n%*s", depth * 2, "");
-        else if (!in_string && p[i] == ':')
+        else if (p[i] == ':')
             putchar(' ');
     }
     putchar('\n');

@@ -43,8 +43,8 @@ static void pretty(const struct cli *c, const json_t *r)
     json_t *v;
     char *shown = strdup(body ? body : json_text(r, "bodyBase64") ? json_text(r, "bodyBase64") : "");
     char *who = strdup(device ? device : "-");
-    const char *dim = c->tty_out ? "\033[2m" : "", *bold = c->tty_out ? "\033[1m" : "",
-               *off = c->tty_out ? "\033[0m" : "";
+    const char *dim = c->colour ? "\033[2m" : "", *bold = c->colour ? "\033[1m" : "",
+               *off = c->colour ? "\033[0m" : "";
     printf("%s%.8s%s  %s%-20s%s %s", dim, at && strlen(at) > 19 ? at + 11 : "", off, bold, printable(who),
            off, printable(shown));
     json_object_foreach((json_t *)(uintptr_t)properties, name, v)
@@ -122,7 +122,7 @@ static bool on_line(void *ctx, const char *line, size_t n)
     if (at)
         snprintf(w->enqueued, sizeof w->enqueued, "%s", at);
     if (w->cli->json || !w->cli->tty_out) {
-        fwrite(line, 1, n, stdout);
+        json_bytes(stdout, line, n);
         putchar('\n');
     } else {
         pretty(w->cli, r);

@@ -3,6 +3,7 @@
 #include "cli/commands.h"
 #include "cli/hub_client.h"
 
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <unistd.h>
@@ -30,19 +31,25 @@ static int usage(FILE *to)
     return to == stdout ? CLI_OK : CLI_USAGE;
 }
 
-/* "twin": the commands that begin with it. False: none does. */
-static bool list_group(const char *word)
+/* "twin": the commands that begin with it, as an answer (help) or as a complaint. False: none does. */
+static bool list_group(const char *word, bool help)
 {
     const size_t n = strlen(word);
     bool any = false;
     for (const struct command *const *t = cli_commands; *t; t++)
-        for (const struct command *k = *t; k->name; k++)
-            if (strncmp(k->name, word, n) == 0 && k->name[n] == ' ') {
-                if (!any)
-                    fprintf(stderr, "roost: %s what?\n", word);
-                fprintf(stderr, "  roost %s %s\n", k->name, k->usage);
-                any = true;
-            }
+        for (const struct command *k = *t; k->name; k++) {
+            if (strncmp(k->name, word, n) != 0 || k->name[n] != ' ')
+                continue;
+            if (help)
+                printf("%sroost %s%s%s\n    %s\n", any ? "" : "Commands:\n\n", k->name,
+                       k->usage[0] ? " " : "", k->usage, k->summary);
+            else
+                fprintf(stderr, "%s%s%s  roost %s%s%s\n", any ? "" : "roost: ", any ? "" : word,
+                        any ? "" : " what?\n", k->name, k->usage[0] ? " " : "", k->usage);
+            any = true;
+        }
+    if (any && help)
+        printf("\nroost %s COMMAND --help tells more.\n", word);
     return any;
 }
 
@@ -79,6 +86,16 @@ static int run(struct cli *c, const struct command *cmd, int argc, char **argv)
     return rc;
 }
 
+/* Somebody who has read enough (head, a pager) is no error; a full disk is one. */
+static int output_end(int rc)
+{
+    const bool bad = fflush(stdout) != 0 || ferror(stdout);
+    struct pollfd out = { .fd = STDOUT_FILENO };
+    if (!bad || rc != CLI_OK || (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP))))
+        return rc;
+    return cli_fail(CLI_USAGE, NULL, "cannot write the output");
+}
+
 int main(int argc, char **argv)
 {
     struct cli c = { .tty_out = isatty(STDOUT_FILENO), .tty_err = isatty(STDERR_FILENO) };
@@ -88,8 +105,7 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     const char *no_color = getenv("NO_COLOR");
-    if (no_color && *no_color)
-        c.tty_out = false;
+    c.colour = c.tty_out && !(no_color && *no_color);
     while (at < argc && argv[at][0] == '-' &&
            strcmp(argv[at], "--version") != 0) { /* options before the command */
         bool two = strchr(argv[at], '=') == NULL && strcmp(argv[at], "--json") != 0 &&
@@ -116,7 +132,9 @@ int main(int argc, char **argv)
     if (strcmp(argv[at], "help") == 0)
         help = true, at++;
     const struct command *cmd = command_find(cli_commands, argc - at, argv + at, &words);
-    if (!cmd && list_group(argv[at]))
+    if (!cmd && at + 1 < argc && (strcmp(argv[at + 1], "--help") == 0 || strcmp(argv[at + 1], "-h") == 0))
+        help = true;
+    if (!cmd && list_group(argv[at], help))
         return help ? CLI_OK : CLI_USAGE;
     if (!cmd)
         return cli_fail(CLI_USAGE, "roost --help lists them.", "there is no command %s%s%s", argv[at],
@@ -128,7 +146,5 @@ int main(int argc, char **argv)
     }
     rc = run(&c, cmd, argc - at - words, argv + at + words);
     hub_close(&c);
-    if (fflush(stdout) != 0 && rc == CLI_OK)
-        rc = cli_fail(CLI_USAGE, NULL, "cannot write the output");
-    return rc;
+    return output_end(rc);
 }

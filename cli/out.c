@@ -90,7 +90,7 @@ void table_end(struct table *t, const struct cli *c, FILE *to)
             width[i % t->cols] = n;
     }
     for (size_t r = 0; r < t->nr; r++) {
-        if (r == 0 && c->tty_out)
+        if (r == 0 && c->colour)
             fputs("\033[1m", to);
         for (unsigned i = 0; i < t->cols; i++) {
             const char *z = t->cell[r * t->cols + i];
@@ -99,7 +99,7 @@ void table_end(struct table *t, const struct cli *c, FILE *to)
             else
                 fputs(z, to);
         }
-        fputs(r == 0 && c->tty_out ? "\033[0m\n" : "\n", to);
+        fputs(r == 0 && c->colour ? "\033[0m\n" : "\n", to);
     }
     for (size_t i = 0; i < t->nr * t->cols; i++)
         free(t->cell[i]);
@@ -225,6 +225,29 @@ static void write_real(FILE *to, double d)
         fputs(".0", to);
 }
 
+/* Within JSON text DEL and C1 controls stand in strings only. */
+void json_bytes(FILE *to, const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const unsigned char b = (unsigned char)p[i];
+        const bool c1 =
+            b == 0xc2 && i + 1 < n && (unsigned char)p[i + 1] >= 0x80 && (unsigned char)p[i + 1] < 0xa0;
+        if (b == 0x7f || c1)
+            fprintf(to, "\\u%04X", c1 ? (unsigned char)p[++i] : b);
+        else
+            fputc(b, to);
+    }
+}
+
+static void write_text(FILE *to, const json_t *v)
+{
+    char *text = json_dumps(v, JSON_ENCODE_ANY);
+    if (!text)
+        abort();
+    json_bytes(to, text, strlen(text));
+    free(text);
+}
+
 /* depth: of what is indented; below zero: nothing is. */
 static void new_line(FILE *to, int depth)
 {
@@ -245,7 +268,7 @@ static void write_value(FILE *to, const json_t *v, int depth)
         return;
     }
     if (!object && !json_is_array(v)) {
-        json_dumpf(v, to, JSON_ENCODE_ANY);
+        write_text(to, v);
         return;
     }
     fputc(object ? '{' : '[', to);
@@ -254,7 +277,7 @@ static void write_value(FILE *to, const json_t *v, int depth)
         json_t *key = json_string(name);
         fputs(first ? "" : ",", to);
         new_line(to, inner);
-        json_dumpf(key, to, JSON_ENCODE_ANY);
+        write_text(to, key);
         fputs(depth < 0 ? ":" : ": ", to);
         write_value(to, child, inner);
         json_decref(key);

@@ -38,6 +38,8 @@ void members_print(const json_t *obj, int indent);
 void json_print(json_t *doc); /* one document, indented on a terminal; takes it over */
 /* Its text, in one line. Numbers have as few digits as read back the same: 0.1 stays 0.1. */
 void json_write(FILE *to, const json_t *v);
+/* JSON text as it came, but for controls that a terminal obeys (DEL, C1): those are written as \u00XX. */
+void json_bytes(FILE *to, const char *p, size_t n);
 const char *json_text(const json_t *obj, const char *name); /* NULL: absent */
 uint64_t json_number(const json_t *obj, const char *name, uint64_t absent);
 char *bytes_text(uint64_t n, char out[16]); /* "1.2 MB" */

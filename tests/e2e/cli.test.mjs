@@ -440,6 +440,45 @@ test('what is fetched appears whole, or not at all', { timeout: 60_000 }, async 
   assert.ok(!existsSync(part) && !existsSync(`${part}.part`), 'half a file with keys stays nowhere');
 });
 
+test('somebody who has read enough is no error, a full disk is; colours are left out alone', async () => {
+  const shell = (text) => run('bash', ['-o', 'pipefail', '-c', text], { ok: false, env: { ROOST: bin('roost'), HUB: hub.dir } });
+  await run(bin('roost'), ['--hub', hub.dir, 'device', 'import', '-'], { input: Array.from({ length: 2000 }, (_, i) => JSON.stringify({ id: `many-${i}`, status: 'enabled' })).join('\n') });
+  for (const command of ['device list', 'device list --json', 'query --csv "SELECT * FROM devices"', 'query --json "SELECT * FROM devices"']) {
+    const enough = await shell(`$ROOST --hub $HUB ${command} | head -n 1`);
+    assert.deepEqual([enough.code, enough.stderr], [0, ''], command);
+    const full = await shell(`$ROOST --hub $HUB ${command} > /dev/full`);
+    assert.equal(full.code, 1, command);
+    assert.match(full.stderr, /cannot write the output/);
+  }
+  const terminal = async (colour) => (await shell(`TERM=xterm ${colour} script -qec "$ROOST --hub $HUB device list --status disabled; $ROOST --hub $HUB twin show many-1" /dev/null`)).stdout.replaceAll('\r', '');
+  const plain = await terminal('NO_COLOR=1');
+  assert.match(await terminal('NO_COLOR='), /^\x1b\[1mDEVICE /);
+  assert.ok(!plain.includes('\x1b'));
+  assert.match(plain, /^DEVICE .*\nNone is disabled\.\n\{\n {2}"id": "many-1",\n/, 'the form is still that for a person');
+  await run(bin('roost'), ['--hub', hub.dir, 'device', 'import', '-', '--mode', 'delete'], { input: Array.from({ length: 2000 }, (_, i) => JSON.stringify({ id: `many-${i}` })).join('\n') });
+});
+
+test('every command that may answers with one document', async () => {
+  const file = join(tmp.dir, 'doc.key'), made = await run(bin('roost'), ['keys', 'init', join(tmp.dir, 'docs'), '--director', 'ab'.repeat(32), '--home', 'h:1']);
+  const lines = made.stdout.split('\n'), at = lines.findIndex((l) => l.includes('release-1'));
+  const restored = await run(bin('roost'), ['keys', 'restore', file, '--role', 'release', '--json'], { input: `${lines.slice(at + 1, at + 3).join('\n')}\n\n` });
+  assert.deepEqual(Object.keys(JSON.parse(restored.stdout)), ['file', 'role', 'id']);
+  const dirs = [await release('docs', '1.0.0', 1, image('d1', 5000), false), await release('docs', '1.0.1', 1, image('d2', 5000), false)];
+  const signed = await json('release', 'sign', ...dirs, '--key-file', file);
+  assert.deepEqual(signed.map((r) => [r.version, r.signatures]), [['1.0.0', 1], ['1.0.1', 1]]);
+  assert.equal((await json('release', 'verify', dirs[0], '--trust', join(tmp.dir, 'docs'))).valid, true);
+  assert.deepEqual((await json('release', 'verify', ...dirs, '--trust', join(tmp.dir, 'docs'))).map((r) => r.valid), [true, true]);
+  await good('device', 'create', 'doc-1');
+  const some = await cli('device', 'create', 'doc-2', 'doc-1', '--json');
+  assert.equal(some.code, 3);
+  assert.deepEqual(JSON.parse(some.stdout).map((d) => d.id), ['doc-2'], 'whose key is not lost by the refusal of the next');
+  await hub.api('PUT', '/roost/v1/devices/doc-3', {});
+  assert.equal((await hub.request('PUT', '/devices/doc-3?api-version=2021-04-12', { headers: { 'if-match': '*' }, body: { deviceId: 'doc-3', capabilities: { iotEdge: true } } })).status, 200);
+  const content = { modulesContent: { $edgeAgent: { 'properties.desired': { a: 1 } }, $edgeHub: { 'properties.desired': {} } } };
+  const applied = await run(bin('roost'), ['--hub', hub.dir, 'config', 'apply', 'doc-3', '--json'], { input: JSON.stringify(content) });
+  assert.deepEqual(JSON.parse(applied.stdout), { device: 'doc-3' });
+});
+
 test('help, completion and unknown words', async () => {
   const roost = (...args) => run(bin('roost'), args, { ok: false });
   const all = await roost('--help');
@@ -454,6 +493,12 @@ test('help, completion and unknown words', async () => {
   const group = await roost('twin');
   assert.equal(group.code, 1);
   assert.match(group.stderr, /^ {2}roost twin show .*\n {2}roost twin set .*\n {2}roost twin watch /m);
+  for (const words of [['twin', '--help'], ['help', 'twin'], ['twin', '-h']]) {
+    const told = await roost(...words);
+    assert.equal(told.code, 0);
+    assert.equal(told.stderr, '');
+    assert.match(told.stdout, /^roost twin show DEVICE.*\n {4}\S[^]*^roost twin watch /m);
+  }
   assert.equal((await roost('device', 'list', '--nope')).code, 1);
   const script = (await roost('completion', 'bash')).stdout;
   const complete = async (words) => (await run('bash', ['-c', `${script}\nCOMP_WORDS=(${words}); COMP_CWORD=$((\${#COMP_WORDS[@]}-1)); _roost; echo "\${COMPREPLY[*]}"`])).stdout.trim().split(' ');
