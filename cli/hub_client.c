@@ -8,10 +8,12 @@
 #include "port/crypto.h"
 
 #include <curl/curl.h>
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #define ANSWER_MAX   (64u << 20)
 #define LINE_MAX_LEN (4u << 20)
@@ -43,10 +45,17 @@ static bool exists(const char *path)
     return f != NULL;
 }
 
+/* NULL: none; an empty one is none. */
+static const char *connection_in_environment(void)
+{
+    const char *text = getenv("ROOST_CONNECTION_STRING");
+    return text && *text ? text : NULL;
+}
+
 bool hub_is_given(const struct cli *c)
 {
     char buf[4096];
-    return c->hub || getenv("ROOST_CONNECTION_STRING") || exists(default_profile(buf, sizeof buf));
+    return c->hub || connection_in_environment() || exists(default_profile(buf, sizeof buf));
 }
 
 static int overrides(const struct cli *c, struct profile *p)
@@ -66,6 +75,11 @@ static int overrides(const struct cli *c, struct profile *p)
             return cli_fail(CLI_USAGE, NULL, "--https-port %s is not a port", c->https_port);
         p->https_port = (uint16_t)port;
     }
+    if (p->ca_file && access(p->ca_file, R_OK) < 0)
+        return cli_fail(CLI_USAGE,
+                        "It is the certificate of the authority that the hub's certificate comes from: "
+                        "DIR/ca/ca.crt of a hub that `roostd init DIR` made.",
+                        "cannot read the CA file %s: %s", p->ca_file, strerror(errno));
     return CLI_OK;
 }
 
@@ -76,7 +90,7 @@ int hub_open(struct cli *c)
     if (c->client)
         return CLI_OK;
     if (!from)
-        from = getenv("ROOST_CONNECTION_STRING");
+        from = connection_in_environment();
     if (!from)
         from = default_profile(buf, sizeof buf);
     if (!c->hub && from == buf && !exists(from))
@@ -212,18 +226,22 @@ static char *authorization(const struct profile *p)
 }
 
 /* What the error means for the person in front of the screen. */
-static void explain(const struct profile *p, CURLcode code, const char *detail, char *why, size_t cap)
+static void explain(const struct profile *p, CURLcode code, const char *detail, struct hub_answer *a)
 {
+    char *const why = a->why;
+    const size_t cap = sizeof a->why;
+    a->not_the_hub = code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ||
+                     code == CURLE_COULDNT_RESOLVE_HOST;
     switch (code) {
     case CURLE_PEER_FAILED_VERIFICATION:
         snprintf(why, cap,
                  "the hub's certificate is not the expected one (%s); name its authority with --ca-file, and "
-                 "use the "
-                 "host name that the certificate was made for",
+                 "use the host name that the certificate was made for",
                  detail);
         break;
     case CURLE_SSL_CACERT_BADFILE:
-        snprintf(why, cap, "cannot read the CA file %s", p->ca_file ? p->ca_file : "of this system");
+        snprintf(why, cap, "there is no certificate in the CA file %s",
+                 p->ca_file ? p->ca_file : "of this system");
         break;
     case CURLE_COULDNT_RESOLVE_HOST:
         snprintf(why, cap, "the name %s does not resolve; --address IP goes round that", p->host);
@@ -303,7 +321,7 @@ static int perform(struct cli *c, const struct hub_request *r, struct receiver *
     else if (to->too_long)
         snprintf(a->why, sizeof a->why, "its answer is too long");
     else
-        explain(p, code, error, a->why, sizeof a->why);
+        explain(p, code, error, a);
     curl_slist_free_all(fields);
     explicit_bzero(auth, strlen(auth));
     free(auth);
@@ -333,7 +351,9 @@ void hub_answer_free(struct hub_answer *a)
 int hub_unreachable(const struct cli *c, const struct hub_answer *a)
 {
     const struct profile *p = &c->client->profile;
-    return cli_fail(CLI_UNREACHABLE, "Is roostd running? What is under way goes on without this command.",
+    return cli_fail(CLI_UNREACHABLE,
+                    a->not_the_hub ? "Nothing was sent."
+                                   : "Is roostd running? What is under way goes on without this command.",
                     "no answer from %s:%u: %s", p->address ? p->address : p->host, p->https_port, a->why);
 }
 
@@ -363,7 +383,7 @@ int hub_complain(const struct hub_answer *a, const char *what)
                "new profile.";
     } else if (a->status == 403 && !(code && strcmp(code, "queue-full") == 0)) {
         rc = CLI_AUTH;
-        next = "This policy lacks the right for it; use one that has it (iothubowner has all).";
+        next = "Use a policy that has it: iothubowner has all.";
     } else if (a->status == 404) {
         rc = CLI_USAGE;
     } else if (a->status == 429 || a->status >= 500) {

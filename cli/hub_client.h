@@ -27,6 +27,7 @@ struct hub_answer {
     size_t body_len;
     int64_t upload_offset; /* of the Upload-Offset field; -1: none */
     char why[640];         /* when status is 0 */
+    bool not_the_hub;      /* then: its name or the trust in its certificate is what is wrong */
 };
 /* One request. 0 whenever an answer came, whatever its status; CLI_UNREACHABLE with answer->why otherwise
  * (nothing is printed). Free with hub_answer_free. */

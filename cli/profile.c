@@ -21,6 +21,33 @@ static char *dup_span(struct span s)
     return z;
 }
 
+/* "name:8443", "[::1]:8443": takes the port off. A bare IPv6 address has colons of its own. */
+static bool port_take(struct span *host, uint16_t *port)
+{
+    const uint8_t *colon = host->n ? memchr(host->p, ':', host->n) : NULL;
+    uint64_t v;
+    if (host->n > 2 && host->p[0] == '[') {
+        const uint8_t *close = memchr(host->p, ']', host->n);
+        if (!close)
+            return false;
+        colon = close + 1 < host->p + host->n ? close + 1 : NULL;
+        if (colon && *colon != ':')
+            return false;
+    } else if (colon && memchr(colon + 1, ':', host->n - (size_t)(colon + 1 - host->p))) {
+        return true;
+    }
+    if (colon) {
+        const struct span digits = span_skip(*host, (size_t)(colon + 1 - host->p));
+        if (u64_parse(digits, 65535, &v) || v == 0)
+            return false;
+        *port = (uint16_t)v;
+        host->n = (size_t)(colon - host->p);
+    }
+    if (host->n > 2 && host->p[0] == '[')
+        *host = span_of(host->p + 1, host->n - 2);
+    return host->n > 0;
+}
+
 enum err profile_connection(struct profile *p, const char *text, char *why, size_t why_cap)
 {
     struct sas_connection c;
@@ -41,6 +68,11 @@ enum err profile_connection(struct profile *p, const char *text, char *why, size
     }
     if (base64_decode(c.key, key, sizeof key, &key_len) || key_len == 0) {
         snprintf(why, why_cap, "SharedAccessKey is not base64");
+        return ERR_PROTO;
+    }
+    if (!port_take(&c.host, &p->https_port)) {
+        snprintf(why, why_cap,
+                 "HostName is not a host name, or one with a port such as hub.example.org:8443");
         return ERR_PROTO;
     }
     free(p->host);

@@ -10,7 +10,7 @@
 
 /* A profile file is lines of NAME=VALUE; '#' begins a comment line. `roostd init` writes one for the
  * operator (DIR/operator.profile):
- *   connection-string=HostName=...;SharedAccessKeyName=...;SharedAccessKey=...
+ *   connection-string=HostName=...;SharedAccessKeyName=...;SharedAccessKey=...    HostName may have a port
  *   https-port=443        (this one when absent)
  *   ca-file=PATH          certificate of the authority that the hub's certificate must come from; relative
  *                         to the profile's folder; absent: the system's authorities

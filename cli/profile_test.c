@@ -49,6 +49,37 @@ static void test_defaults(void **state)
     profile_free(&p);
 }
 
+static void test_a_host_name_may_have_a_port(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *given, *host;
+        uint16_t port;
+    } of[] = { { "hub.example:8443", "hub.example", 8443 },
+               { "10.0.0.1:1", "10.0.0.1", 1 },
+               { "[::1]:8443", "::1", 8443 },
+               { "[::1]", "::1", 443 },
+               { "fe80::1", "fe80::1", 443 },
+               { "hub.example", "hub.example", 443 } };
+    static const char *const bad[] = { "hub:", "hub:0", "hub:65536", "hub:x", "[::1", "[::1]x", ":443" };
+    char text[256];
+    struct profile p;
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        snprintf(text, sizeof text, "HostName=%s;SharedAccessKeyName=p;SharedAccessKey=c2VjcmV0",
+                 of[i].given);
+        assert_int_equal(profile_from(&p, text, why, sizeof why), ERR_OK);
+        assert_string_equal(p.host, of[i].host);
+        assert_int_equal(p.https_port, of[i].port);
+        profile_free(&p);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        snprintf(text, sizeof text, "HostName=%s;SharedAccessKeyName=p;SharedAccessKey=c2VjcmV0", bad[i]);
+        assert_int_not_equal(profile_from(&p, text, why, sizeof why), ERR_OK);
+        assert_non_null(strstr(why, "HostName"));
+        profile_free(&p);
+    }
+}
+
 static void test_errors_name_the_line_and_no_secret(void **state)
 {
     (void)state;
@@ -150,6 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_whole_profile),
         cmocka_unit_test(test_defaults),
+        cmocka_unit_test(test_a_host_name_may_have_a_port),
         cmocka_unit_test(test_errors_name_the_line_and_no_secret),
         cmocka_unit_test(test_every_cut),
         cmocka_unit_test(test_where_hub_leads),

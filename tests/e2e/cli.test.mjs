@@ -328,6 +328,12 @@ test('the hub is found by profile, connection string and environment; each failu
   assert.match(stranger.stderr, /--ca-file/);
   const otherName = await roost(['--hub', hub.connectionString.replace('hub.localhost', 'elsewhere.example'), ...where, 'status']);
   assert.equal(otherName.code, 7, 'nor is another name');
+  assert.match(otherName.stderr, /Nothing was sent/);
+  assert.equal((await roost(['--hub', hub.connectionString.replace('hub.localhost', `hub.localhost:${hub.https}`), '--ca-file', hub.caFile, '--address', hub.address, 'status'])).code, 0);
+  const noFile = await roost(['--hub', hub.dir, '--ca-file', '/nonexistent/ca.crt', 'status']);
+  assert.equal(noFile.code, 1);
+  assert.match(noFile.stderr, /cannot read the CA file \/nonexistent\/ca\.crt: /);
+  assert.equal((await roost(['status'], { ROOST_CONNECTION_STRING: '' })).code, 0, 'an empty variable is none');
   const [port] = await freePorts(1);
   const away = await roost(['--hub', hub.dir, '--https-port', `${port}`, 'status']);
   assert.equal(away.code, 7);
