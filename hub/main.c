@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static const char default_dir[] = "/var/lib/roost";
 
@@ -23,8 +24,8 @@ static const char usage[] =
     "    --listen ADDRESS          numeric address for devices and operators (default: every one)\n"
     "    --https-port N  --mqtt-port N  --amqp-port N  --http-port N (turns plain artifacts on)  --ops-port "
     "N\n"
-    "roostd renew DIR              new server certificates for the names in the configuration\n"
-    "roostd --check-config DIR|FILE\n"
+    "roostd renew [DIR]            new server certificates for the names in the configuration\n"
+    "roostd --check-config [DIR|FILE]\n"
     "roostd --print-config [DIR|FILE] [--markdown]\n"
     "roostd --version | --help\n"
     "Exit codes: 0 good, 1 failed, 2 usage, 3 configuration, 4 data directory, 5 in use, 6 nothing to listen "
@@ -99,11 +100,13 @@ static enum exit_code init(int argc, char **argv)
                                            { "listen", 1, NULL, 'l' },    { "https-port", 1, NULL, 's' },
                                            { "mqtt-port", 1, NULL, 'm' }, { "http-port", 1, NULL, 'h' },
                                            { "ops-port", 1, NULL, 'o' },  { "amqp-port", 1, NULL, 'a' },
-                                           { NULL, 0, NULL, 0 } };
+                                           { "help", 0, NULL, 'H' },      { NULL, 0, NULL, 0 } };
     struct init_options o = {
         .https_port = -1, .mqtt_port = -1, .amqp_port = -1, .http_port = -1, .ops_port = -1
     };
+    static char self[] = "roostd init"; /* how getopt's complaints begin */
     int opt;
+    argv[0] = self;
     while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
         bool good = true;
         switch (opt) {
@@ -135,13 +138,20 @@ static enum exit_code init(int argc, char **argv)
         case 'o':
             good = port_arg(optarg, &o.ops_port);
             break;
+        case 'H':
+            fputs(usage, stdout);
+            return EXIT_OK;
         default:
+            fputs("roostd --help lists the options.\n", stderr);
             good = false;
         }
         if (!good)
             return EXIT_USAGE;
     }
     if (optind + 1 != argc) {
+        fputs(optind == argc ? "roostd init: which directory?\n\n"
+                             : "roostd init: one directory at a time\n\n",
+              stderr);
         fputs(usage, stderr);
         return EXIT_USAGE;
     }
@@ -158,6 +168,11 @@ static enum exit_code renew(const char *dir)
     struct config_error why;
     log_init(LOG_LEVEL_WARN, stderr);
     umask(0077);
+    if (access(config_in(dir), F_OK) < 0) {
+        fprintf(stderr, "roostd renew: %s: %s; roostd init DIR makes a hub\n", config_in(dir),
+                strerror(errno));
+        return EXIT_DIR;
+    }
     if (config_load(&c, config_in(dir), &why)) {
         fprintf(stderr, "%s\n", why.text);
         return EXIT_CONFIG;
@@ -172,10 +187,16 @@ int main(int argc, char **argv)
     const char *first = argc > 1 ? argv[1] : default_dir;
     if (strcmp(first, "init") == 0)
         return init(argc - 1, argv + 1);
-    if (strcmp(first, "renew") == 0 && argc == 3)
-        return renew(argv[2]);
-    if (strcmp(first, "--check-config") == 0 && argc == 3)
-        return check_config(argv[2]);
+    const char *dir = argc == 3 ? argv[2] : default_dir;
+    const bool help = argc == 3 && strcmp(argv[2], "--help") == 0;
+    if (help || (argc == 2 && (strcmp(first, "--help") == 0 || strcmp(first, "-h") == 0))) {
+        fputs(usage, stdout);
+        return EXIT_OK;
+    }
+    if (strcmp(first, "renew") == 0 && argc <= 3 && dir[0] != '-')
+        return renew(dir);
+    if (strcmp(first, "--check-config") == 0 && argc <= 3)
+        return check_config(dir);
     if (strcmp(first, "--print-config") == 0 && argc <= 4) {
         bool markdown = argc > 2 && strcmp(argv[argc - 1], "--markdown") == 0;
         int rest = argc - 2 - markdown;
@@ -184,10 +205,6 @@ int main(int argc, char **argv)
     }
     if (strcmp(first, "--version") == 0 && argc == 2) {
         printf("roostd %s\n", ROOST_VERSION);
-        return EXIT_OK;
-    }
-    if (strcmp(first, "--help") == 0 && argc == 2) {
-        fputs(usage, stdout);
         return EXIT_OK;
     }
     if (first[0] == '-' || argc > 2) {

@@ -52,6 +52,13 @@ test('wrong arguments, directories and configurations have their exit codes', as
   assert.equal((await roostd('init')).code, 2);
   assert.equal((await roostd('init', join(temp.dir, 'x'), '--https-port', '70000')).code, 2);
   assert.equal((await roostd('--version')).code, 0);
+  for (const words of [['--help'], ['-h'], ['init', '--help'], ['renew', '--help'], [h.dir, '--help']]) {
+    const told = await roostd(...words);
+    assert.deepEqual([told.code, told.stderr], [0, ''], words.join(' '));
+    assert.match(told.stdout, /^roostd init DIR/m);
+  }
+  assert.match((await roostd('init', '--nonsense', 'x')).stderr, /^roostd init: .*nonsense/);
+  assert.equal((await roostd('renew', join(temp.dir, 'nowhere'))).code, 4);
   const missing = await roostd(join(temp.dir, 'nowhere'));
   assert.equal(missing.code, 4);
   assert.match(missing.stderr, /roostd init/);
