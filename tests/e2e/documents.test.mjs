@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
-import { Hub, bin, root, run, tempDir, waitFor } from '../lib/roost.mjs';
+import { Hub, bin, parseConnectionString, root, run, tempDir, waitFor } from '../lib/roost.mjs';
 
 const read = (path) => readFileSync(join(root, path), 'utf8');
 const man = (page) => read(`docs/man/${page}.scd`);
@@ -151,4 +151,20 @@ test('commands of the guides are commands', async () => {
     }
   }
   assert.deepEqual(wrong, []);
+});
+
+test('the token of the guide for those who move opens what it should, and no more', async () => {
+  const snippet = /```sh\n(sas\(\) \{[\s\S]*?\n\})\n```/.exec(read('docs/migrate.md'))[1];
+  const { SharedAccessKey: key } = parseConnectionString((await hub.roost('device', 'create', 'lamp-1')).stdout);
+  const policies = readFileSync(join(hub.dir, 'policies'), 'utf8').trim().split('\n').map(parseConnectionString);
+  assert.deepEqual(policies.map((p) => p.SharedAccessKeyName), ['iothubowner', 'service', 'device', 'registryRead', 'registryReadWrite']);
+  const sas = async (...args) => (await run('sh', ['-c', `${snippet}\nsas "$@"`, 'sh', ...args])).stdout;
+  const device = await sas(`${hub.name}/devices/lamp-1`, key);
+  const ask = async (token, method, path, body) => (await hub.request(method, `${path}?api-version=2021-04-12`, { token, body })).status;
+  assert.equal(await ask(device, 'POST', '/devices/lamp-1/messages/events', '{"t":21}'), 204);
+  assert.equal(await ask(device, 'GET', '/twins/lamp-1'), 401);
+  const reader = policies.find((p) => p.SharedAccessKeyName === 'registryRead');
+  const token = await sas(hub.name, reader.SharedAccessKey, 'registryRead');
+  assert.equal(await ask(token, 'GET', '/devices/lamp-1'), 200);
+  assert.equal(await ask(token, 'DELETE', '/devices/lamp-1'), 401);
 });
