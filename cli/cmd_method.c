@@ -106,7 +106,8 @@ static int answered(const struct cli *c, const struct hub_answer *answer, const 
             *end = 0;
             text = memmove(text, payload + 10, strlen(payload + 10) + 1);
         }
-        puts(c->tty_out ? printable(text) : text);
+        json_bytes(stdout, text, strlen(text));
+        putchar('\n');
         if (status < 200 || status > 299)
             rc = cli_fail(CLI_FAILED, NULL, "%s: the device answered with status %ld", what, status);
     }

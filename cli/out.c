@@ -43,9 +43,14 @@ void cli_say(const struct cli *c, const char *fmt, ...)
 
 char *printable(char *text)
 {
-    for (unsigned char *p = (unsigned char *)text; *p; p++) /* UTF-8 stays, its C1 controls go */
-        if (*p < ' ' || *p == 0x7f || (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0))
+    for (unsigned char *p = (unsigned char *)text; *p; p++) { /* UTF-8 stays, its C1 controls go */
+        if (*p == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) {
+            p[0] = p[1] = '?'; /* left alone, the second byte is one for some terminals */
+            p++;
+        } else if (*p < ' ' || *p == 0x7f) {
             *p = '?';
+        }
+    }
     return text;
 }
 

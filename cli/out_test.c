@@ -53,11 +53,20 @@ static void test_bytes_that_are_no_controls_stay(void **state)
     free(text);
 }
 
+static void test_texts_lose_them(void **state)
+{
+    (void)state;
+    char text[] = "a\xc2\x9b"
+                  "31m\033\x7f\n\xc3\xbc\xc2\xa0\xc2";
+    assert_string_equal(printable(text), "a??31m???\xc3\xbc\xc2\xa0\xc2");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_controls_are_escaped),
         cmocka_unit_test(test_bytes_that_are_no_controls_stay),
+        cmocka_unit_test(test_texts_lose_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
