@@ -66,19 +66,36 @@ static const cyaml_schema_field_t fields[] = {
 };
 static const cyaml_schema_value_t schema = { CYAML_VALUE_MAPPING(CYAML_FLAG_POINTER, struct raw, fields) };
 
-struct report_ctx { /* what libcyaml's messages are gathered in */
+struct report_ctx { /* what libcyaml says is gathered in */
     FILE *err;
     const char *path;
+    char what[200], key[64]; /* its first complaint, and the key that it is about; empty: none */
+    unsigned line, column;   /* 0: not known */
 };
 
+/* "Load: WHAT", then "  in mapping field 'KEY' (line: L, column: C)", innermost first. */
 static void on_log(cyaml_log_t level, void *ctx, const char *fmt, va_list args)
 {
-    const struct report_ctx *r = (const struct report_ctx *)ctx;
+    struct report_ctx *r = (struct report_ctx *)ctx;
     char line[512];
     (void)level;
     vsnprintf(line, sizeof line, fmt, args);
-    size_t n = strlen(line);
-    fprintf(r->err, "%s: %s%s", r->path, line, n && line[n - 1] == '\n' ? "" : "\n");
+    line[strcspn(line, "\n")] = 0;
+    static const char place[] = "(line: ", behind[] = ", column: ", field[] = "in mapping field '";
+    char *at = strstr(line, place), *end = NULL;
+    if (strncmp(line, "Load: ", 6) == 0 && !r->what[0])
+        snprintf(r->what, sizeof r->what, "%.*s", (int)sizeof r->what - 1, line + 6);
+    if (!at || r->line)
+        return;
+    unsigned long l = strtoul(at + sizeof place - 1, &end, 10);
+    if (strncmp(end, behind, sizeof behind - 1) != 0)
+        return;
+    r->line = (unsigned)l;
+    r->column = (unsigned)strtoul(end + sizeof behind - 1, NULL, 10);
+    at = strstr(line, field);
+    if (at)
+        snprintf(r->key, sizeof r->key, "%.*s", (int)strcspn(at + sizeof field - 1, "'"),
+                 at + sizeof field - 1);
 }
 
 static cyaml_config_t cyaml_setup(struct report_ctx *r)
@@ -109,9 +126,42 @@ static enum err wrong(const struct report_ctx *r, const char *key, const char *w
         fclose(f);
     if (found)
         fprintf(r->err, "%s:%u:%zu: %s: %s\n", r->path, found, column, key, why);
+    else if (r->line) /* { within: braces } */
+        fprintf(r->err, "%s:%u:%u: %s: %s\n", r->path, r->line, r->column, key, why);
     else
         fprintf(r->err, "%s: %s: %s\n", r->path, key, why);
     return ERR_PROTO;
+}
+
+/* What libcyaml refused, in the same form. */
+static void complain(const struct report_ctx *r, cyaml_err_t y)
+{
+    static const struct {
+        const char *said, *means;
+    } shapes[] = { { "Expecting STRING", "a text is expected" },
+                   { "Expecting MAPPING", "keys with values below them are expected" },
+                   { "Expecting SEQUENCE", "a list is expected" },
+                   { "Invalid uint64_t value", "a whole number is expected" } };
+    static const char unknown[] = "Unexpected key: ", missing[] = "Missing required mapping field: ",
+                      again[] = "Mapping field already seen: ";
+    const char *what = r->what[0] ? r->what : cyaml_strerror(y);
+    if (strncmp(what, unknown, sizeof unknown - 1) == 0) {
+        (void)wrong(r, what + sizeof unknown - 1, "there is no such key; docs/agent.md lists them");
+        return;
+    }
+    if (strncmp(what, missing, sizeof missing - 1) == 0) {
+        fprintf(r->err, "%s: %s is missing\n", r->path, what + sizeof missing - 1);
+        return;
+    }
+    if (strncmp(what, again, sizeof again - 1) == 0)
+        what = "stands here twice";
+    for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++)
+        if (strncmp(what, shapes[i].said, strlen(shapes[i].said)) == 0)
+            what = shapes[i].means;
+    fprintf(r->err, "%s", r->path);
+    if (r->line)
+        fprintf(r->err, ":%u:%u", r->line, r->column);
+    fprintf(r->err, ": %s%s%s\n", r->key, r->key[0] ? ": " : "", what);
 }
 
 static bool parse_time(const char *text, uint32_t preset, uint32_t min_ms, uint32_t *out)
@@ -249,7 +299,7 @@ static enum err check(struct agent_config *c, const struct raw *w, const struct 
 
 enum err agent_config_load(struct agent_config *c, const char *path, FILE *err)
 {
-    struct report_ctx r = { err, path };
+    struct report_ctx r = { .err = err, .path = path };
     cyaml_config_t setup = cyaml_setup(&r);
     struct raw *w = NULL;
     memset(c, 0, sizeof *c);
@@ -261,7 +311,10 @@ enum err agent_config_load(struct agent_config *c, const char *path, FILE *err)
     fclose(f);
     cyaml_err_t y = cyaml_load_file(path, &setup, &schema, (cyaml_data_t **)&w, NULL);
     if (y != CYAML_OK || !w) {
-        fprintf(err, "%s: %s\n", path, y == CYAML_OK ? "it is empty" : cyaml_strerror(y));
+        if (y == CYAML_OK)
+            fprintf(err, "%s: it is empty; one line is needed: bootstrap: \"...\"\n", path);
+        else
+            complain(&r, y);
         return ERR_PROTO;
     }
     c->raw = w;
@@ -273,7 +326,7 @@ enum err agent_config_load(struct agent_config *c, const char *path, FILE *err)
 
 void agent_config_free(struct agent_config *c)
 {
-    struct report_ctx r = { stderr, "" };
+    struct report_ctx r = { .err = stderr, .path = "" };
     cyaml_config_t setup = cyaml_setup(&r);
     if (c->raw)
         cyaml_free(&setup, &schema, c->raw, 0);

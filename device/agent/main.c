@@ -49,6 +49,7 @@ int main(int argc, char **argv)
             fputs(opt == 'h' ? help : "roost-agent " ROOST_VERSION "\n", stdout);
             return 0;
         } else {
+            fputs("see roost-agent --help\n", stderr);
             return 1;
         }
     }
