@@ -90,7 +90,7 @@ int main(int argc, char **argv)
     fleet_stop(&f);
     if (o.json) {
         json_t *summary = fleet_summary(&f, o.list);
-        json_dumpf(summary, stdout, JSON_INDENT(2));
+        json_dumpf(summary, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(6));
         fputc('\n', stdout);
         json_decref(summary);
     } else {
