@@ -8,8 +8,8 @@
  * A blob is flushed, then renamed into place, then its folder is flushed: under its hash there is either
  * nothing or all of it. */
 #include "base/log.h"
-#include "base/text.h"
 #include "hub/blob/blob_backend.h"
+#include "hub/blob/disk.h"
 #include "port/crypto.h"
 
 #include <dirent.h>
@@ -39,49 +39,6 @@ struct dir_upload {
     uint64_t len;
     char name[65];
 };
-struct blob_path { /* below sums_fd */
-    char folder[3], file[68];
-};
-
-static enum err failed(const char *what, const char *name)
-{
-    int err = errno;
-    log_error("blob.dir", "at=%s file=%s errno=%d: %s", what, name, err, strerror(err));
-    if (err == ENOSPC || err == EDQUOT)
-        return ERR_FULL;
-    return err == ENOMEM ? ERR_NOMEM : ERR_IO;
-}
-
-static void path_of(const uint8_t sha256[32], struct blob_path *p)
-{
-    char hex[64];
-    struct wr w = { (uint8_t *)hex, sizeof hex, 0 };
-    hex_encode(&w, span_of(sha256, 32));
-    snprintf(p->folder, sizeof p->folder, "%.2s", hex);
-    snprintf(p->file, sizeof p->file, "%.2s/%.64s", hex, hex);
-}
-
-static enum err sync_fd(int fd, const char *name)
-{
-    return fsync(fd) ? failed("fsync", name) : ERR_OK;
-}
-
-static enum err write_all(int fd, uint64_t at, struct span s, const char *name)
-{
-    while (s.n) {
-        ssize_t n = pwrite(fd, s.p, s.n, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            if (!n)
-                errno = ENOSPC;
-            return failed("write", name);
-        }
-        at += (uint64_t)n;
-        s = span_skip(s, (size_t)n);
-    }
-    return ERR_OK;
-}
 
 static enum err hash_fd(int fd, uint8_t out[32], const char *name)
 {
@@ -102,30 +59,20 @@ static enum err hash_fd(int fd, uint8_t out[32], const char *name)
     }
     free(buf);
     if (n < 0)
-        return failed("read", name);
+        return disk_failed("read", name);
     port_crypto.sha256_final(&h, out);
     return ERR_OK;
 }
 
-/* Renames the flushed file from_fd/from to its hash and makes that durable. */
+static struct disk_path path_of(const uint8_t sha256[32])
+{
+    return disk_path_of(span_of(sha256, 32));
+}
+
 static enum err settle(struct dir *d, int from_fd, const char *from, const uint8_t sha256[32])
 {
-    struct blob_path p;
-    path_of(sha256, &p);
-    if (!mkdirat(d->sums_fd, p.folder, 0700)) {
-        enum err e = sync_fd(d->sums_fd, "sha256");
-        if (e)
-            return e;
-    } else if (errno != EEXIST)
-        return failed("mkdir", p.folder);
-    if (renameat(from_fd, from, d->sums_fd, p.file))
-        return failed("rename", p.file);
-    int fd = openat(d->sums_fd, p.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return failed("open", p.folder);
-    enum err e = sync_fd(fd, p.folder);
-    close(fd);
-    return e;
+    const struct disk_path p = path_of(sha256);
+    return disk_place(from_fd, from, d->sums_fd, &p);
 }
 
 /* ---- uploads --------------------------------------------------------------------------------------- */
@@ -135,7 +82,7 @@ static enum err count_files(int dir_fd, size_t *nr)
     int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dp = fd < 0 ? NULL : fdopendir(fd);
     if (!dp) {
-        enum err e = failed("opendir", "uploads");
+        enum err e = disk_failed("opendir", "uploads");
         if (fd >= 0)
             close(fd);
         return e;
@@ -168,11 +115,11 @@ static enum err dir_upload_open(struct blob *b, struct span name, struct blob_up
             u->fd = openat(d->uploads_fd, u->name, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     }
     if (!e && u->fd < 0)
-        e = failed("open", u->name);
+        e = disk_failed("open", u->name);
     if (!e && flock(u->fd, LOCK_EX | LOCK_NB))
-        e = errno == EWOULDBLOCK ? ERR_EXISTS : failed("flock", u->name);
+        e = errno == EWOULDBLOCK ? ERR_EXISTS : disk_failed("flock", u->name);
     if (!e && fstat(u->fd, &st))
-        e = failed("stat", u->name);
+        e = disk_failed("stat", u->name);
     /* Between opening and locking, whoever held it may have made a blob of it, or thrown it away. */
     if (!e && (fstatat(d->uploads_fd, u->name, &named, AT_SYMLINK_NOFOLLOW) || named.st_ino != st.st_ino))
         e = ERR_EXISTS;
@@ -201,10 +148,10 @@ static enum err dir_upload_write(struct blob_upload *base, uint64_t at, struct s
         return ERR_STALE;
     if (bytes.n > INT64_MAX - at)
         return ERR_LIMIT;
-    enum err e = write_all(u->fd, at, bytes, u->name);
+    enum err e = disk_write(u->fd, at, bytes, u->name);
     if (e) { /* half a piece is no piece */
         if (ftruncate(u->fd, (off_t)at))
-            log_error("blob.dir", "at=truncate file=%s errno=%d", u->name, errno);
+            log_error("blob.disk", "at=truncate file=%s errno=%d", u->name, errno);
         return e;
     }
     u->len += bytes.n;
@@ -215,13 +162,13 @@ static enum err dir_upload_commit(struct blob_upload *base, const uint8_t want[3
 {
     struct dir_upload *u = (struct dir_upload *)base;
     uint8_t sum[32];
-    enum err e = sync_fd(u->fd, u->name);
+    enum err e = disk_sync(u->fd, u->name);
     if (!e)
         e = hash_fd(u->fd, sum, u->name);
     if (!e && memcmp(sum, want, 32)) {
         /* Whatever went wrong with it, it will not become right: the next try begins anew. */
         if (unlinkat(u->dir->uploads_fd, u->name, 0))
-            log_warn("blob.dir", "at=unlink file=%s errno=%d", u->name, errno);
+            log_warn("blob.disk", "at=unlink file=%s errno=%d", u->name, errno);
         e = ERR_VERIFY;
     }
     if (!e)
@@ -236,7 +183,7 @@ static enum err dir_upload_discard(struct blob *b, struct span name)
     memcpy(z, name.p, name.n);
     if (!unlinkat(((struct dir *)b)->uploads_fd, z, 0))
         return ERR_OK;
-    return errno == ENOENT ? ERR_NOTFOUND : failed("unlink", z);
+    return errno == ENOENT ? ERR_NOTFOUND : disk_failed("unlink", z);
 }
 
 /* ---- blobs ----------------------------------------------------------------------------------------- */
@@ -253,10 +200,10 @@ static enum err dir_put(struct blob *b, struct span bytes, uint8_t sha256[32])
     snprintf(name, sizeof name, "put-%u", atomic_fetch_add(&d->tmp_nr, 1));
     int fd = openat(d->tmp_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (fd < 0)
-        return failed("open", name);
-    enum err e = write_all(fd, 0, bytes, name);
+        return disk_failed("open", name);
+    enum err e = disk_write(fd, 0, bytes, name);
     if (!e)
-        e = sync_fd(fd, name);
+        e = disk_sync(fd, name);
     close(fd);
     if (!e)
         e = settle(d, d->tmp_fd, name, sum);
@@ -269,20 +216,8 @@ static enum err dir_put(struct blob *b, struct span bytes, uint8_t sha256[32])
 
 static enum err dir_open_fd(struct blob *b, const uint8_t sha256[32], int *out, uint64_t *len)
 {
-    struct blob_path p;
-    struct stat st;
-    path_of(sha256, &p);
-    int fd = openat(((struct dir *)b)->sums_fd, p.file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return errno == ENOENT ? ERR_NOTFOUND : failed("open", p.file);
-    if (fstat(fd, &st)) {
-        enum err e = failed("stat", p.file);
-        close(fd);
-        return e;
-    }
-    *out = fd;
-    *len = (uint64_t)st.st_size;
-    return ERR_OK;
+    const struct disk_path p = path_of(sha256);
+    return disk_open(((struct dir *)b)->sums_fd, &p, out, len);
 }
 
 static enum err dir_check(struct blob *b, const uint8_t sha256[32])
@@ -303,16 +238,10 @@ static enum err dir_check(struct blob *b, const uint8_t sha256[32])
 static enum err dir_delete(struct blob *b, const uint8_t sha256[32])
 {
     struct dir *d = (struct dir *)b;
-    struct blob_path p;
-    path_of(sha256, &p);
+    const struct disk_path p = path_of(sha256);
     if (unlinkat(d->sums_fd, p.file, 0))
-        return errno == ENOENT ? ERR_NOTFOUND : failed("unlink", p.file);
-    int fd = openat(d->sums_fd, p.folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return failed("open", p.folder);
-    enum err e = sync_fd(fd, p.folder);
-    close(fd);
-    return e;
+        return errno == ENOENT ? ERR_NOTFOUND : disk_failed("unlink", p.file);
+    return disk_sync_folder(d->sums_fd, &p);
 }
 
 /* ---- open and close -------------------------------------------------------------------------------- */
@@ -325,34 +254,6 @@ static void dir_close(struct blob *b)
         if (fds[i] >= 0)
             close(fds[i]);
     free(d);
-}
-
-static enum err folder(int at, const char *name, int *out)
-{
-    if (mkdirat(at, name, 0700) && errno != EEXIST)
-        return failed("mkdir", name);
-    *out = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return *out < 0 ? failed("open", name) : ERR_OK;
-}
-
-/* What a crash left behind: all of tmp/, and uploads that nobody went on with for a week. */
-static enum err clean(int dir_fd, time_t older_than)
-{
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dp = fd < 0 ? NULL : fdopendir(fd);
-    struct stat st;
-    if (!dp) {
-        enum err e = failed("opendir", ".");
-        if (fd >= 0)
-            close(fd);
-        return e;
-    }
-    for (struct dirent *de; (de = readdir(dp));)
-        if (de->d_name[0] != '.' && !fstatat(dir_fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
-            st.st_mtime < older_than && unlinkat(dir_fd, de->d_name, 0))
-            log_warn("blob.dir", "at=clean file=%s errno=%d", de->d_name, errno);
-    closedir(dp);
-    return ERR_OK;
 }
 
 enum err blob_dir_open(struct blob **out, const char *dir)
@@ -374,26 +275,19 @@ enum err blob_dir_open(struct blob **out, const char *dir)
         return ERR_NOMEM;
     d->base.ops = &ops;
     d->lock_fd = d->top_fd = d->sums_fd = d->uploads_fd = d->tmp_fd = -1;
-    enum err e = folder(AT_FDCWD, dir, &d->top_fd);
-    if (!e && (d->lock_fd = openat(d->top_fd, "blob.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
-        e = failed("open", "blob.lock");
-    if (!e && flock(d->lock_fd, LOCK_EX | LOCK_NB)) {
-        e = errno == EWOULDBLOCK ? ERR_EXISTS : failed("flock", "blob.lock");
-        if (e == ERR_EXISTS)
-            log_error("blob.open", "dir=%s: another process serves this directory", dir);
-    }
+    enum err e = disk_top(dir, "blob.lock", &d->top_fd, &d->lock_fd);
     if (!e)
-        e = folder(d->top_fd, "sha256", &d->sums_fd);
+        e = disk_folder(d->top_fd, "sha256", &d->sums_fd);
     if (!e)
-        e = folder(d->top_fd, "uploads", &d->uploads_fd);
+        e = disk_folder(d->top_fd, "uploads", &d->uploads_fd);
     if (!e)
-        e = folder(d->top_fd, "tmp", &d->tmp_fd);
+        e = disk_folder(d->top_fd, "tmp", &d->tmp_fd);
     if (!e)
-        e = sync_fd(d->top_fd, dir);
+        e = disk_sync(d->top_fd, dir);
+    if (!e) /* what a crash left behind: all of tmp/, and uploads that nobody went on with for a week */
+        e = disk_clean(d->tmp_fd, (time_t)INT64_MAX);
     if (!e)
-        e = clean(d->tmp_fd, (time_t)INT64_MAX);
-    if (!e)
-        e = clean(d->uploads_fd, time(NULL) - UPLOAD_KEEP_S);
+        e = disk_clean(d->uploads_fd, time(NULL) - UPLOAD_KEEP_S);
     if (e)
         dir_close(&d->base);
     else

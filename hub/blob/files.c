@@ -9,6 +9,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "hub/blob/disk.h"
 #include "port/crypto.h"
 
 #include <dirent.h>
@@ -18,7 +19,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -38,38 +38,10 @@ struct file_writer {
     EVP_MD_CTX *md5;
     char name[24];
 };
-struct file_path {
-    char folder[3], file[40];
-};
 
-static enum err failed(const char *what, const char *name)
+static struct disk_path path_of(const uint8_t id[FILE_ID_LEN])
 {
-    int err = errno;
-    log_error("files", "at=%s file=%s errno=%d: %s", what, name, err, strerror(err));
-    if (err == ENOSPC || err == EDQUOT)
-        return ERR_FULL;
-    return err == ENOMEM ? ERR_NOMEM : ERR_IO;
-}
-
-static struct file_path path_of(const uint8_t id[FILE_ID_LEN])
-{
-    struct file_path p;
-    char hex[2 * FILE_ID_LEN];
-    struct wr w = { (uint8_t *)hex, sizeof hex, 0 };
-    hex_encode(&w, span_of(id, FILE_ID_LEN));
-    snprintf(p.folder, sizeof p.folder, "%.2s", hex);
-    snprintf(p.file, sizeof p.file, "%.2s/%.32s", hex, hex);
-    return p;
-}
-
-static enum err sync_folder(struct files *f, const char *name)
-{
-    int fd = openat(f->top_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return failed("open", name);
-    enum err e = fsync(fd) ? failed("fsync", name) : ERR_OK;
-    close(fd);
-    return e;
+    return disk_path_of(span_of(id, FILE_ID_LEN));
 }
 
 /* ---- writing ---------------------------------------------------------------------------------------- */
@@ -83,7 +55,7 @@ enum err file_create(struct files *f, struct file_writer **out)
     snprintf(w->name, sizeof w->name, "%u", atomic_fetch_add(&f->tmp_nr, 1));
     w->md5 = EVP_MD_CTX_new();
     w->fd = openat(f->tmp_fd, w->name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-    enum err e = w->fd < 0 ? failed("open", w->name) : ERR_OK;
+    enum err e = w->fd < 0 ? disk_failed("open", w->name) : ERR_OK;
     if (!e && (!w->md5 || !EVP_DigestInit_ex(w->md5, EVP_md5(), NULL)))
         e = ERR_NOMEM;
     if (e)
@@ -111,7 +83,7 @@ static enum err space_check(struct file_writer *w, size_t n)
     if (w->looked && w->len + n < w->looked + SPACE_EVERY)
         return ERR_OK;
     if (fstatvfs(w->fd, &v))
-        return failed("statvfs", w->name);
+        return disk_failed("statvfs", w->name);
     w->looked = w->len + 1;
     return (uint64_t)v.f_bavail * v.f_frsize < w->files->keep_free + n ? ERR_FULL : ERR_OK;
 }
@@ -123,17 +95,10 @@ enum err file_write(struct file_writer *w, struct span s)
     enum err e = space_check(w, s.n);
     if (!e && !EVP_DigestUpdate(w->md5, s.p, s.n))
         e = ERR_NOMEM;
-    while (!e && s.n) {
-        ssize_t n = pwrite(w->fd, s.p, s.n, (off_t)w->len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n == 0)
-            errno = ENOSPC;
-        if (n <= 0)
-            return failed("write", w->name);
-        w->len += (uint64_t)n;
-        s = span_skip(s, (size_t)n);
-    }
+    if (!e)
+        e = disk_write(w->fd, w->len, s, w->name);
+    if (!e)
+        w->len += s.n;
     return e;
 }
 
@@ -154,7 +119,7 @@ enum err file_write_part(struct file_writer *w, const uint8_t id[FILE_ID_LEN], u
         if (n == 0)
             errno = ENODATA; /* a file that is shorter than its row says */
         if (n <= 0) {
-            e = failed("read", "block");
+            e = disk_failed("read", "block");
             break;
         }
         e = file_write(w, span_of(piece, (size_t)n));
@@ -182,20 +147,15 @@ enum err file_commit(struct file_writer *w, uint8_t id[FILE_ID_LEN])
     struct files *f = w->files;
     uint8_t made[FILE_ID_LEN];
     port_crypto.random(made, sizeof made);
-    const struct file_path p = path_of(made);
-    enum err e = fsync(w->fd) ? failed("fsync", w->name) : ERR_OK;
-    if (!e && !mkdirat(f->top_fd, p.folder, 0700))
-        e = fsync(f->top_fd) ? failed("fsync", "files") : ERR_OK;
-    else if (!e && errno != EEXIST)
-        e = failed("mkdir", p.folder);
-    if (!e && renameat(f->tmp_fd, w->name, f->top_fd, p.file))
-        e = failed("rename", p.file);
+    const struct disk_path p = path_of(made);
+    enum err e = disk_sync(w->fd, w->name);
+    if (!e)
+        e = disk_place(f->tmp_fd, w->name, f->top_fd, &p);
     if (!e) {
         close(w->fd);
         w->fd = -1; /* it has its place: there is nothing to take away */
-        e = sync_folder(f, p.folder);
-        if (e && unlinkat(f->top_fd, p.file, 0))
-            log_warn("files", "at=unlink file=%s errno=%d", p.file, errno);
+    } else if (unlinkat(f->top_fd, p.file, 0) && errno != ENOENT) {
+        log_warn("blob.disk", "at=unlink file=%s errno=%d", p.file, errno);
     }
     file_discard(w);
     if (!e)
@@ -207,27 +167,16 @@ enum err file_commit(struct file_writer *w, uint8_t id[FILE_ID_LEN])
 
 enum err files_open_fd(struct files *f, const uint8_t id[FILE_ID_LEN], int *out, uint64_t *len)
 {
-    const struct file_path p = path_of(id);
-    struct stat st;
-    int fd = openat(f->top_fd, p.file, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-    if (fd < 0)
-        return errno == ENOENT ? ERR_NOTFOUND : failed("open", p.file);
-    if (fstat(fd, &st)) {
-        enum err e = failed("stat", p.file);
-        close(fd);
-        return e;
-    }
-    *out = fd;
-    *len = (uint64_t)st.st_size;
-    return ERR_OK;
+    const struct disk_path p = path_of(id);
+    return disk_open(f->top_fd, &p, out, len);
 }
 
 enum err files_delete(struct files *f, const uint8_t id[FILE_ID_LEN])
 {
-    const struct file_path p = path_of(id);
+    const struct disk_path p = path_of(id);
     if (!unlinkat(f->top_fd, p.file, 0)) /* not flushed: no row names it, the next start finds it */
         return ERR_OK;
-    return errno == ENOENT ? ERR_NOTFOUND : failed("unlink", p.file);
+    return errno == ENOENT ? ERR_NOTFOUND : disk_failed("unlink", p.file);
 }
 
 enum err files_list(struct files *f, unsigned folder, uint64_t wall_ms, files_each *each, void *ctx)
@@ -238,10 +187,10 @@ enum err files_list(struct files *f, unsigned folder, uint64_t wall_ms, files_ea
     snprintf(name, sizeof name, "%02x", folder & 0xff);
     int fd = openat(f->top_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
-        return errno == ENOENT ? ERR_OK : failed("open", name);
+        return errno == ENOENT ? ERR_OK : disk_failed("open", name);
     DIR *dp = fdopendir(fd);
     if (!dp) {
-        e = failed("opendir", name);
+        e = disk_failed("opendir", name);
         close(fd);
         return e;
     }
@@ -270,52 +219,20 @@ void files_close(struct files *f)
     free(f);
 }
 
-static enum err folder(int at, const char *name, int *out)
-{
-    if (mkdirat(at, name, 0700) && errno != EEXIST)
-        return failed("mkdir", name);
-    *out = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return *out < 0 ? failed("open", name) : ERR_OK;
-}
-
-static enum err empty(int dir_fd)
-{
-    int fd = openat(dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    DIR *dp = fd < 0 ? NULL : fdopendir(fd);
-    if (!dp) {
-        enum err e = failed("opendir", "tmp");
-        if (fd >= 0)
-            close(fd);
-        return e;
-    }
-    for (struct dirent *de; (de = readdir(dp));)
-        if (de->d_name[0] != '.' && unlinkat(dir_fd, de->d_name, 0))
-            log_warn("files", "at=clean file=%s errno=%d", de->d_name, errno);
-    closedir(dp);
-    return ERR_OK;
-}
-
 enum err files_open(struct files **out, const char *dir, uint64_t keep_free)
 {
     struct files *f = calloc(1, sizeof *f);
     if (!f)
         return ERR_NOMEM;
-    f->lock_fd = f->top_fd = f->tmp_fd = -1;
+    f->tmp_fd = -1;
     f->keep_free = keep_free;
-    enum err e = folder(AT_FDCWD, dir, &f->top_fd);
-    if (!e && (f->lock_fd = openat(f->top_fd, "files.lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600)) < 0)
-        e = failed("open", "files.lock");
-    if (!e && flock(f->lock_fd, LOCK_EX | LOCK_NB)) {
-        e = errno == EWOULDBLOCK ? ERR_EXISTS : failed("flock", "files.lock");
-        if (e == ERR_EXISTS)
-            log_error("files.open", "dir=%s: another process serves this directory", dir);
-    }
+    enum err e = disk_top(dir, "files.lock", &f->top_fd, &f->lock_fd);
     if (!e)
-        e = folder(f->top_fd, "tmp", &f->tmp_fd);
-    if (!e && fsync(f->top_fd))
-        e = failed("fsync", dir);
+        e = disk_folder(f->top_fd, "tmp", &f->tmp_fd);
     if (!e)
-        e = empty(f->tmp_fd);
+        e = disk_sync(f->top_fd, dir);
+    if (!e)
+        e = disk_clean(f->tmp_fd, (time_t)INT64_MAX);
     if (e)
         files_close(f);
     else
