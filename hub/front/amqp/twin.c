@@ -1,7 +1,7 @@
 /* hub/front/amqp/twin.c - a device's own twin over AMQP: requests come in on one link, answers and news of
  * the desired properties leave on its pair. As over MQTT, what the device sees of its desired properties
  * never goes backwards: an answer that is older than news already told is read again, behind all writes. */
-#include "hub/domain/twin/twin.h"
+#include "hub/domain/twin/twin_device.h"
 
 #include "core/json/json.h"
 #include "hub/front/amqp/map.h"
@@ -9,8 +9,7 @@
 
 #include <stdlib.h>
 
-#define TWIN_ARENA_MAX (16u << 20)
-#define TWIN_BODY_MAX  (TWIN_TEXT_FACTOR * TWIN_SECTION_MAX) /* no patch that could be accepted is longer */
+#define TWIN_BODY_MAX (TWIN_TEXT_FACTOR * TWIN_SECTION_MAX) /* no patch that could be accepted is longer */
 
 struct twin_out { /* state of the link that answers leave on */
     bool subscribed;
@@ -126,11 +125,12 @@ struct twin_task {         /* owned by itself */
     struct bus_addr addr;
     size_t cost; /* counted as pending */
     struct hub *hub;
-    struct arena a; /* of run(): until the answer has left */
+    struct arena a; /* of a read: until the answer has left */
     struct twin_fault fault;
     struct amqp_value correlation;
-    struct span identity, body, view;
-    uint64_t desired_version, reported_version;
+    struct span identity, body;
+    struct twin_note seen;     /* of a read */
+    uint64_t reported_version; /* after a patch */
     uint32_t delivery;
     bool settled, is_patch, again;
     uint8_t text[]; /* identity, correlation id, body */
@@ -139,37 +139,14 @@ struct twin_task {         /* owned by itself */
 static enum err get_run(struct store_tx *tx, struct store_op *self)
 {
     struct twin_task *t = (struct twin_task *)(void *)self;
-    struct twin twin;
-    struct wr w = { 0 };
-    arena_fini(&t->a);
-    arena_init(&t->a, TWIN_ARENA_MAX);
-    enum err e = twin_get(tx, &t->a, t->identity, &twin);
-    if (e)
-        return e;
-    twin_device_view(&w, &twin);
-    w = (struct wr){ arena_alloc(&t->a, w.len), w.len, 0 };
-    if (!w.p)
-        return ERR_NOMEM;
-    twin_device_view(&w, &twin);
-    t->view = wr_span(&w);
-    t->desired_version = twin.row.desired_version;
-    return ERR_OK;
+    return twin_device_get(tx, &t->a, t->identity, &t->seen);
 }
 
 static enum err patch_run(struct store_tx *tx, struct store_op *self)
 {
     struct twin_task *t = (struct twin_task *)(void *)self;
     struct twin_if cond = { 0 };
-    struct twin_patch patch;
-    struct twin twin;
-    arena_init(&t->a, TWIN_ARENA_MAX);
-    enum err e = twin_reported_patch(&t->a, t->body, &patch, &t->fault);
-    if (!e)
-        e = twin_update(t->hub, tx, &t->a, t->identity, &patch, &cond, &twin, &t->fault);
-    if (!e)
-        t->reported_version = twin.row.reported_version;
-    arena_fini(&t->a);
-    return e;
+    return twin_device_report(t->hub, tx, t->identity, t->body, &cond, &t->reported_version, &t->fault);
 }
 
 static void answer_task(struct peer_link *out, const struct twin_task *t, enum err e)
@@ -187,9 +164,9 @@ static void answer_task(struct peer_link *out, const struct twin_task *t, enum e
                                    .has_version = true,
                                    .version = t->reported_version });
     } else {
-        if (t->desired_version > s->seen)
-            s->seen = t->desired_version;
-        say(out, &(struct answer){ .correlation = &t->correlation, .status = 200, .body = t->view });
+        if (t->seen.version > s->seen)
+            s->seen = t->seen.version;
+        say(out, &(struct answer){ .correlation = &t->correlation, .status = 200, .body = t->seen.body });
     }
 }
 
@@ -198,7 +175,7 @@ static void task_done(struct op *op)
     struct twin_task *t = (struct twin_task *)(void *)op;
     struct peer_link *in = t->in, *out = in->link && in->grant ? pair_of(in) : NULL;
     if (out && !t->is_patch && !op->err && !t->again &&
-        ((struct twin_out *)out->state)->seen > t->desired_version) {
+        ((struct twin_out *)out->state)->seen > t->seen.version) {
         t->again = true; /* through the writer: behind the change that was told already */
         store_write(t->hub->store, &t->store);
         return;
@@ -351,34 +328,22 @@ bool twin_note(struct peer_link *l, const struct bus_message *m)
 
 /* ---- what was not told ------------------------------------------------------------------------------ */
 
-struct missed_task {       /* owned by itself */
-    struct store_op store; /* first */
-    struct peer_link *l;   /* referenced */
+struct missed_task {         /* owned by itself */
+    struct twin_missed read; /* first */
+    struct peer_link *l;     /* referenced */
     struct amqp_worker *aw;
     struct bus_addr addr;
     struct hub *hub;
-    struct arena a; /* of run(): until it has been told */
-    struct twin_note note;
-    size_t identity_len;
-    uint8_t identity[];
 };
-
-static enum err missed_run(struct store_tx *tx, struct store_op *self)
-{
-    struct missed_task *t = (struct missed_task *)(void *)self;
-    arena_fini(&t->a);
-    arena_init(&t->a, TWIN_ARENA_MAX);
-    return twin_note_get(tx, &t->a, span_of(t->identity, t->identity_len), &t->note);
-}
 
 static void missed_done(struct op *op)
 {
     struct missed_task *t = (struct missed_task *)(void *)op;
     struct conn *c = conn_find(t->aw->w, t->addr);
     struct twin_out *s = c && !conn_is_closing(c) && t->l->link && t->l->grant ? t->l->state : NULL;
-    if (s && (s->again || (!op->err && s->seen > t->note.version))) {
+    if (s && (s->again || (!op->err && s->seen > t->read.note.version))) {
         s->again = false; /* through the writer: behind the change that was told already */
-        store_write(t->hub->store, &t->store);
+        store_write(t->hub->store, &t->read.store);
         return;
     }
     if (s) {
@@ -386,10 +351,10 @@ static void missed_done(struct op *op)
         if (op->err && op->err != ERR_NOTFOUND) /* it comes again, and reads its twin */
             peer_close(c, "amqp:internal-error", "desired properties could not be read: connect again");
         else if (!op->err && s->subscribed)
-            tell_desired(t->l, &t->note);
+            tell_desired(t->l, &t->read.note);
         peer_flush(c);
     }
-    arena_fini(&t->a);
+    twin_missed_fini(&t->read);
     link_unref(t->l);
     free(t);
 }
@@ -403,25 +368,21 @@ void twin_missed(struct peer_link *l)
         s->again = true;
         return;
     }
-    struct span id = grant_name(l->grant);
-    struct missed_task *t = malloc(sizeof *t + id.n);
+    struct missed_task *t = calloc(1, sizeof *t);
     if (!t) {
         peer_refuse(l->conn, CONN_CLOSE_INTERNAL, "memory");
         return;
     }
-    memset(t, 0, sizeof *t);
     t->l = l;
     link_ref(l);
     t->aw = peer_worker(l->conn);
     t->addr = conn_addr(l->conn);
     t->hub = peer_hub(l->conn);
-    t->identity_len = id.n;
-    memcpy(t->identity, id.p, id.n);
-    t->store.run = missed_run;
-    t->store.op.home = worker_mailbox(conn_worker(l->conn));
-    t->store.op.done = missed_done;
+    twin_missed_init(&t->read, grant_name(l->grant));
+    t->read.store.op.home = worker_mailbox(conn_worker(l->conn));
+    t->read.store.op.done = missed_done;
     s->reading = true;
-    store_read(t->hub->store, &t->store);
+    store_read(t->hub->store, &t->read.store);
 }
 
 const struct peer_kind twin_in_kind = {

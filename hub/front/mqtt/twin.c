@@ -6,7 +6,7 @@
  * older one is read again, behind all writes, and a notification that an answer had already in it is left
  * out. What the device sees of its desired properties never goes backwards. Where notifications found no room
  * on the bus, one with all desired properties stands for them. */
-#include "hub/domain/twin/twin.h"
+#include "hub/domain/twin/twin_device.h"
 
 #include "base/text.h"
 #include "core/json/json.h"
@@ -14,8 +14,7 @@
 
 #include <stdlib.h>
 
-#define TWIN_ARENA_MAX (16u << 20)
-#define TWIN_BODY_MAX  (TWIN_TEXT_FACTOR * TWIN_SECTION_MAX) /* no patch that could be accepted is longer */
+#define TWIN_BODY_MAX (TWIN_TEXT_FACTOR * TWIN_SECTION_MAX) /* no patch that could be accepted is longer */
 
 /* ---- errors ----------------------------------------------------------------------------------------- */
 
@@ -54,11 +53,11 @@ void session_answer_error(struct conn *c, const struct topic *t, enum channel ch
 struct twin_task {
     struct reply reply; /* first */
     struct store_op store;
-    struct arena a; /* of run(): until the answer has left */
+    struct arena a; /* of a read: until the answer has left */
     struct twin_fault fault;
-    struct span view;                      /* of a read */
-    uint64_t desired_version, if_reported; /* if_reported 0: whatever is there */
-    uint64_t reported_version;             /* after a patch */
+    struct twin_note seen;     /* of a read */
+    uint64_t if_reported;      /* 0: whatever is there */
+    uint64_t reported_version; /* after a patch */
     bool is_patch, has_rid, again;
     uint16_t identity_len, rid_len;
     uint32_t body_len;
@@ -77,21 +76,7 @@ static struct span task_identity(const struct twin_task *t)
 static enum err get_run(struct store_tx *tx, struct store_op *self)
 {
     struct twin_task *t = task_of(self);
-    struct twin twin;
-    struct wr w = { 0 };
-    arena_fini(&t->a);
-    arena_init(&t->a, TWIN_ARENA_MAX);
-    enum err e = twin_get(tx, &t->a, task_identity(t), &twin);
-    if (e)
-        return e;
-    twin_device_view(&w, &twin);
-    w = (struct wr){ arena_alloc(&t->a, w.len), w.len, 0 };
-    if (!w.p)
-        return ERR_NOMEM;
-    twin_device_view(&w, &twin);
-    t->view = wr_span(&w);
-    t->desired_version = twin.row.desired_version;
-    return ERR_OK;
+    return twin_device_get(tx, &t->a, task_identity(t), &t->seen);
 }
 
 static enum err patch_run(struct store_tx *tx, struct store_op *self)
@@ -99,17 +84,8 @@ static enum err patch_run(struct store_tx *tx, struct store_op *self)
     struct twin_task *t = task_of(self);
     struct span body = span_of(t->text + t->identity_len + t->rid_len, t->body_len);
     struct twin_if cond = { .reported_version = t->if_reported };
-    struct twin_patch patch;
-    struct twin twin;
-    arena_init(&t->a, TWIN_ARENA_MAX);
-    enum err e = twin_reported_patch(&t->a, body, &patch, &t->fault);
-    if (!e)
-        e = twin_update(t->reply.mw->front->hub, tx, &t->a, task_identity(t), &patch, &cond, &twin,
-                        &t->fault);
-    if (!e)
-        t->reported_version = twin.row.reported_version;
-    arena_fini(&t->a);
-    return e;
+    return twin_device_report(t->reply.mw->front->hub, tx, task_identity(t), body, &cond,
+                              &t->reported_version, &t->fault);
 }
 
 static void answer_ok(struct conn *c, const struct twin_task *t, struct span rid)
@@ -120,7 +96,7 @@ static void answer_ok(struct conn *c, const struct twin_task *t, struct span rid
         topic_twin_res_version_encode(&tw, 204, rid, t->reported_version);
     else
         topic_twin_res_encode(&tw, 200, rid);
-    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = t->is_patch ? SPAN_NONE : t->view };
+    struct mqtt_publish m = { .topic = wr_span(&tw), .payload = t->is_patch ? SPAN_NONE : t->seen.body };
     mqtt_publish_head_encode(&hw, &m);
     session_send(c, &hw);
     conn_send(c, m.payload);
@@ -158,7 +134,7 @@ static void task_done(struct op *op)
     struct conn *c = t->reply.orphan ? NULL : session_find(t->reply.mw, t->reply.addr);
     struct session *s = c ? session_of(c) : NULL;
     if (c && !t->is_patch && !op->err && !t->again && s->desired_seen &&
-        is_newer(s->desired_seen, (uint32_t)t->desired_version)) {
+        is_newer(s->desired_seen, (uint32_t)t->seen.version)) {
         t->again = true; /* through the writer: behind the change that was told already */
         store_write(session_hub(c)->store, &t->store);
         return;
@@ -169,7 +145,7 @@ static void task_done(struct op *op)
     else if (c && t->has_rid && channels_qos(s->channels, CHANNEL_TWIN_RES) >= 0) {
         answer_ok(c, t, to.rid);
         if (!t->is_patch)
-            s->desired_seen = (uint32_t)t->desired_version;
+            s->desired_seen = (uint32_t)t->seen.version;
     }
     arena_fini(&t->a);
     reply_finish(&t->reply, ERR_OK); /* what went wrong has been said */
@@ -278,33 +254,21 @@ bool session_twin_note(struct conn *c, const struct bus_message *msg)
 
 /* ---- what was not told ------------------------------------------------------------------------------ */
 
-struct missed_task {       /* owned by itself */
-    struct store_op store; /* first */
+struct missed_task {         /* owned by itself */
+    struct twin_missed read; /* first */
     struct mqtt_worker *mw;
     struct bus_addr addr;
-    struct arena a; /* of run(): until it has been told */
-    struct twin_note note;
-    uint16_t identity_len;
-    uint8_t identity[];
 };
-
-static enum err missed_run(struct store_tx *tx, struct store_op *self)
-{
-    struct missed_task *t = (struct missed_task *)(void *)self;
-    arena_fini(&t->a);
-    arena_init(&t->a, TWIN_ARENA_MAX);
-    return twin_note_get(tx, &t->a, span_of(t->identity, t->identity_len), &t->note);
-}
 
 static void missed_done(struct op *op)
 {
     struct missed_task *t = (struct missed_task *)(void *)op;
     struct conn *c = session_find(t->mw, t->addr);
     struct session *s = c ? session_of(c) : NULL;
-    bool old = s && !op->err && s->desired_seen && is_newer(s->desired_seen, (uint32_t)t->note.version);
+    bool old = s && !op->err && s->desired_seen && is_newer(s->desired_seen, (uint32_t)t->read.note.version);
     if (s && (old || s->twin_again)) { /* through the writer: behind the change that was told already */
         s->twin_again = false;
-        store_write(session_hub(c)->store, &t->store);
+        store_write(session_hub(c)->store, &t->read.store);
         return;
     }
     if (s) {
@@ -312,35 +276,31 @@ static void missed_done(struct op *op)
         if (op->err && op->err != ERR_NOTFOUND)
             conn_close(c, CONN_CLOSE_INTERNAL); /* it comes again, and reads its twin */
         else if (!op->err && channels_qos(s->channels, CHANNEL_DESIRED) >= 0)
-            tell_desired(c, &t->note);
+            tell_desired(c, &t->read.note);
     }
-    arena_fini(&t->a);
+    twin_missed_fini(&t->read);
     free(t);
 }
 
 void session_twin_missed(struct conn *c)
 {
     struct session *s = session_of(c);
-    struct span id = session_identity(s);
     if (channels_qos(s->channels, CHANNEL_DESIRED) < 0)
         return;
     if (s->twin_reading) {
         s->twin_again = true;
         return;
     }
-    struct missed_task *t = malloc(sizeof *t + id.n);
+    struct missed_task *t = calloc(1, sizeof *t);
     if (!t) {
         conn_close(c, CONN_CLOSE_INTERNAL);
         return;
     }
-    memset(t, 0, sizeof *t);
     t->mw = session_worker(c);
     t->addr = conn_addr(c);
-    t->identity_len = (uint16_t)id.n;
-    memcpy(t->identity, id.p, id.n);
-    t->store.run = missed_run;
-    t->store.op.home = worker_mailbox(conn_worker(c));
-    t->store.op.done = missed_done;
+    twin_missed_init(&t->read, session_identity(s));
+    t->read.store.op.home = worker_mailbox(conn_worker(c));
+    t->read.store.op.done = missed_done;
     s->twin_reading = true;
-    store_read(session_hub(c)->store, &t->store);
+    store_read(session_hub(c)->store, &t->read.store);
 }
