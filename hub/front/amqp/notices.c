@@ -356,19 +356,10 @@ static void on_gone(struct peer_link *l)
         bus_wait_end(h->bus, &s->wait, ERR_CLOSED);
 }
 
-const struct peer_kind feedback_kind = { .name = "feedback",
-                                         .on_attached = on_attached,
-                                         .on_settled = on_settled,
-                                         .pump = pump,
-                                         .deadline = deadline,
-                                         .on_deadline = pump,
-                                         .on_gone = on_gone,
-                                         .free_state = free };
-const struct peer_kind file_notes_kind = { .name = "file notifications",
-                                           .on_attached = on_attached,
-                                           .on_settled = on_settled,
-                                           .pump = pump,
-                                           .deadline = deadline,
-                                           .on_deadline = pump,
-                                           .on_gone = on_gone,
-                                           .free_state = free };
+#define NOTICES(text)                                                                                        \
+    {                                                                                                        \
+        .name = text, .on_attached = on_attached, .on_settled = on_settled, .pump = pump,                    \
+        .deadline = deadline, .on_deadline = pump, .on_gone = on_gone, .free_state = free                    \
+    }
+const struct peer_kind feedback_kind = NOTICES("feedback");
+const struct peer_kind file_notes_kind = NOTICES("file notifications");
