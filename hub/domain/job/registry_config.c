@@ -4,7 +4,6 @@
 #include "base/text.h"
 #include "hub/domain/json_members.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 
 #define TEXT_MAX 4096u
@@ -20,18 +19,6 @@ enum {
     CODE_ETAG = 412001,
     CODE_TOO_MANY = 413101
 };
-
-static enum err wrong(struct registry_fault *f, uint32_t code, const char *text, ...)
-    __attribute__((format(printf, 3, 4)));
-static enum err wrong(struct registry_fault *f, uint32_t code, const char *text, ...)
-{
-    va_list ap;
-    va_start(ap, text);
-    vsnprintf(f->text, sizeof f->text, text, ap);
-    va_end(ap);
-    f->code = code;
-    return ERR_PROTO;
-}
 
 /* ---- reading --------------------------------------------------------------------------------------------
  */
@@ -54,9 +41,9 @@ static enum err text(const struct jnode *o, const char *name, size_t max, struct
     if (!n)
         return ERR_OK;
     if (n->kind != JSTRING)
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" has to be a string", name);
+        return registry_wrong(f, CODE_ARGUMENT, "member \"%s\" has to be a string", name);
     if (n->text.n > max)
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" is longer than %zu bytes", name, max);
+        return registry_wrong(f, CODE_ARGUMENT, "member \"%s\" is longer than %zu bytes", name, max);
     *out = n->text;
     return ERR_OK;
 }
@@ -67,7 +54,7 @@ static enum err json(struct arena *a, const struct jnode *o, const char *name, s
 {
     const struct jnode *n = member(o, name);
     if (n && n->kind != JOBJECT)
-        return wrong(f, CODE_ARGUMENT, "member \"%s\" has to be an object", name);
+        return registry_wrong(f, CODE_ARGUMENT, "member \"%s\" has to be an object", name);
     *out = n ? jtree_text(a, n) : SPAN_NONE;
     return arena_err(a);
 }
@@ -78,7 +65,7 @@ static enum err content(struct arena *a, const struct jnode *o, struct span *out
     static const char *const names[] = { "deviceContent", "moduleContent", "modulesContent" };
     const struct jnode *given = member(o, "content");
     if (given && given->kind != JOBJECT)
-        return wrong(f, CODE_CONTENT, "member \"content\" has to be an object");
+        return registry_wrong(f, CODE_CONTENT, "member \"content\" has to be an object");
     struct jnode *kept = jtree_new(a, JOBJECT);
     if (!kept)
         return ERR_NOMEM;
@@ -102,8 +89,8 @@ static enum err priority(const struct jnode *o, uint64_t *out, struct registry_f
 {
     const struct jnode *n = member(o, "priority");
     if (n && (n->kind != JNUMBER || u64_parse(n->text, CONFIG_PRIORITY_MAX, out)))
-        return wrong(f, CODE_ARGUMENT, "member \"priority\" has to be a whole number up to %u",
-                     CONFIG_PRIORITY_MAX);
+        return registry_wrong(f, CODE_ARGUMENT, "member \"priority\" has to be a whole number up to %u",
+                              CONFIG_PRIORITY_MAX);
     return ERR_OK;
 }
 
@@ -113,8 +100,9 @@ static enum err mode(const struct jnode *o, struct registry_config *c, struct re
     enum err e = text(o, "importMode", 64, &s, f);
     c->mode = e ? NULL : registry_mode_find(s);
     if (!e && (!c->mode || c->mode->doing == REGISTRY_TWIN))
-        return wrong(f, CODE_ARGUMENT, "member \"importMode\" is not one of configurations: \"%.*s\"",
-                     (int)s.n, (const char *)s.p);
+        return registry_wrong(f, CODE_ARGUMENT,
+                              "member \"importMode\" is not one of configurations: \"%.*s\"", (int)s.n,
+                              (const char *)s.p);
     if (!e)
         e = text(o, "etag", TEXT_MAX, &etag, f);
     if (!e && c->mode->if_match)
@@ -130,7 +118,7 @@ static enum err checked(struct arena *a, struct registry_config *c, struct regis
                                       [CONFIG_BAD_METRICS] = CODE_METRICS };
     struct config_fault why = { .wrong = CONFIG_FINE };
     enum err e = config_check(a, &c->n, &c->kind, &why);
-    return e == ERR_PROTO ? wrong(f, codes[why.wrong], "%s", why.text) : e;
+    return e == ERR_PROTO ? registry_wrong(f, codes[why.wrong], "%s", why.text) : e;
 }
 
 enum err registry_config_read(struct arena *a, struct span line, struct registry_config *out,
@@ -141,14 +129,14 @@ enum err registry_config_read(struct arena *a, struct span line, struct registry
     *out = (struct registry_config){ .n = { .id = SPAN_NONE } };
     enum err e = jtree_parse(a, line, &o, &why);
     if (e == ERR_PROTO || e == ERR_LIMIT)
-        return wrong(f, CODE_FORMAT, "the line is not JSON that can be read: %s (byte %zu)", why.what,
-                     why.at);
+        return registry_wrong(f, CODE_FORMAT, "the line is not JSON that can be read: %s (byte %zu)",
+                              why.what, why.at);
     if (!e && o->kind != JOBJECT)
-        return wrong(f, CODE_FORMAT, "the line has to be a JSON object");
+        return registry_wrong(f, CODE_FORMAT, "the line has to be a JSON object");
     if (!e)
         e = text(o, "id", TEXT_MAX, &out->n.id, f);
     if (!e && !out->n.id.n)
-        e = wrong(f, CODE_ARGUMENT, "member \"id\" is missing");
+        e = registry_wrong(f, CODE_ARGUMENT, "member \"id\" is missing");
     if (!e)
         e = mode(o, out, f);
     if (e || out->mode->doing == REGISTRY_DELETE)
@@ -174,20 +162,21 @@ static enum err refused(enum err e, struct registry_fault *f)
 {
     switch (e) {
     case ERR_NOTFOUND:
-        (void)wrong(f, CODE_NOT_THERE, "there is no such configuration");
+        (void)registry_wrong(f, CODE_NOT_THERE, "there is no such configuration");
         break;
     case ERR_EXISTS:
-        (void)wrong(f, CODE_EXISTS, "there is a configuration of this id already");
+        (void)registry_wrong(f, CODE_EXISTS, "there is a configuration of this id already");
         break;
     case ERR_STALE:
-        (void)wrong(f, CODE_ETAG, "the configuration that is there has another etag");
+        (void)registry_wrong(f, CODE_ETAG, "the configuration that is there has another etag");
         break;
     case ERR_LIMIT:
-        (void)wrong(f, CODE_TOO_MANY, "there are %u configurations of this kind already",
-                    CONFIGURATIONS_OF_KIND_MAX);
+        (void)registry_wrong(f, CODE_TOO_MANY, "there are %u configurations of this kind already",
+                             CONFIGURATIONS_OF_KIND_MAX);
         break;
     case ERR_DENIED:
-        return wrong(f, CODE_CONDITION, "the condition does not fit the content that the configuration has");
+        return registry_wrong(f, CODE_CONDITION,
+                              "the condition does not fit the content that the configuration has");
     default:
         break;
     }

@@ -46,9 +46,7 @@ const struct registry_mode *registry_mode_find(struct span name)
 /* ---- faults ---------------------------------------------------------------------------------------------
  */
 
-static enum err wrong(struct registry_fault *f, uint32_t code, const char *text, ...)
-    __attribute__((format(printf, 3, 4)));
-static enum err wrong(struct registry_fault *f, uint32_t code, const char *text, ...)
+enum err registry_wrong(struct registry_fault *f, uint32_t code, const char *text, ...)
 {
     va_list ap;
     va_start(ap, text);
@@ -106,7 +104,7 @@ static const struct jnode *member(const struct jnode *o, const char *name)
 /* What the reader of identities says. */
 static enum err read(enum err e, const struct identity_read_fault *why, struct registry_fault *f)
 {
-    return e == ERR_PROTO ? wrong(f, CODE_ARGUMENT, "%s", why->text) : e;
+    return e == ERR_PROTO ? registry_wrong(f, CODE_ARGUMENT, "%s", why->text) : e;
 }
 static enum err text(const struct jnode *o, const char *name, size_t max, struct span *out,
                      struct registry_fault *f)
@@ -122,7 +120,7 @@ static enum err identity(struct arena *a, const struct jnode *o, struct registry
     if (!e)
         e = text(o, "moduleId", IDENTITY_READ_MAX, &l->module, f);
     if (!e && !l->device.n)
-        e = wrong(f, CODE_ARGUMENT, "member \"id\" is missing");
+        e = registry_wrong(f, CODE_ARGUMENT, "member \"id\" is missing");
     if (e)
         return e;
     l->name = identity_name_in(a, l->device, l->module);
@@ -175,8 +173,8 @@ static enum err mode_of(const struct jnode *o, const struct registry_mode *mode,
     enum err e = text(o, "importMode", 64, &s, f);
     l->mode = s.n ? registry_mode_find(s) : mode;
     if (!e && !l->mode)
-        return wrong(f, CODE_ARGUMENT, "member \"importMode\" is not known: \"%.*s\"", (int)s.n,
-                     (const char *)s.p);
+        return registry_wrong(f, CODE_ARGUMENT, "member \"importMode\" is not known: \"%.*s\"", (int)s.n,
+                              (const char *)s.p);
     return e;
 }
 
@@ -200,7 +198,7 @@ static enum err twin(struct arena *a, const struct jnode *o, struct registry_lin
     enum err e = arena_err(a);
     if (!e)
         e = twin_service_patch_of(a, body, false, &l->twin, &tf);
-    return e == ERR_PROTO ? wrong(f, CODE_ARGUMENT, "%s", tf.text) : e;
+    return e == ERR_PROTO ? registry_wrong(f, CODE_ARGUMENT, "%s", tf.text) : e;
 }
 
 enum err registry_line_read(struct arena *a, struct span line, const struct registry_mode *mode,
@@ -211,10 +209,10 @@ enum err registry_line_read(struct arena *a, struct span line, const struct regi
     *out = (struct registry_line){ .mode = mode };
     enum err e = jtree_parse(a, line, &o, &why);
     if (e == ERR_PROTO || e == ERR_LIMIT)
-        return wrong(f, CODE_FORMAT, "the line is not JSON that can be read: %s (byte %zu)", why.what,
-                     why.at);
+        return registry_wrong(f, CODE_FORMAT, "the line is not JSON that can be read: %s (byte %zu)",
+                              why.what, why.at);
     if (!e && o->kind != JOBJECT)
-        return wrong(f, CODE_FORMAT, "the line has to be a JSON object");
+        return registry_wrong(f, CODE_FORMAT, "the line has to be a JSON object");
     if (!e)
         e = identity(a, o, out, f);
     if (!e)
@@ -314,7 +312,8 @@ enum err registry_line_apply(struct hub *h, struct store_tx *tx, struct arena *a
     enum err e = ERR_OK;
     names->nr = 0;
     if (l->mode->doing != REGISTRY_TWIN && span_starts(l->module, SPAN("$")))
-        return wrong(f, CODE_ARGUMENT, "modules of the system are made by the hub: they can be updateTwin");
+        return registry_wrong(f, CODE_ARGUMENT,
+                              "modules of the system are made by the hub: they can be updateTwin");
     if (l->mode->doing == REGISTRY_DELETE)
         e = name_all(tx, a, l, names); /* as long as they are there */
     if (!e && l->mode->doing != REGISTRY_TWIN)
@@ -324,11 +323,11 @@ enum err registry_line_apply(struct hub *h, struct store_tx *tx, struct arena *a
     if (!e && l->mode->doing == REGISTRY_WRITE)
         e = name_all(tx, a, l, names);
     if (e && why) {
-        (void)wrong(f, code_of(why), "%s", identity_fault_text(why));
+        (void)registry_wrong(f, code_of(why), "%s", identity_fault_text(why));
         return e;
     }
     if (e == ERR_PROTO)
-        return wrong(f, CODE_ARGUMENT, "%s", tf.text);
+        return registry_wrong(f, CODE_ARGUMENT, "%s", tf.text);
     return e ? e : arena_err(a);
 }
 

@@ -9,6 +9,7 @@
 #ifndef ROOST_HUB_DOMAIN_JOB_REGISTRY_LINE_H
 #define ROOST_HUB_DOMAIN_JOB_REGISTRY_LINE_H
 
+#include "base/log.h"
 #include "hub/domain/identity/identity_write.h"
 #include "hub/domain/twin/twin.h"
 
@@ -43,6 +44,8 @@ struct registry_fault {
     uint32_t code;  /* 404001 */
     char text[320]; /* UTF-8, no control characters */
 };
+/* Sets it. Always ERR_PROTO. */
+enum err registry_wrong(struct registry_fault *f, uint32_t code, const char *text, ...) LOG_PRINTF(3, 4);
 
 /* Any thread. `mode` is that of lines which name none.
  *   ERR_PROTO  the fault says what is wrong, and out->device is the id if it could be read      ERR_NOMEM */

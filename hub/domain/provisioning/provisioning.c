@@ -287,18 +287,26 @@ static enum err follow(struct decision *d, struct device_row *r)
     return tx_device_put(d->tx, r, 0, &r->etag);
 }
 
+static enum err came_by_token(struct decision *d, struct device_row *r)
+{
+    struct wr origin = { arena_alloc(d->a, 80), 80, 0 };
+    if (!origin.p)
+        return ERR_NOMEM;
+    wr_str(&origin, "token:");
+    wr_put(&origin, d->token.row.name);
+    r->origin = wr_span(&origin);
+    return ERR_OK;
+}
+
 static enum err admit_pending(struct decision *d)
 {
     struct device_row r;
     enum err e = identity_approve(d->h, d->tx, d->a, d->id, &r);
     if (e)
         return e;
-    struct wr origin = { arena_alloc(d->a, 80), 80, 0 };
-    if ((e = arena_err(d->a)))
+    e = came_by_token(d, &r);
+    if (e)
         return e;
-    wr_str(&origin, "token:");
-    wr_put(&origin, d->token.row.name);
-    r.origin = wr_span(&origin);
     e = tx_device_put(d->tx, &r, 0, &r.etag);
     if (!e)
         e = token_spend(d->tx, &d->token);
@@ -349,12 +357,8 @@ static enum err unknown(struct decision *d)
                             .issued_unused = true };
     enum err e;
     if (d->token.is == TOKEN_GOOD) {
-        struct wr origin = { arena_alloc(d->a, 80), 80, 0 };
-        if ((e = arena_err(d->a)))
+        if ((e = came_by_token(d, &r)))
             return e;
-        wr_str(&origin, "token:");
-        wr_put(&origin, d->token.row.name);
-        r.origin = wr_span(&origin);
         r.status = DEVICE_ENABLED;
         e = identity_create(d->h, d->tx, d->a, &r, &r);
         if (!e)

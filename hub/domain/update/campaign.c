@@ -21,6 +21,30 @@ enum err campaign_copy(struct arena *a, const struct campaign_row *in, struct ca
     return arena_err(a);
 }
 
+enum err deployment_copy(struct arena *a, const struct deployment_row *in, struct deployment_row *out)
+{
+    *out = *in;
+    out->device = arena_copy(a, in->device);
+    out->campaign = arena_copy(a, in->campaign);
+    out->release = arena_copy(a, in->release);
+    return arena_err(a);
+}
+
+enum err campaign_list_add(struct campaign_list *l, const struct campaign_row *r)
+{
+    if (l->nr == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 16;
+        struct campaign_row *more = arena_alloc(l->a, cap * sizeof *more);
+        if (!more)
+            return ERR_NOMEM;
+        if (l->nr)
+            memcpy(more, l->row, l->nr * sizeof *more);
+        l->row = more;
+        l->cap = cap;
+    }
+    return campaign_copy(l->a, r, &l->row[l->nr++]);
+}
+
 static struct span hex_of(struct span id, uint8_t mem[2 * OBJECT_ID_LEN])
 {
     struct wr w = { mem, 2 * OBJECT_ID_LEN, 0 };
@@ -100,9 +124,7 @@ static enum err list_devices(struct hub *h, struct store_tx *tx, const struct ca
 }
 
 struct running { /* running campaigns, copied: a row is good inside its listing only */
-    struct arena *a;
-    struct campaign_row *row;
-    size_t nr, cap;
+    struct campaign_list list;
     bool standing;
 };
 static enum err collect_running(void *ctx, const struct campaign_row *r)
@@ -110,17 +132,7 @@ static enum err collect_running(void *ctx, const struct campaign_row *r)
     struct running *l = ctx;
     if (r->state != CAMPAIGN_RUNNING || r->all != l->standing)
         return ERR_OK;
-    if (l->nr == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 16;
-        struct campaign_row *more = arena_alloc(l->a, cap * sizeof *more);
-        if (!more)
-            return ERR_NOMEM;
-        if (l->nr)
-            memcpy(more, l->row, l->nr * sizeof *more);
-        l->row = more;
-        l->cap = cap;
-    }
-    return campaign_copy(l->a, r, &l->row[l->nr++]);
+    return campaign_list_add(&l->list, r);
 }
 
 static bool has_product(const struct release_row *rows, size_t nr, struct span product)
@@ -135,13 +147,14 @@ static bool has_product(const struct release_row *rows, size_t nr, struct span p
 static enum err supersede(struct store_tx *tx, struct arena *a, const struct campaign_new *in,
                           const struct release_row *rows, struct campaign_created *out)
 {
-    struct running old = { .a = a, .standing = true };
+    struct running old = { .list = { .a = a }, .standing = true };
     enum err e = tx_campaign_list(tx, collect_running, &old);
-    for (size_t i = 0; !e && i < old.nr; i++) {
+    for (size_t i = 0; !e && i < old.list.nr; i++) {
+        struct campaign_row *was = &old.list.row[i];
         bool covered = true;
-        for (size_t k = 0; !e && covered && k + OBJECT_ID_LEN <= old.row[i].releases.n; k += OBJECT_ID_LEN) {
+        for (size_t k = 0; !e && covered && k + OBJECT_ID_LEN <= was->releases.n; k += OBJECT_ID_LEN) {
             struct release_row r;
-            e = tx_release_get(tx, span_of(old.row[i].releases.p + k, OBJECT_ID_LEN), &r);
+            e = tx_release_get(tx, span_of(was->releases.p + k, OBJECT_ID_LEN), &r);
             if (e == ERR_NOTFOUND)
                 e = ERR_OK;
             else if (!e)
@@ -149,8 +162,8 @@ static enum err supersede(struct store_tx *tx, struct arena *a, const struct cam
         }
         if (e || !covered)
             continue;
-        old.row[i].state = CAMPAIGN_SUPERSEDED;
-        e = tx_campaign_put(tx, &old.row[i]);
+        was->state = CAMPAIGN_SUPERSEDED;
+        e = tx_campaign_put(tx, was);
         out->superseded++;
     }
     return e;
@@ -221,19 +234,19 @@ static enum err stop_at_unfinished(void *ctx, const struct deployment_row *r)
 
 static enum err complete(struct store_tx *tx, struct arena *a)
 {
-    struct running listed = { .a = a };
-    enum err e = tx_campaign_list(tx, collect_running, &listed);
-    for (size_t i = 0; !e && i < listed.nr; i++) {
-        e = tx_deployment_list(tx, SPAN_NONE, listed.row[i].id, SPAN_NONE, SIZE_MAX, stop_at_unfinished,
-                               NULL);
+    struct running running = { .list = { .a = a } };
+    enum err e = tx_campaign_list(tx, collect_running, &running);
+    for (size_t i = 0; !e && i < running.list.nr; i++) {
+        struct campaign_row *c = &running.list.row[i];
+        e = tx_deployment_list(tx, SPAN_NONE, c->id, SPAN_NONE, SIZE_MAX, stop_at_unfinished, NULL);
         if (e == ERR_AGAIN) {
             e = ERR_OK;
             continue;
         }
         if (e)
             break;
-        listed.row[i].state = CAMPAIGN_COMPLETED;
-        e = tx_campaign_put(tx, &listed.row[i]);
+        c->state = CAMPAIGN_COMPLETED;
+        e = tx_campaign_put(tx, c);
     }
     return e;
 }
@@ -246,12 +259,7 @@ struct due {
 static enum err collect_due(void *ctx, const struct deployment_row *r)
 {
     struct due *d = ctx;
-    struct deployment_row *to = &d->row[d->nr++];
-    *to = *r;
-    to->device = arena_copy(d->a, r->device);
-    to->campaign = arena_copy(d->a, r->campaign);
-    to->release = arena_copy(d->a, r->release);
-    return arena_err(d->a);
+    return deployment_copy(d->a, r, &d->row[d->nr++]);
 }
 
 enum err campaign_sweep(struct hub *h, struct store_tx *tx, struct arena *a, bool *more)

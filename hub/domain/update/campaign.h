@@ -38,6 +38,15 @@ struct campaign_created {
 MUST_USE enum err campaign_create(struct hub *h, struct store_tx *tx, struct arena *a,
                                   const struct campaign_new *in, struct campaign_created *out);
 MUST_USE enum err campaign_copy(struct arena *a, const struct campaign_row *in, struct campaign_row *out);
+MUST_USE enum err deployment_copy(struct arena *a, const struct deployment_row *in,
+                                  struct deployment_row *out);
+/* Copies that outlive their listing, in the arena. */
+struct campaign_list {
+    struct arena *a;
+    struct campaign_row *row;
+    size_t nr, cap;
+};
+MUST_USE enum err campaign_list_add(struct campaign_list *l, const struct campaign_row *r);
 /* Rows of one campaign by state. */
 struct campaign_counts {
     uint64_t by_state[DEPLOYMENT_STATES];

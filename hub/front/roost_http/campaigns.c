@@ -43,30 +43,14 @@ static enum err put_counts(struct store_tx *tx, json_t *o, struct span id)
     return e;
 }
 
-struct listing {
-    struct arena *a;
-    struct campaign_row *row;
-    size_t nr, cap;
-};
 static enum err keep_campaign(void *ctx, const struct campaign_row *r)
 {
-    struct listing *l = ctx;
-    if (l->nr == l->cap) {
-        size_t cap = l->cap ? 2 * l->cap : 32;
-        struct campaign_row *more = arena_alloc(l->a, cap * sizeof *more);
-        if (!more)
-            return ERR_NOMEM;
-        if (l->nr)
-            memcpy(more, l->row, l->nr * sizeof *more);
-        l->row = more;
-        l->cap = cap;
-    }
-    return campaign_copy(l->a, r, &l->row[l->nr++]);
+    return campaign_list_add(ctx, r);
 }
 
 static enum err list(struct job *j, struct store_tx *tx)
 {
-    struct listing l = { .a = &j->a };
+    struct campaign_list l = { .a = &j->a };
     enum err e = tx_campaign_list(tx, keep_campaign, &l);
     json_t *arr = job_out_list(j, "campaigns");
     if (!arr)
@@ -92,12 +76,7 @@ struct follow {
 static enum err keep_row(void *ctx, const struct deployment_row *r)
 {
     struct follow *f = ctx;
-    struct deployment_row *to = &f->row[f->nr++];
-    *to = *r;
-    to->device = arena_copy(&f->j->a, r->device);
-    to->campaign = arena_copy(&f->j->a, r->campaign);
-    to->release = arena_copy(&f->j->a, r->release);
-    return arena_err(&f->j->a);
+    return deployment_copy(&f->j->a, r, &f->row[f->nr++]);
 }
 
 static enum err put_rows(struct job *j, struct store_tx *tx, struct follow *f)

@@ -3,6 +3,7 @@
 #include "base/text.h"
 #include "core/trust/report.h"
 #include "hub/domain/identity/identity.h"
+#include "hub/domain/update/campaign.h"
 #include "hub/domain/update/deployment.h"
 #include "hub/domain/update/release.h"
 #include "hub/front/roost_http/roost_impl.h"
@@ -102,12 +103,8 @@ struct newest {
 static enum err keep_newest(void *ctx, const struct deployment_row *r)
 {
     struct newest *n = ctx;
-    n->row = *r;
-    n->row.device = arena_copy(n->a, r->device);
-    n->row.campaign = arena_copy(n->a, r->campaign);
-    n->row.release = arena_copy(n->a, r->release);
     n->found = true;
-    return arena_err(n->a);
+    return deployment_copy(n->a, r, &n->row);
 }
 
 static void put_keys(struct job *j, json_t *o, const struct device_row *d)

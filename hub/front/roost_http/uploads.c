@@ -54,15 +54,20 @@ static bool content_range(struct job *j, struct upload *u)
     return true;
 }
 
+static enum err open_upload(struct job *j, struct blob_upload **up)
+{
+    struct upload *u = j->state;
+    enum err e = blob_upload_open(j->h->blob, u->name, up, &u->have);
+    if (e == ERR_AGAIN || e == ERR_EXISTS)
+        return JOB_REFUSE(j, 409, "upload-busy", "another request writes this upload: try again");
+    return e;
+}
+
 static enum err write_piece(struct job *j)
 {
     struct upload *u = j->state;
     struct blob_upload *up;
-    enum err e = blob_upload_open(j->h->blob, u->name, &up, &u->have);
-    if (e == ERR_AGAIN || e == ERR_EXISTS) {
-        (void)job_fail(j, 409, "upload-busy", "another request writes this upload: try again");
-        return ERR_OK;
-    }
+    enum err e = open_upload(j, &up);
     if (e)
         return e;
     e = blob_upload_write(up, u->from, j->r->body);
@@ -70,11 +75,9 @@ static enum err write_piece(struct job *j)
         u->have = u->to + 1;
     blob_upload_close(up);
     job_field(j, "Upload-Offset", "%llu", (unsigned long long)u->have);
-    if (e == ERR_STALE) {
-        (void)job_fail(j, 409, "upload-offset", "the next piece has to start at %llu",
-                       (unsigned long long)u->have);
-        return ERR_OK;
-    }
+    if (e == ERR_STALE)
+        return JOB_REFUSE(j, 409, "upload-offset", "the next piece has to start at %llu",
+                          (unsigned long long)u->have);
     return e;
 }
 
@@ -82,11 +85,7 @@ static enum err look(struct job *j)
 {
     struct upload *u = j->state;
     struct blob_upload *up;
-    enum err e = blob_upload_open(j->h->blob, u->name, &up, &u->have);
-    if (e == ERR_AGAIN || e == ERR_EXISTS) {
-        (void)job_fail(j, 409, "upload-busy", "another request writes this upload: try again");
-        return ERR_OK;
-    }
+    enum err e = open_upload(j, &up);
     if (e)
         return e;
     blob_upload_close(up);
