@@ -1,275 +1,6 @@
-/* device/dev.c - the engine's clock, phases and trial. The other parts: dev_internal.h. C99. */
+/* device/dev.c - the engine: set up, driven by its clock, phase by phase. The other parts: dev_internal.h.
+ * C99. */
 #include "device/dev_internal.h"
-
-#define NEVER UINT64_MAX
-
-static uint32_t or_default(uint32_t v, uint32_t otherwise)
-{
-    return v ? v : otherwise;
-}
-
-void dev_event(struct roost_dev *d, enum roost_dev_event ev, uint32_t arg)
-{
-    if (d->port->on_event)
-        d->port->on_event(d->port->ctx, ev, arg);
-}
-
-void dev_phase(struct roost_dev *d, enum roost_dev_phase p, uint64_t at_ms)
-{
-    d->next_ms = at_ms;
-    if (d->phase == p)
-        return;
-    d->phase = (uint8_t)p;
-    dev_event(d, ROOST_DEV_EV_PHASE, p);
-}
-
-uint32_t dev_random_below(struct roost_dev *d, uint32_t range)
-{
-    uint8_t b[2];
-    uint32_t r, high = range >> 16, low = range & 0xffffu;
-    d->port->crypto->random(b, sizeof b);
-    r = (uint32_t)b[0] | (uint32_t)b[1] << 8;
-    return high * r + (low * r >> 16); /* range * r / 2^16 in 32 bits */
-}
-
-uint32_t dev_wall(const struct roost_dev *d)
-{
-    return d->wall_known ? d->wall_off + d->up_s : 0;
-}
-
-bool dev_has_identity(const struct roost_dev *d)
-{
-    return d->conf.id_len && d->conf.key_len && d->conf.host_len && d->conf.checkin_len;
-}
-
-void dev_save(struct roost_dev *d)
-{
-    if (config_save(d->flash, &d->conf, &d->conf_pos) != ERR_OK)
-        dev_refuse(d, REASON_FLASH_WRITE, NULL);
-}
-
-void dev_refuse(struct roost_dev *d, uint16_t reason, const uint8_t *digest)
-{
-    d->refused = reason;
-    memset(d->refused_digest, 0, sizeof d->refused_digest);
-    if (digest)
-        memcpy(d->refused_digest, digest, sizeof d->refused_digest);
-    dev_event(d, ROOST_DEV_EV_REFUSED, reason);
-}
-
-uint8_t dev_quarantine_failures(const struct roost_dev *d, const uint8_t digest[8])
-{
-    for (size_t i = 0; i < CONFIG_QUARANTINE_MAX; i++)
-        if (d->conf.quarantine[i].failures && memcmp(d->conf.quarantine[i].digest, digest, 8) == 0)
-            return d->conf.quarantine[i].failures;
-    return 0;
-}
-
-static void quarantine_count(struct roost_dev *d, const uint8_t digest[8])
-{
-    struct quarantine *q = d->conf.quarantine;
-    size_t at = CONFIG_QUARANTINE_MAX - 1; /* newest first; the oldest is forgotten */
-    uint8_t failures = dev_quarantine_failures(d, digest);
-    for (size_t i = 0; i < CONFIG_QUARANTINE_MAX; i++)
-        if (!q[i].failures || memcmp(q[i].digest, digest, 8) == 0) {
-            at = i;
-            break;
-        }
-    memmove(q + 1, q, at * sizeof *q);
-    memcpy(q[0].digest, digest, 8);
-    q[0].failures = failures < 255 ? (uint8_t)(failures + 1) : failures;
-}
-
-const uint8_t *dev_pin_of(struct roost_dev *d, struct span host, uint8_t room[SHA256_LEN])
-{
-    struct trust_record t;
-    struct envelope env;
-    if (dev_trust(d, &t, &env) == ERR_OK)
-        for (uint8_t i = 0; i < t.home_nr; i++) {
-            struct span a = t.home[i].address;
-            if (t.home[i].has_pin && a.n >= host.n && span_ieq(span_of(a.p, host.n), host) &&
-                (a.n == host.n || a.p[host.n] == ':')) {
-                memcpy(room, t.home[i].ca_pin, SHA256_LEN);
-                return room;
-            }
-        }
-    if (!d->cfg->has_ca_pin)
-        return NULL;
-    memcpy(room, d->cfg->ca_pin, SHA256_LEN);
-    return room;
-}
-
-/* ---- waiting and coming home ----------------------------------------------------------------------------
- */
-
-void dev_backoff(struct roost_dev *d, enum roost_dev_phase after, unsigned failures, uint32_t retry_after_s)
-{
-    uint32_t low = or_default(d->cfg->backoff_min_ms, 1000),
-             high = or_default(d->cfg->backoff_max_ms, 300000);
-    uint32_t range = low;
-    for (unsigned i = 1; i < failures && range < high; i++)
-        range = range > high / 2 ? high : range * 2;
-    if (range > high)
-        range = high;
-    if (retry_after_s > 86400)
-        retry_after_s = 86400;
-    d->after = (uint8_t)after;
-    dev_phase(d, ROOST_DEV_BACKOFF, d->now_ms + retry_after_s * 1000u + dev_random_below(d, range) + 1);
-}
-
-/* The hub and the bootstrap address are tried in turn once the hub was missed often enough: either may be
- * the one that comes back. */
-void dev_failed(struct roost_dev *d, uint32_t retry_after_s)
-{
-    bool homeless;
-    if (d->failures < UINT16_MAX)
-        d->failures++;
-    homeless = d->failures >= DEV_HOMELESS_AFTER;
-    link_stop(d, false);
-    if (homeless)
-        dev_event(d, ROOST_DEV_EV_HOMELESS, d->failures);
-    dev_backoff(d, homeless ? ROOST_DEV_BOOTSTRAP : ROOST_DEV_CHECKIN, d->failures, retry_after_s);
-}
-
-void dev_refused_by_hub(struct roost_dev *d)
-{
-    if (d->failures < UINT16_MAX)
-        d->failures++;
-    link_stop(d, false);
-    dev_event(d, ROOST_DEV_EV_HOMELESS, d->failures);
-    dev_backoff(d, ROOST_DEV_BOOTSTRAP, d->failures, 0);
-}
-
-/* The period, give or take a fifth, so that a fleet switched on at once spreads out. */
-void dev_checkin_schedule(struct roost_dev *d)
-{
-    uint32_t every = d->cfg->checkin_every_ms;
-    if (!every && d->conf.checkin_s && d->conf.checkin_s <= 2000000u)
-        every = d->conf.checkin_s * 1000u;
-    every = or_default(every, 21600000u);
-    d->checkin_ms = d->now_ms + every - every / 5 + dev_random_below(d, every / 5 * 2);
-    d->checkin_due = false;
-}
-
-void dev_online(struct roost_dev *d)
-{
-    dev_phase(d, ROOST_DEV_ONLINE, NEVER);
-    link_start(d);
-}
-
-/* ---- trial ----------------------------------------------------------------------------------------------
- */
-
-/* The journal's record is the commit point. The counter rises here and nowhere else. */
-static void trial_confirm(struct roost_dev *d)
-{
-    if (boot_confirm(d->flash, d->boot.slot, d->boot.header.security_counter) != ERR_OK) {
-        d->trial_until_ms = d->now_ms + 1000; /* flash did not take it: once more */
-        return;
-    }
-    d->trial = false;
-    if (d->boot.header.security_counter > d->boot.security_counter)
-        d->boot.security_counter = d->boot.header.security_counter;
-    if (d->conf.last_reason || d->conf.sequence_free) {
-        d->conf.last_reason = REASON_NONE;
-        d->conf.sequence_free = false;
-        dev_save(d);
-    }
-    dev_event(d, ROOST_DEV_EV_CONFIRMED, d->boot.header.release_seq);
-    d->checkin_due = true; /* the hub believes what we run, not what we were told */
-}
-
-static void trial_revert(struct roost_dev *d, enum reason reason)
-{
-    if (boot_reject(d->flash, d->boot.slot, (uint8_t)reason) != ERR_OK) {
-        d->trial_until_ms = d->now_ms + 1000;
-        return;
-    }
-    d->trial = false;
-    link_stop(d, false);
-    d->reboot = true;
-    dev_phase(d, ROOST_DEV_REBOOTING, NEVER);
-}
-
-/* Confirm when everything held for the probation time. At the deadline: an image that reached nothing at
- * all, that the hub refuses, or whose application is not well goes back. A hub that is down, or that answers
- * with its own errors, is no reason: the trial goes on. */
-static void trial_tick(struct roost_dev *d)
-{
-    bool app_missing = (d->confirm_checks & CONFIRM_APP) && !d->app_well;
-    if (!d->trial || d->reboot)
-        return;
-    if (d->app_ill) {
-        trial_revert(d, REASON_PROBATION_APP);
-        return;
-    }
-    if (d->trial_net && d->trial_hub && !app_missing && d->up_s >= d->probation_s) {
-        trial_confirm(d);
-        return;
-    }
-    if (d->now_ms < d->trial_until_ms)
-        return;
-    if (!d->trial_net)
-        trial_revert(d, REASON_PROBATION_NET);
-    else if (!d->trial_hub && d->trial_refused)
-        trial_revert(d, REASON_PROBATION_HUB);
-    else if (d->trial_hub && app_missing)
-        trial_revert(d, REASON_PROBATION_APP);
-    else
-        d->trial_until_ms = d->now_ms + DEV_TRIAL_GRACE_MS;
-}
-
-static uint64_t trial_deadline(const struct roost_dev *d)
-{
-    uint64_t at = d->trial_until_ms, probation = d->start_ms + d->probation_s * 1000u;
-    if (!d->trial)
-        return NEVER;
-    if (d->app_ill)
-        return d->now_ms;
-    if (d->up_s < d->probation_s && probation < at)
-        at = probation;
-    else if (d->trial_net && d->trial_hub && (!(d->confirm_checks & CONFIRM_APP) || d->app_well))
-        at = d->now_ms + 100 < at ? d->now_ms + 100 : at;
-    return at;
-}
-
-/* ---- init ------------------------------------------------------------------------------------------------
- */
-
-static void trial_init(struct roost_dev *d)
-{
-    size_t n = 0, used = 0;
-    struct envelope env;
-    struct release r;
-    d->trial = true;
-    d->probation_s = 0;
-    d->confirm_checks = 0;
-    /* The loader has just verified the manifest; its own words say how the trial goes. */
-    if (slot_manifest_read(d->flash, d->boot.slot, d->ex.request, &n) == ERR_OK &&
-        envelope_decode(span_of(d->ex.request, n), ENVELOPE_BODY_MAX_MCU, &env, &used) == ERR_OK &&
-        release_decode(env.body, &r) == ERR_OK) {
-        d->probation_s = r.probation_s;
-        d->confirm_checks = r.confirm_checks;
-    }
-    if (d->cfg->confirm_app)
-        d->confirm_checks |= CONFIRM_APP;
-    d->trial_until_ms = d->now_ms + d->probation_s * 1000u + DEV_TRIAL_GRACE_MS;
-}
-
-/* A rejection the configuration does not know yet: count it against the release, twice is enough. */
-static bool revert_learn(struct roost_dev *d)
-{
-    if (!d->boot.reverted)
-        return false;
-    dev_event(d, ROOST_DEV_EV_REVERTED, d->boot.reject_reason);
-    if (d->boot.reject_nr == d->conf.reject_nr)
-        return false;
-    d->conf.reject_nr = d->boot.reject_nr;
-    d->conf.last_reason = d->boot.reject_reason;
-    memcpy(d->conf.last_release, d->boot.rejected, sizeof d->conf.last_release);
-    quarantine_count(d, d->boot.rejected);
-    return true;
-}
 
 static bool config_is_usable(const struct roost_dev_config *c, const struct roost_dev_mem *m)
 {
@@ -310,7 +41,7 @@ enum err roost_dev_init(struct roost_dev *d, const struct roost_dev_config *cfg,
         d->conf.has_seed = true;
         dirty = true;
     }
-    dirty |= revert_learn(d);
+    dirty |= trial_learn(d);
     if (dirty) {
         e = config_save(flash, &d->conf, &d->conf_pos);
         if (e)
@@ -318,7 +49,7 @@ enum err roost_dev_init(struct roost_dev *d, const struct roost_dev_config *cfg,
     }
     if (boot->trial)
         trial_init(d);
-    d->checkin_ms = NEVER;
+    d->checkin_ms = DEV_NEVER;
     /* Without a clock no signature of ours could carry its expiry: the bootstrap answer tells the time. */
     dev_phase(d, dev_has_identity(d) && d->wall_known ? ROOST_DEV_CHECKIN : ROOST_DEV_BOOTSTRAP, now_ms);
     return ERR_OK;
@@ -367,7 +98,7 @@ static void phase_act(struct roost_dev *d)
         update_step(d);
         break;
     default:
-        d->next_ms = NEVER;
+        d->next_ms = DEV_NEVER;
         break;
     }
 }
@@ -392,9 +123,9 @@ void roost_dev_tick(struct roost_dev *d, uint64_t now_ms)
 
 uint64_t roost_dev_deadline(const struct roost_dev *d)
 {
-    uint64_t at = NEVER, link = link_deadline(d), trial = trial_deadline(d);
+    uint64_t at = DEV_NEVER, link = link_deadline(d), trial = trial_deadline(d);
     if (d->reboot)
-        return NEVER;
+        return DEV_NEVER;
     if (d->ex.state == EX_OPEN)
         at = d->ex.deadline_ms;
     else if (d->ex.state == EX_READY)

@@ -1,10 +1,12 @@
 /* device/dev_internal.h - what the parts of the engine ask of one another. Each part is one file: dev.c
- * (time, phases, trial), exchange.c, bootstrap.c, checkin.c, judge.c, update.c, link.c. C99. */
+ * (time and phases, on top of all), home.c, trial.c, exchange.c, bootstrap.c, checkin.c, judge.c, update.c,
+ * link.c. C99. */
 #ifndef ROOST_DEVICE_DEV_INTERNAL_H
 #define ROOST_DEVICE_DEV_INTERNAL_H
 
 #include "device/dev.h"
 
+#define DEV_NEVER          UINT64_MAX
 #define DEV_AGENT_VERSION  0x0001u /* major << 8 | minor: what min_agent of a release is held against */
 #define DEV_HOMELESS_AFTER 4u      /* failures in a row until the device asks the bootstrap address */
 #define DEV_EXCHANGE_MS    60000u  /* an exchange may take this, and a second more a KiB asked for */
@@ -16,7 +18,7 @@
 #define DEV_LINK_CLOSING_MS  5000u
 #define DEV_QUARANTINE_AFTER 2u
 
-/* dev.c */
+/* home.c */
 void dev_event(struct roost_dev *d, enum roost_dev_event ev, uint32_t arg);
 void dev_phase(struct roost_dev *d, enum roost_dev_phase p, uint64_t at_ms);
 uint32_t dev_random_below(struct roost_dev *d, uint32_t range); /* 0 .. range - 1 */
@@ -30,9 +32,17 @@ void dev_backoff(struct roost_dev *d, enum roost_dev_phase after, unsigned failu
 void dev_checkin_schedule(struct roost_dev *d);
 void dev_online(struct roost_dev *d); /* nothing to do: keep the link, wait for the next check-in */
 void dev_refuse(struct roost_dev *d, uint16_t reason, const uint8_t *digest); /* digest may be NULL */
-uint8_t dev_quarantine_failures(const struct roost_dev *d, const uint8_t digest[8]);
 /* The pin a server of this name must show, or NULL. Copies it to `room`. */
 const uint8_t *dev_pin_of(struct roost_dev *d, struct span host, uint8_t room[SHA256_LEN]);
+
+/* trial.c */
+void trial_init(struct roost_dev *d);
+void trial_tick(struct roost_dev *d);
+uint64_t trial_deadline(const struct roost_dev *d);
+/* A rejection by the loader which the configuration does not know yet: counted against the release. True:
+ * there is something to save. */
+bool trial_learn(struct roost_dev *d);
+uint8_t dev_quarantine_failures(const struct roost_dev *d, const uint8_t digest[8]);
 
 /* exchange.c */
 void ex_begin(struct roost_dev *d, enum dev_exchange_kind kind, enum roost_dev_method method);

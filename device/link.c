@@ -6,7 +6,6 @@
 #include "core/sas/sas.h"
 #include "core/topic/username.h"
 
-#define NEVER        UINT64_MAX
 #define KEEP_ALIVE_S 240u
 #define TOKENS_MAX   16 /* of a JSON command */
 
@@ -93,7 +92,7 @@ void roost_dev_link_opened(struct roost_dev *d, uint64_t now_ms)
     l->ack_nr = 0;
     l->publish_id = 0;
     l->retry_is_dup = l->has_message && l->retry_is_dup;
-    l->renew_ms = NEVER;
+    l->renew_ms = DEV_NEVER;
 }
 
 void roost_dev_link_closed(struct roost_dev *d, enum roost_dev_result result, uint64_t now_ms)
@@ -407,14 +406,14 @@ void link_tick(struct roost_dev *d)
 uint64_t link_deadline(const struct roost_dev *d)
 {
     const struct dev_link *l = &d->link;
-    uint64_t at = NEVER;
+    uint64_t at = DEV_NEVER;
     if (l->told != is_wanted(d))
         return d->now_ms; /* the driver has not heard yet */
     switch ((enum dev_link_state)l->state) {
     case LINK_OFF:
     case LINK_WANTED:
     case LINK_DROP:
-        return NEVER; /* the driver's move */
+        return DEV_NEVER; /* the driver's move */
     case LINK_CONNECTING:
         return l->connect_due ? d->now_ms : mqtt_client_deadline(&l->mqtt);
     case LINK_CLOSING:
