@@ -642,6 +642,7 @@ enum exit_code serve(const char *dir)
     log_init(LOG_LEVEL_INFO, stderr);
     umask(0077);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow (LimitFSIZE) is as a full disk: EFBIG, no end */
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);

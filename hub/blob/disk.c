@@ -17,7 +17,7 @@ enum err disk_failed(const char *what, const char *name)
 {
     int err = errno;
     log_error("blob.disk", "at=%s file=%s errno=%d: %s", what, name, err, strerror(err));
-    if (err == ENOSPC || err == EDQUOT)
+    if (err == ENOSPC || err == EDQUOT || err == EFBIG)
         return ERR_FULL;
     return err == ENOMEM ? ERR_NOMEM : ERR_IO;
 }

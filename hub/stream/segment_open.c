@@ -20,7 +20,7 @@ static const uint8_t meta_magic[8] = { 'R', 'S', 'T', 'R', 'M', 'E', 'T', 'A' };
 enum err seg_failed(const char *what, const char *name)
 {
     int err = errno;
-    if (err == ENOSPC || err == EDQUOT)
+    if (err == ENOSPC || err == EDQUOT || err == EFBIG)
         return ERR_FULL; /* the writer says so, once */
     log_error("stream.segment", "at=%s file=%s errno=%d: %s", what, name, err, strerror(err));
     return err == ENOMEM ? ERR_NOMEM : ERR_IO;

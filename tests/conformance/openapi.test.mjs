@@ -2,14 +2,15 @@
 // through all of them has a documented status, content type, body and error code. Whoever adds a route describes it
 // there and asks for it here.
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
-import { readFileSync, readdirSync } from 'node:fs';
+import { createHash, generateKeyPairSync } from 'node:crypto';
+import { appendFileSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import https from 'node:https';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import Ajv from 'ajv/dist/2020.js';
 import { parse } from 'yaml';
 import { Fleet } from '../lib/fleet.mjs';
-import { root, sasToken, waitFor } from '../lib/roost.mjs';
+import { Hub, root, run, sasToken, waitFor } from '../lib/roost.mjs';
 import { Raw } from './lib/raw.mjs';
 
 const doc = parse(readFileSync(join(root, 'docs/openapi.yaml'), 'utf8'));
@@ -115,10 +116,36 @@ function operationOf(method, path) {
   return fits[0];
 }
 
+const ownerKey = () => /SharedAccessKey=(\S+)/.exec(hub.connectionString)[1];
+async function metrics() {
+  const r = await fetch(`http://127.0.0.1:${hub.ops}/metrics`);
+  return r.text();
+}
+
+// `fn` asks another hub; that one ends with it.
+async function atAnotherHub(settings, fn) {
+  const before = hub;
+  hub = await Hub.create();
+  try {
+    for (const [section, values] of Object.entries(settings))
+      appendFileSync(join(hub.dir, 'roost.yaml'), `${section}:\n${Object.entries(values).map(([n, v]) => `  ${n}: ${v}\n`).join('')}`);
+    await hub.start();
+    await fn();
+  } finally {
+    await hub.remove();
+    hub = before;
+  }
+}
+
 // Asks, and holds the answer to the file. `want`: the status there has to be.
 async function ask(method, path, want, { body, headers, ...options } = {}) {
-  const { op } = operationOf(method, path);
   const r = await hub.request(method, path, { body, headers, ...options });
+  described(method, path, r, want, body);
+  return r;
+}
+// Holds an answer to the file.
+function described(method, path, r, want, body) {
+  const { op } = operationOf(method, path);
   const what = `${method} ${path}: ${r.status} ${r.body.subarray(0, 400)}`;
   assert.equal(r.status, want, what);
   reached.set(op, (reached.get(op) ?? new Set()).add(r.status));
@@ -128,7 +155,7 @@ async function ask(method, path, want, { body, headers, ...options } = {}) {
   for (const [name, h] of Object.entries(answer.headers ?? {})) {
     assert.ok(!resolve(h).required || r.headers[name.toLowerCase()] !== undefined, `${what}: no ${name}`);
   }
-  if (method === 'HEAD') return r;
+  if (method === 'HEAD') return undefined;
   const taken = op.requestBody?.content['application/json']?.schema;
   if (taken && r.status < 300) assert.ok(check(taken)(body), `${what}: what was taken is not described: ${ajv.errorsText(check(taken).errors)}`);
   assert.equal(type, answer.content ? Object.keys(answer.content)[0] : undefined, `${what}: ${type}`);
@@ -145,7 +172,7 @@ async function ask(method, path, want, { body, headers, ...options } = {}) {
     assert.ok(statusesOf.get(r.json.error.code).includes(r.status), `${what}: the code has another status`);
     refusals.add(r.json.error.code);
   }
-  return r;
+  return r.json;
 }
 
 test('devices, modules, twins, messages, methods', async () => {
@@ -479,10 +506,11 @@ test('methods that fail on the way, modules and jobs that are one too many', { t
   c.send({ cmd: 'publish', topic: `$iothub/methods/res/200/?$rid=${await rid()}`, payload: `"${'x'.repeat(131_072)}"`, qos: 0 });
   await long;
   await silent;
-  const cut = call('connection-lost', 502);
-  await rid();
+  const cut = Array.from({ length: 32 }, () => call('connection-lost', 502));
+  for (let i = 0; i < 32; i++) await rid();
+  await call('too-many-calls', 429);
   c.socket.destroy();
-  await cut;
+  await Promise.all(cut);
   for (let i = 0; i < 50; i++) await ask('PUT', `/roost/v1/devices/mute/modules/m${i}`, 201, { body: {} });
   await refuse('too-many-modules', 'PUT', '/roost/v1/devices/mute/modules/m50', 409, { body: {} });
   const start = new Date(Date.now() + 3600e3).toISOString();
@@ -492,11 +520,142 @@ test('methods that fail on the way, modules and jobs that are one too many', { t
   for (let i = 0; i < 10; i++) await ask('POST', `${job(i)[0]}/cancel`, 200);
 });
 
+const refuse = async (code, ...args) => {
+  const r = await ask(...args);
+  assert.equal(r.json.error.code, code, `${r.body}`);
+};
+
+test('artifacts, trust records and releases that do not fit', { timeout: 120_000 }, async () => {
+  const hash = (b) => createHash('sha256').update(b).digest(), hex = (b) => b.toString('hex');
+  const upload = (name, bytes) => ask('PUT', `/roost/v1/uploads/${name}`, 204, { body: bytes, headers: { 'content-range': `bytes 0-${bytes.length - 1}/${bytes.length}` } });
+  const payload = Buffer.from('a payload of its own'), top = hex(hash(hash(hash(payload))));
+  const about = { payload: 'fit', tree: 'fit-tree', root: top, sha256: hex(hash(payload)) };
+  await upload('fit', payload);
+  await refuse('artifact-shape', 'POST', '/roost/v1/artifacts', 422, { body: { ...about, chunkCode: 1 } });
+  await upload('fit', payload);
+  await upload('fit-tree', Buffer.alloc(64, 1));
+  await refuse('artifact-tree', 'POST', '/roost/v1/artifacts', 422, { body: about });
+  // One writer at a time: pieces that come at once.
+  const piece = Buffer.alloc(1 << 20, 7);
+  await waitFor('two at once', async () => {
+    const at = await Promise.all(Array.from({ length: 8 }, () => hub.request('PUT', '/roost/v1/uploads/race', { body: piece, headers: { 'content-range': `bytes 0-${piece.length - 1}/${2 * piece.length}` } })));
+    const busy = at.find((r) => r.json?.error?.code === 'upload-busy');
+    if (busy) described('PUT', '/roost/v1/uploads/race', busy, 409);
+    return busy;
+  });
+  const content = Buffer.alloc(10_007, 3), dir = await fleet.release('o', 1, '1.0.0', content, ['--seq', '5']);
+  const tree = readdirSync(dir).filter((n) => /^[0-9a-f]{64}/.test(n));
+  assert.ok(tree.length > 0, `${readdirSync(dir)}`);
+  const build = async (name, version, seq, change = (b) => b) => {
+    const out = join(fleet.dir, name), file = join(fleet.dir, `${name}.image`);
+    writeFileSync(file, content);
+    await hub.roost('release', 'build', '-p', 'o', '-v', version, '--hardware-class', '1', '--file', file, '--seq', `${seq}`, '--out', out);
+    writeFileSync(join(out, 'manifest.hrm'), change(readFileSync(join(out, 'manifest.hrm'))));
+    await hub.roost('release', 'sign', out, '--key-file', join(fleet.keys, 'release-1.key'));
+    return readFileSync(join(out, 'manifest.hrm'));
+  };
+  const same = await build('same', '1.0.1', 5), other = await build('other', '1.0.2', 6);
+  await refuse('release-sequence', 'POST', '/roost/v1/releases', 409, { body: same });
+  const longer = await build('longer', '1.0.3', 7, (b) => { // of another length than the artifact that it names
+    const from = Buffer.alloc(4), to = Buffer.alloc(4);
+    from.writeUInt32LE(10_007);
+    to.writeUInt32LE(10_008);
+    for (let at; (at = b.indexOf(from)) >= 0;) to.copy(b, at);
+    return b;
+  });
+  await refuse('artifact-differs', 'POST', '/roost/v1/releases', 422, { body: longer });
+  const second = (await ask('POST', '/roost/v1/releases', 201, { body: other })).json;
+  const first = (await ask('GET', '/roost/v1/releases', 200)).json.releases.find((r) => r.product === 'o' && r.version === '1.0.0');
+  await refuse('releases-overlap', 'POST', '/roost/v1/campaigns', 422, { body: { releases: [first.id, second.id], all: true } });
+  // A file of the hub's own that is gone: it says so, and goes on.
+  await ask('GET', `/artifacts/${tree.find((n) => n.length === 64)}`, 200, { token: null });
+  const sum = hex(hash(content));
+  rmSync(join(hub.dir, 'blob/sha256', sum.slice(0, 2), sum));
+  await refuse('internal', 'GET', `/artifacts/${tree.find((n) => n.length === 64)}`, 500, { token: null });
+  // The next record revokes the key that signed: what it signed is not offered any more.
+  const before = (await ask('GET', '/roost/v1/trust', 200)).body;
+  const keys = JSON.parse((await hub.roost('keys', 'show', fleet.keys, '--json')).stdout);
+  const fresh = generateKeyPairSync('ed25519').publicKey.export({ format: 'der', type: 'spki' }).subarray(-32).toString('hex');
+  await hub.roost('keys', 'trust', fleet.keys, '--revoke', keys.releaseKeys[0].id, '--add-release', fresh, '--no-paper');
+  const records = readdirSync(fleet.keys).filter((n) => /^trust.*2/.test(n));
+  assert.equal(records.length, 1, `${readdirSync(fleet.keys)}`);
+  const next = readFileSync(join(fleet.keys, records[0])), forged = Buffer.from(next);
+  forged[forged.length - 1] ^= 1;
+  await refuse('trust-signatures', 'POST', '/roost/v1/trust', 422, { body: forged });
+  await ask('POST', '/roost/v1/trust', 201, { body: next });
+  await refuse('trust-version', 'POST', '/roost/v1/trust', 409, { body: before });
+  await refuse('release-barred', 'POST', '/roost/v1/campaigns', 422, { body: { releases: [first.id], all: true } });
+  await atAnotherHub({}, () => refuse('no-trust-record', 'POST', '/roost/v1/releases', 422, { body: same }));
+});
+
+test('too much at once', { timeout: 120_000 }, async () => {
+  for (let at = 0; at < 1100; at += 100) {
+    const r = await hub.request('POST', '/devices?api-version=2021-04-12', { body: Array.from({ length: 100 }, (_, i) => ({ id: `group-${at + i}`, importMode: 'create' })) });
+    assert.equal(r.status, 200, `${r.body}`);
+  }
+  const counts = Array.from({ length: 99 }, (_, i) => `COUNT() AS c${i}`).join(', ');
+  await refuse('query-too-large', 'POST', '/roost/v1/query', 400, { body: { query: `SELECT deviceId, ${counts} FROM devices GROUP BY deviceId` } });
+  const readers = Array.from({ length: 64 }, () => new Promise((done, fail) => {
+    const req = https.request({ host: hub.address, servername: hub.name, port: hub.https, ca: hub.ca, agent: false, path: '/roost/v1/telemetry', headers: { host: hub.name, authorization: sasToken(hub.name, ownerKey(), 'iothubowner') } }, (res) => done({ req, res }));
+    req.on('error', fail);
+    req.end();
+  }));
+  for (const { res } of await Promise.all(readers)) assert.equal(res.statusCode, 200);
+  await refuse('too-many-readers', 'GET', '/roost/v1/telemetry', 503);
+  for (const { req } of await Promise.all(readers)) {
+    req.on('error', () => {});
+    req.destroy();
+  }
+  await waitFor('room for a reader', async () => (await hub.request('GET', '/roost/v1/telemetry?follow=false')).status === 200);
+  const token = sasToken('hub.localhost', 'AAAA', 'nobody'); // of one name: others from here are let in
+  await waitFor('enough failures', async () => (await hub.request('GET', '/roost/v1/status', { token })).status === 429, { every: 0 });
+  await refuse('too-many-failures', 'GET', '/roost/v1/status', 429, { token });
+  await ask('GET', '/roost/v1/status', 200);
+});
+
+test('a hub without room for bodies or files, and one that goes down', { timeout: 120_000 }, async () => {
+  await atAnotherHub({ limits: { http_bodies_bytes: 1_048_576 } }, async () => {
+    const held = [], body = { name: 'busy' };
+    const hold = () => {
+      const req = https.request({ host: hub.address, servername: hub.name, port: hub.https, ca: hub.ca, agent: false, method: 'PUT', path: '/roost/v1/uploads/held',
+        headers: { host: hub.name, authorization: sasToken(hub.name, ownerKey(), 'iothubowner'), 'content-length': 1 << 20, 'content-range': `bytes 0-${(1 << 20) - 1}/${1 << 20}` } });
+      req.on('error', () => {});
+      req.write(Buffer.alloc(600_000));
+      held.push(req);
+    };
+    const r = await waitFor('a worker with no room for a body', async () => {
+      hold();
+      const answer = await hub.request('POST', '/roost/v1/tokens', { body });
+      return answer.status === 503 && answer;
+    });
+    assert.equal(described('POST', '/roost/v1/tokens', r, 503).error.code, 'busy');
+    for (const req of held) req.destroy();
+    await waitFor('room', async () => (await hub.request('POST', '/roost/v1/tokens', { body })).status !== 503);
+  });
+  await atAnotherHub({}, async () => {
+    await run('prlimit', ['--pid', `${hub.process.child.pid}`, '--fsize=1500000:']);
+    const piece = (at) => [`/roost/v1/uploads/full`, { body: Buffer.alloc(1 << 20), headers: { 'content-range': `bytes ${at}-${at + (1 << 20) - 1}/${4 << 20}` } }];
+    await ask('PUT', piece(0)[0], 204, piece(0)[1]);
+    await refuse('disk-full', 'PUT', piece(1 << 20)[0], 507, piece(1 << 20)[1]);
+    await ask('GET', '/roost/v1/status', 200); // it goes on, and so does the upload when there is room
+    await run('prlimit', ['--pid', `${hub.process.child.pid}`, '--fsize=unlimited:']);
+    const offset = (await ask('HEAD', piece(0)[0], 200)).headers['upload-offset'];
+    assert.equal(offset, `${1 << 20}`);
+    await ask('PUT', piece(1 << 20)[0], 204, piece(1 << 20)[1]);
+  });
+  await atAnotherHub({}, async () => {
+    await ask('PUT', '/roost/v1/devices/absent', 201, { body: {} });
+    const waits = refuse('stopping', 'POST', '/roost/v1/devices/absent/methods/m', 503, { body: { connectTimeoutSeconds: 60 } });
+    await waitFor('the call', async () => /^roost_methods_called_total 1$/m.test(await metrics()));
+    const end = hub.stop();
+    await waits;
+    assert.equal((await end).code, 0, hub.process.out);
+  });
+});
+
 test('every status that the file names was seen', () => {
-  // What is signed comes from the command line: the fleet of this test would not be there without these two.
-  const signed = ['post /roost/v1/trust: 201', 'post /roost/v1/releases: 201'];
   const all = operations.flatMap(({ method, path, op }) => Object.keys(op.responses).filter((n) => n !== 'default').map((status) => [op, Number(status), `${method} ${path}: ${status}`]));
-  assert.deepEqual(all.filter(([op, status]) => !reached.get(op)?.has(status)).map(([, , what]) => what).sort(), signed.sort());
+  assert.deepEqual(all.filter(([op, status]) => !reached.get(op)?.has(status)).map(([, , what]) => what).sort(), []);
 });
 
 test('every error was seen, here or in the test that is named', () => {
@@ -507,6 +666,7 @@ test('every error was seen, here or in the test that is named', () => {
     'tests/conformance/identities.test.mjs': ['weak-certificate'],
     'hub/front/roost_http/bodies_test.c': ['too-many-queries'],
     'hub/domain/provisioning/provisioning_test.c': ['policy-closed', 'pending-full'],
+    'tests/fault/http.c': ['out-of-memory', 'no-memory'], // an allocation has to fail: no request brings that about
   };
   for (const [file, codes] of Object.entries(elsewhere)) {
     const text = readFileSync(join(root, file), 'utf8');
@@ -514,8 +674,6 @@ test('every error was seen, here or in the test that is named', () => {
   }
   // Of requests that no client of this test sends; http_conn_test.c has them, by their status.
   const listener = ['bad-request', 'bad-target', 'bad-body', 'timeout', 'target-too-long', 'expectation-failed', 'head-too-large', 'not-implemented', 'version-not-supported'];
-  // What decides is tested in the domain, the code itself by nobody. Whoever reaches one takes it off.
-  const unseen = ['artifact-differs', 'artifact-shape', 'artifact-tree', 'busy', 'disk-full', 'events-waiting', 'internal', 'no-memory', 'no-trust-record', 'out-of-memory', 'query-too-large',
-    'release-barred', 'release-sequence', 'releases-overlap', 'stopping', 'too-many-calls', 'too-many-failures', 'too-many-readers', 'trust-signatures', 'trust-version', 'upload-busy'];
+  const unseen = ['events-waiting'];
   assert.deepEqual([...statusesOf.keys()].filter((c) => !refusals.has(c)).sort(), [...Object.values(elsewhere).flat(), ...listener, ...unseen].sort());
 });

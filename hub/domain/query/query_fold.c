@@ -50,7 +50,10 @@ static enum err group_of(struct query_run *r, const struct query_value *key, str
             return ERR_OK;
         }
     if (g->nr == QUERY_GROUPS_MAX || (g->nr + 1) * r->q.items_nr > FOLDS_MAX) {
-        r->refused = "GROUP BY finds more than 10000 different values";
+        r->refused = g->nr == QUERY_GROUPS_MAX
+                         ? "GROUP BY finds more than 10000 different values"
+                         : "GROUP BY finds too many different values for so many selected items: these times "
+                           "those may be 100000";
         return ERR_LIMIT;
     }
     struct group *fresh = &g->group[g->nr];

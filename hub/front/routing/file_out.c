@@ -21,7 +21,7 @@ struct file_out {
 
 static enum err failed(struct deliver *d, const char *what)
 {
-    enum err e = errno == ENOSPC || errno == EDQUOT ? ERR_FULL : ERR_IO;
+    enum err e = errno == ENOSPC || errno == EDQUOT || errno == EFBIG ? ERR_FULL : ERR_IO;
     snprintf(d->why, sizeof d->why, "%s: %s", what, strerror(errno));
     return e;
 }
