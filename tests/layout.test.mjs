@@ -111,3 +111,20 @@ test('the map names only what is there', () => {
       if (!existsSync(join(root, path)) && !/NAME/.test(path)) missing.push(`${doc}: ${path}`);
   assert.deepEqual(missing, []);
 });
+
+// What a change of the tables in the code has to bring along; tests/e2e/documents.test.mjs compares with the programs themselves.
+test('values of the configuration stand in roostd(8) as in their guide', () => {
+  const guide = read('docs/configuration.md'), page = read('docs/man/roostd.8.scd').replaceAll('\\', '');
+  const missing = guide.slice(guide.indexOf('### hub'), guide.indexOf('## Examples')).split(/^### /m).slice(1).flatMap((section) => {
+    const name = section.split('\n')[0];
+    return [...section.matchAll(/^\| `(\w+)` \| `(.*?)` \| .*?(?: \((\d+ to \d+)\))? \|$/gm)]
+      .map(([, key, value, range]) => `*${name}.${key}* = ${value}${range ? `, ${range}` : ''}`).filter((line) => !page.includes(`\n${line}\n`));
+  });
+  assert.deepEqual(missing, []);
+});
+
+test('counters of the hub are in the guide of the metrics', () => {
+  const names = [...read('hub/domain/metrics.h').matchAll(/X\((\w+), "/g)].map((m) => m[1]), guide = read('docs/metrics.md');
+  assert.ok(names.length > 40);
+  assert.deepEqual(names.filter((n) => !guide.includes(`| \`roost_${n}\` | counter |`)), []);
+});
