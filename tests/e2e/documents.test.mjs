@@ -1,10 +1,10 @@
 // What is written is so: options, commands, configuration values, metrics and snippets of the documents, held against the programs.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import { readFileSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import http from 'node:http';
 import { join } from 'node:path';
-import { Hub, bin, parseConnectionString, root, run, tempDir, waitFor } from '../lib/roost.mjs';
+import { Hub, bin, parseConnectionString, root, run, sasToken, tempDir, waitFor } from '../lib/roost.mjs';
 
 const read = (path) => readFileSync(join(root, path), 'utf8');
 const man = (page) => read(`docs/man/${page}.scd`);
@@ -167,4 +167,26 @@ test('the token of the guide for those who move opens what it should, and no mor
   const token = await sas(hub.name, reader.SharedAccessKey, 'registryRead');
   assert.equal(await ask(token, 'GET', '/devices/lamp-1'), 200);
   assert.equal(await ask(token, 'DELETE', '/devices/lamp-1'), 401);
+});
+
+test('the backup of the guide is a hub', { timeout: 60_000 }, async () => {
+  const commands = /```sh\n(umask 077 [\s\S]*?)```/.exec(read('docs/storage.md'))[1];
+  const copy = join(temp.dir, 'copy');
+  await hub.roost('device', 'create', 'kept-1');
+  await hub.roost('twin', 'set', 'kept-1', '--tags', 'site=here');
+  const { SharedAccessKey: key } = parseConnectionString((await hub.roost('device', 'connection-string', 'kept-1')).stdout);
+  for (let i = 0; i < 20; i++)
+    assert.equal((await hub.request('POST', '/devices/kept-1/messages/events?api-version=2021-04-12', { token: sasToken(`${hub.name}/devices/kept-1`, key), body: `{"i":${i}}` })).status, 204);
+  await run('bash', ['-eo', 'pipefail', '-c', commands], { env: { HUB: hub.dir, COPY: copy } });
+  await hub.roost('device', 'delete', 'kept-1');
+  await hub.stop();
+  await run('rm', ['-rf', hub.dir]);
+  await run('mv', [copy, hub.dir]);
+  await hub.start();
+  assert.equal((await hub.api('GET', '/roost/v1/devices/kept-1/twin')).tags.site, 'here');
+  assert.equal(parseConnectionString((await hub.roost('device', 'connection-string', 'kept-1')).stdout).SharedAccessKey, key);
+  const rows = (await hub.roost('watch', 'kept-1', '--from', 'earliest', '--no-follow', '--json')).stdout.trim().split('\n').map((l) => JSON.parse(l));
+  assert.deepEqual(rows.map((r) => r.body), Array.from({ length: 20 }, (_, i) => `{"i":${i}}`));
+  assert.equal(statSync(join(hub.dir, 'director.key')).mode & 0o777, 0o600);
+  assert.equal(statSync(join(hub.dir, 'store')).mode & 0o777, 0o700);
 });
