@@ -34,7 +34,7 @@ static int ca_add(struct cli *c, const struct args *a)
         json_print(json_incref(doc));
     else if (!rc)
         cli_say(c, "%s registered: %s, until %s\n", a->pos[0], json_text(doc, "subject"),
-                json_text(doc, "notAfter"));
+                moment_text(doc, "notAfter", (char[24]){ 0 }));
     json_decref(doc);
     hub_answer_free(&answer);
     free(pem.p);
@@ -60,7 +60,8 @@ static int ca_list(struct cli *c, const struct args *a)
     json_array_foreach(json_object_get(doc, "authorities"), i, k)
     {
         table_row(&t, (const char *const[]){ json_text(k, "name"), json_text(k, "subject"),
-                                             json_text(k, "notAfter"), json_text(k, "sha256") });
+                                             moment_text(k, "notAfter", (char[24]){ 0 }),
+                                             json_text(k, "sha256") });
     }
     table_end(&t, c, stdout);
     json_decref(doc);

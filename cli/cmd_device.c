@@ -37,7 +37,8 @@ static void device_row(struct table *t, const json_t *d)
     bool connected = json_is_true(json_object_get(d, "connected"));
     table_row(t, (const char *const[]){ json_text(d, "id"), json_text(d, "status"), connected ? "yes" : "no",
                                         json_text(d, "hardware"), running_text(d, running),
-                                        update_text(d, update), json_text(d, "lastActivity") });
+                                        update_text(d, update),
+                                        moment_text(d, "lastActivity", (char[24]){ 0 }) });
 }
 
 /* One page of the listing after the id `after` (NULL: the first). */

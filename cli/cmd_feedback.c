@@ -55,8 +55,9 @@ static bool page_show(struct listing *l, const json_t *doc)
         else if (l->cli->json)
             json_array_append(l->gathered, r);
         else
-            table_row(&l->table, (const char *const[]){ json_text(r, "at"), json_text(r, "device"),
-                                                        json_text(r, "messageId"), json_text(r, "outcome") });
+            table_row(&l->table,
+                      (const char *const[]){ moment_text(r, "at", (char[24]){ 0 }), json_text(r, "device"),
+                                             json_text(r, "messageId"), json_text(r, "outcome") });
         if (l->shown == l->limit || ferror(stdout))
             return false;
     }

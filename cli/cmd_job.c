@@ -253,7 +253,7 @@ static void list_row(struct table *t, const json_t *job)
     snprintf(bad, sizeof bad, "%llu", (unsigned long long)device_count(job, "failed"));
     table_row(t,
               (const char *const[]){ json_text(job, "id"), json_text(job, "type"), json_text(job, "status"),
-                                     total, good, bad, json_text(job, "start") });
+                                     total, good, bad, moment_text(job, "start", (char[24]){ 0 }) });
 }
 
 static int list_run(struct cli *c, const struct args *a)

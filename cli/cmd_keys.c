@@ -547,7 +547,7 @@ static const struct opt trust_opts[] = {
     { "new-root", 0, NULL, "make and list one more root key" },
     { "threshold", 0, "M", "how many root keys must sign" },
     { "release-threshold", 0, "M", "how many release keys must sign" },
-    { "new-epoch", 0, NULL, "devices forget their release sequence: after a counter went astray" },
+    { "new-epoch", 0, NULL, "devices forget ticket and release sequences: after a counter went astray" },
     { "no-paper", 0, NULL, "do not print the new root's paper backup" },
     { 0 }
 };

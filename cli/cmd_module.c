@@ -37,7 +37,7 @@ static int module_list(struct cli *c, const struct args *a)
         bool connected = json_is_true(json_object_get(m, "connected"));
         table_row(&t, (const char *const[]){ json_text(m, "id"), connected ? "yes" : "no",
                                              json_text(m, "authentication"), json_text(m, "managedBy"),
-                                             json_text(m, "lastActivity") });
+                                             moment_text(m, "lastActivity", (char[24]){ 0 }) });
     }
     table_end(&t, c, stdout);
     json_decref(doc);

@@ -62,7 +62,8 @@ static int token_list(struct cli *c, const struct args *a)
         if (json_is_integer(json_object_get(k, "usesLeft")))
             snprintf(uses, sizeof uses, "%llu", (unsigned long long)json_number(k, "usesLeft", 0));
         table_row(&t, (const char *const[]){ json_text(k, "name"), json_text(k, "hardware"), uses,
-                                             json_text(k, "created"), json_text(k, "expires") });
+                                             moment_text(k, "created", (char[24]){ 0 }),
+                                             moment_text(k, "expires", (char[24]){ 0 }) });
     }
     table_end(&t, c, stdout);
     json_decref(doc);

@@ -55,7 +55,7 @@ static int upload_list(struct cli *c, const struct args *a)
             const char *owner = json_text(one, "device");
             table_row(&t, (const char *const[]){ owner ? owner : device, json_text(one, "name"),
                                                  bytes_text(json_number(one, "length", 0), size),
-                                                 json_text(one, "modified") });
+                                                 moment_text(one, "modified", (char[24]){ 0 }) });
         }
         table_end(&t, c, stdout);
     }

@@ -317,6 +317,15 @@ const char *json_text(const json_t *obj, const char *name)
     return json_string_value(json_object_get(obj, name));
 }
 
+const char *moment_text(const json_t *obj, const char *name, char out[24])
+{
+    const char *text = json_text(obj, name);
+    if (!text || strlen(text) < 20 || text[19] != '.' || text[strlen(text) - 1] != 'Z')
+        return text;
+    snprintf(out, 24, "%.19sZ", text);
+    return out;
+}
+
 uint64_t json_number(const json_t *obj, const char *name, uint64_t absent)
 {
     const json_t *v = json_object_get(obj, name);

@@ -41,6 +41,8 @@ void json_write(FILE *to, const json_t *v);
 /* JSON text as it came, but for controls that a terminal obeys (DEL, C1): those are written as \u00XX. */
 void json_bytes(FILE *to, const char *p, size_t n);
 const char *json_text(const json_t *obj, const char *name); /* NULL: absent */
+/* A time in UTC without the fractions of its second; NULL: absent. */
+const char *moment_text(const json_t *obj, const char *name, char out[24]);
 uint64_t json_number(const json_t *obj, const char *name, uint64_t absent);
 char *bytes_text(uint64_t n, char out[16]); /* "1.2 MB" */
 double monotonic_s(void);

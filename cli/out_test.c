@@ -61,12 +61,31 @@ static void test_texts_lose_them(void **state)
     assert_string_equal(printable(text), "a??31m???\xc3\xbc\xc2\xa0\xc2");
 }
 
+static void test_a_moment_for_a_table(void **state)
+{
+    (void)state;
+    static const char *const of[][2] = { { "2026-11-22T12:05:24.6120000Z", "2026-11-22T12:05:24Z" },
+                                         { "2026-11-22T12:05:24Z", "2026-11-22T12:05:24Z" },
+                                         { "2026-11-22T12:05:24.6+01:00", "2026-11-22T12:05:24.6+01:00" },
+                                         { "never", "never" } };
+    char out[24];
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        json_t *v = json_pack("{s:s}", "at", of[i][0]);
+        assert_string_equal(moment_text(v, "at", out), of[i][1]);
+        json_decref(v);
+    }
+    json_t *none = json_object();
+    assert_null(moment_text(none, "at", out));
+    json_decref(none);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_controls_are_escaped),
         cmocka_unit_test(test_bytes_that_are_no_controls_stay),
         cmocka_unit_test(test_texts_lose_them),
+        cmocka_unit_test(test_a_moment_for_a_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -229,7 +229,7 @@ int release_list(struct cli *c, const struct args *a)
         snprintf(seq, sizeof seq, "%llu", (unsigned long long)json_number(r, "sequence", 0));
         snprintf(id, sizeof id, "%s", json_text(r, "id") ? json_text(r, "id") : "");
         table_row(&t, (const char *const[]){ json_text(r, "product"), json_text(r, "version"), hardware, seq,
-                                             json_text(r, "created"), id });
+                                             moment_text(r, "created", (char[24]){ 0 }), id });
     }
     table_end(&t, c, stdout);
     json_decref(doc);
