@@ -379,8 +379,13 @@ int hub_complain(const struct hub_answer *a, const char *what)
         rc = CLI_CONFLICT;
     } else if (a->status == 401) {
         rc = CLI_AUTH;
-        next = "The key of this profile is not one of this hub's. After `roostd init` was run anew, use its "
-               "new profile.";
+        next =
+            message && strstr(message, "(expired)")
+                ? "Signatures are good for an hour: the clock of this machine is behind the hub's by more."
+            : message && strstr(message, "(audience)")
+                ? "HostName has to be one of the names in the hub's roost.yaml."
+                : "The key of this profile is not one of this hub's. After `roostd init` was run anew, use "
+                  "its new profile.";
     } else if (a->status == 403 && !(code && strcmp(code, "queue-full") == 0)) {
         rc = CLI_AUTH;
         next = "Use a policy that has it: iothubowner has all.";

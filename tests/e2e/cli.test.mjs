@@ -323,6 +323,12 @@ test('the hub is found by profile, connection string and environment; each failu
   const denied = await roost(['--hub', wrongKey, ...where, 'status']);
   assert.equal(denied.code, 2, denied.stderr);
   assert.ok(!denied.stderr.includes('AAAA'));
+  assert.match(denied.stderr, /new profile/);
+  const shim = join(tmp.dir, 'behind.so');
+  await run('cc', ['-shared', '-fPIC', '-x', 'c', '-', '-o', shim], { input: '#include <sys/time.h>\n#include <time.h>\ntime_t time(time_t *t) { struct timeval v; gettimeofday(&v, 0); v.tv_sec -= 7200; if (t) *t = v.tv_sec; return v.tv_sec; }\n' });
+  const late = await roost(['--hub', hub.dir, 'status'], { LD_PRELOAD: shim });
+  assert.equal(late.code, 2);
+  assert.match(late.stderr, /\(expired\)[^]*the clock of this machine is behind/);
   const stranger = await roost(['--hub', hub.connectionString, ...where.slice(2), 'status']);
   assert.equal(stranger.code, 7, 'an authority that nobody named is not trusted');
   assert.match(stranger.stderr, /--ca-file/);
