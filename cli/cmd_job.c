@@ -86,7 +86,10 @@ static int wait_for(struct cli *c, const char *id, double ends_s)
         return rc;
     if (has_ended(job))
         return end(c, job);
-    json_decref(job);
+    if (c->json)
+        json_print(job);
+    else
+        json_decref(job);
     return cli_fail(CLI_TIMEOUT, "It goes on: `roost job wait` waits again.",
                     "the job has not ended in time");
 }

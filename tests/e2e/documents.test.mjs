@@ -57,6 +57,19 @@ test('values of the configuration that documents name are there', async () => {
   assert.deepEqual(wrong, []);
 });
 
+test('configurations that guides show are good ones', async () => {
+  let nr = 0;
+  for (const doc of readdirSync(join(root, 'docs')).filter((f) => f.endsWith('.md') && f !== 'agent.md'))
+    for (const [, yaml] of read(`docs/${doc}`).matchAll(/^```yaml\n([\s\S]*?)^```/gm)) {
+      if (yaml.startsWith('scrape_configs:')) continue; // Prometheus' own
+      const file = join(temp.dir, `${doc}-${++nr}.yaml`);
+      writeFileSync(file, yaml);
+      const r = await run(bin('roostd'), ['--check-config', file], { ok: false });
+      assert.equal(r.code, 0, `${doc}: ${r.stderr}`);
+    }
+  assert.ok(nr >= 6);
+});
+
 test('every command of roost and every option is in roost(1), and the page names no others', async () => {
   const page = man('roost.1'), wrong = [];
   const top = await help('roost');
