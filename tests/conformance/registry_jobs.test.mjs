@@ -162,6 +162,29 @@ test('[http 90] every import mode, and what it refuses', async () => {
   assert.deepEqual((await twin('m2')).tags, { kept: 1 });
 });
 
+test('[http 90] a file of another hub, in which an edge device has its modules of the system, has no line that is refused', async () => {
+  const proof = (key, type) => ({ symmetricKey: { primaryKey: key, secondaryKey: key }, x509Thumbprint: { primaryThumbprint: null, secondaryThumbprint: null }, type });
+  const scope = 'ms-azure-iot-edge://az-edge-638000000000000000';
+  const azure = [
+    { id: 'az-edge', eTag: 'NjMzMTQ2Nzgw', status: 'enabled', statusReason: null, authentication: proof(KEY('p'), 'sas'), twinETag: 'AAAAAAAAAAE=',
+      tags: { site: 'munich' }, properties: { desired: { $metadata: { $lastUpdated: '2024-01-01T00:00:00Z' }, $version: 1 }, reported: { $version: 1 } }, capabilities: { iotEdge: true }, deviceScope: scope },
+    { id: 'az-edge', moduleId: '$edgeAgent', eTag: 'MQ==', managedBy: 'iotEdge', authentication: proof(KEY('q'), 'sas'), tags: {}, properties: { desired: { schemaVersion: '1.1', $version: 4 } } },
+    { id: 'az-edge', moduleId: '$edgeHub', eTag: 'MQ==', authentication: proof(null, 'none'), tags: {}, properties: { desired: {} } },
+    { id: 'az-edge', moduleId: 'mine', eTag: 'MQ==', managedBy: 'iotEdge', authentication: proof(KEY('r'), 'sas'), tags: {}, properties: { desired: {} } },
+    { id: 'az-leaf', eTag: 'MQ==', status: 'enabled', authentication: proof(null, 'certificateAuthority'), capabilities: { iotEdge: false }, deviceScope: scope },
+  ];
+  for (const time of ['first', 'second']) {
+    const r = await importLines(azure);
+    assert.deepEqual([r.errors, r.job.succeededCount], [[], 5], time);
+  }
+  assert.equal((await device('az-edge/modules/$edgeAgent')).authentication.symmetricKey.primaryKey, KEY('q'));
+  assert.equal((await twin('az-edge/modules/$edgeAgent')).properties.desired.schemaVersion, '1.1');
+  assert.equal((await device('az-edge/modules/$edgeHub')).authentication.type, 'none');
+  assert.equal((await device('az-leaf')).deviceScope, (await device('az-edge')).deviceScope);
+  const { errors } = await importLines([{ id: 'az-edge', moduleId: '$edgeHub', importMode: 'delete' }, { id: 'az-edge', moduleId: '$edgeHub', importMode: 'create' }, { id: 'az-leaf', moduleId: '$edgeAgent' }, { id: 'az-edge', moduleId: '$other' }]);
+  assert.deepEqual(errors.map((e) => e.errorCode), [400004, 400004, 404010, 404010]);
+});
+
 test('[http 91] a second job while one runs is refused; signatures and places that do not do, too', async () => {
   const uri = await containerUri();
   const many = Array.from({ length: 20000 }, (_, i) => ({ id: `q${i}`, status: 'enabled' }));

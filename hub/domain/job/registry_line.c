@@ -272,10 +272,13 @@ static enum err write_identity(struct hub *h, struct store_tx *tx, struct arena 
                                const struct registry_line *l, enum identity_fault *why)
 {
     struct module_row m;
+    /* They are there as long as their device is one of the edge: files of other hubs name them like others.
+     */
+    const enum identity_mode how = span_starts(l->module, SPAN("$")) ? IDENTITY_REPLACE : l->mode->write;
     if (l->mode->doing == REGISTRY_DELETE)
         return l->module.n ? module_delete(h, tx, l->device, l->module, l->if_etag, why)
                            : identity_delete(h, tx, l->device, l->if_etag, why);
-    return l->module.n ? module_write(h, tx, a, &l->module_spec, l->mode->write, l->if_etag, &m, why)
+    return l->module.n ? module_write(h, tx, a, &l->module_spec, how, l->if_etag, &m, why)
                        : write_device(h, tx, a, l, why);
 }
 
@@ -311,9 +314,11 @@ enum err registry_line_apply(struct hub *h, struct store_tx *tx, struct arena *a
     struct twin_fault tf = { .wrong = TWIN_FINE };
     enum err e = ERR_OK;
     names->nr = 0;
-    if (l->mode->doing != REGISTRY_TWIN && span_starts(l->module, SPAN("$")))
+    if (span_starts(l->module, SPAN("$")) &&
+        (l->mode->doing == REGISTRY_DELETE ||
+         (l->mode->doing == REGISTRY_WRITE && l->mode->write == IDENTITY_CREATE)))
         return registry_wrong(f, CODE_ARGUMENT,
-                              "modules of the system are made by the hub: they can be updateTwin");
+                              "modules of the system come and go with their device: they can be updated");
     if (l->mode->doing == REGISTRY_DELETE)
         e = name_all(tx, a, l, names); /* as long as they are there */
     if (!e && l->mode->doing != REGISTRY_TWIN)
