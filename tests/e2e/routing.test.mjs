@@ -3,10 +3,10 @@
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import https from 'node:https';
 import { join } from 'node:path';
-import { Hub, freePorts, run, sasToken, start, tempDir, waitFor } from '../lib/roost.mjs';
+import { Hub, bin, freePorts, run, sasToken, start, tempDir, waitFor } from '../lib/roost.mjs';
 
 let hub, tmp, ca, server, serverPort, broker, brokerPort;
 const SECRET = 'a-secret-of-the-hook';
@@ -523,6 +523,97 @@ test('what waits for the router is counted right, also after many changes, refus
   const seen = await count();
   for (const r of rows.filter((x) => x.device?.startsWith('cnt'))) seen[r.properties.opType]++;
   assert.deepEqual(seen, { createDeviceIdentity: 2001, updateTwin: 2320 });
+});
+
+// The router's log is on a disk without room (its file may not grow), the database is not; and the endpoint is dead.
+test('events have no more room: changes are refused with nothing done, also after kill -9; with room all go on', { timeout: 180_000 }, async () => {
+  const before = hub, V = 'api-version=2021-04-12', LIMIT = 10_000_000;
+  hub = await Hub.create();
+  try {
+    appendFileSync(join(hub.dir, 'roost.yaml'), '\nrouting:\n  events_bytes: 1048576\n');
+    await hub.start();
+    hooks.batches.length = 0;
+    hooks.answer = () => 503;
+    await api('PUT', 'endpoints/dead', webhook('/dead'));
+    await api('PUT', 'endpoints/sink', { kind: 'stream' });
+    const devices = [];
+    for (let i = 0; i < 4; i++) devices.push(await device(`full${i}`));
+    await api('PUT', 'routes/telemetry', { endpoints: ['sink'] });
+    await api('PUT', 'routes/twins', { source: 'TwinChangeEvents', endpoints: ['dead'] });
+    const large = 'x'.repeat(250_000);
+    for (let i = 0; i < 12; i++) await Promise.all(devices.map((d) => say(d, large)));
+    await waitFor('the log to be empty', async () => (await stream('sink')).length === 48);
+    await run('prlimit', ['--pid', `${hub.process.child.pid}`, `--fsize=${LIMIT}:`]);
+
+    const taken = new Map(devices.map((d) => [d, []])); // the versions of its twin that were acknowledged
+    const pad = 'y'.repeat(3900);
+    const patch = (d, i) => hub.request('PATCH', `/roost/v1/devices/${d}/twin`, { body: { tags: { i, a: pad, b: pad.slice(100) } } });
+    let i = 0, r;
+    const fill = async () => {
+      for (;;) {
+        const d = devices[i % 4];
+        r = await patch(d, i);
+        if (r.status !== 200) return d;
+        taken.get(d).push(i++);
+        assert.ok(i < 1000, 'it is refused at last');
+      }
+    };
+    const last = await fill();
+    assert.ok(i > 100, `${i}`); // each has some 8 KB
+    const isRefused = (answer) => {
+      assert.deepEqual([answer.status, answer.json.error.code, answer.headers['retry-after']], [503, 'events-waiting', '10'], `${answer.body}`);
+    };
+    isRefused(r);
+    const twin = async (d) => (await hub.api('GET', `/roost/v1/devices/${d}/twin`));
+    assert.equal((await twin(last)).tags.i, taken.get(last).at(-1)); // nothing of it was done
+    const azure = await hub.request('PATCH', `/twins/${last}?${V}`, { body: { tags: { i: -1 } } });
+    assert.deepEqual([azure.status, azure.headers['iothub-errorcode']], [503, 'GenericServiceUnavailable'], `${azure.body}`);
+    const { events } = await api('GET', 'status');
+    assert.deepEqual([events.waiting, events.bytesMax, events.refused], [i, 1048576, 2]);
+    assert.ok(events.bytes >= 1048576);
+    assert.match((await (await fetch(`http://127.0.0.1:${hub.ops}/metrics`)).text()), new RegExp(`^roost_events_waiting ${i}$`, 'm'));
+    // What makes no event goes on; a job stands still.
+    await api('POST', `devices/${last}/messages`, { body: 'a command' });
+    await api('PUT', 'jobs/still', { where: "STARTSWITH(deviceId, 'full')", twin: { tags: { job: true } } });
+    const job = async () => api('GET', 'jobs/still');
+    await waitFor('the job to be under way', async () => (await job()).status === 'running');
+
+    await hub.stop('SIGKILL');
+    hub.process = start('prlimit', [`--fsize=${LIMIT}:`, bin('roostd'), hub.dir]);
+    await waitFor('the hub', async () => {
+      if (hub.process.exited) throw new Error(hub.process.out);
+      return (await hub.request('GET', '/roost/v1/status').catch(() => null))?.status === 200;
+    });
+    assert.equal((await api('GET', 'status')).events.waiting, i);
+    isRefused(await patch(last, -1));
+    for (const d of devices) assert.equal((await twin(d)).tags.i, taken.get(d).at(-1), d);
+
+    hooks.answer = () => 200; // the endpoint is back, the room is not: nothing comes of it
+    assert.equal((await api('GET', 'status')).events.waiting, i);
+    assert.deepEqual([(await job()).status, (await twin(last)).tags.job], ['running', undefined]);
+    await run('prlimit', ['--pid', `${hub.process.child.pid}`, '--fsize=unlimited:']);
+    await waitFor('a change to be taken', async () => {
+      r = await patch(last, i);
+      if (r.status === 200) taken.get(last).push(i++);
+      else isRefused(r);
+      return r.status === 200;
+    });
+    await waitFor('the job', async () => (await job()).status === 'completed', { timeout: 60_000 });
+    // Each that was acknowledged arrives, in the order of its device, and nothing of what was refused.
+    const told = () => hooked('/dead').filter((row) => row.properties.opType === 'updateTwin').map((row) => ({ d: row.device, tags: (typeof row.body === 'string' ? JSON.parse(row.body) : row.body).tags ?? {} }));
+    await waitFor('all events', async () => told().filter((t) => t.tags.job).length >= 4 && devices.every((d) => new Set(told().filter((t) => t.d === d && 'i' in t.tags).map((t) => t.tags.i)).size >= taken.get(d).length), { timeout: 60_000 });
+    for (const d of devices) {
+      const order = [...new Set(told().filter((t) => t.d === d && 'i' in t.tags).map((t) => t.tags.i))];
+      assert.deepEqual(order, taken.get(d), d);
+    }
+    await waitFor('the router', async () => (await api('GET', 'status')).events.waiting === 0);
+    const end = await hub.stop();
+    assert.equal(end.code, 0, hub.process.out.slice(-4000));
+  } finally {
+    hooks.answer = () => 200;
+    await hub.remove();
+    hub = before;
+  }
 });
 
 test('the command line', async () => {
