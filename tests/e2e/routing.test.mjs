@@ -577,6 +577,17 @@ test('events have no more room: changes are refused with nothing done, also afte
     await api('PUT', 'jobs/still', { where: "STARTSWITH(deviceId, 'full')", twin: { tags: { job: true } } });
     const job = async () => api('GET', 'jobs/still');
     await waitFor('the job to be under way', async () => (await job()).status === 'running');
+    // So does an import; cancelled it ends, and leaves its place to the next, as little room as there is.
+    const { sasToken: sas } = await api('POST', 'containers/registry/sas', { permissions: 'rwdl' }), uri = `https://${hub.name}/registry`;
+    const put = await hub.request('PUT', `/registry/devices.txt${sas}`, { token: null, body: '{"id":"imported","status":"enabled"}\n', headers: { 'x-ms-blob-type': 'BlockBlob' } });
+    assert.equal(put.status, 201);
+    const create = () => hub.request('POST', `/jobs/create?${V}`, { body: { type: 'import', inputBlobContainerUri: uri, outputBlobContainerUri: uri, storageAuthenticationType: 'identityBased' } });
+    const one = await create();
+    assert.equal(one.status, 200, `${one.body}`);
+    await waitFor('the import to be under way', async () => (await hub.request('GET', `/jobs/${one.json.jobId}?${V}`)).json.status === 'running');
+    assert.equal((await create()).headers['iothub-errorcode'], 'JobQuotaExceeded');
+    assert.equal((await hub.request('DELETE', `/jobs/${one.json.jobId}?${V}`)).status, 204);
+    const next = await waitFor('the next import to be taken', async () => { const answer = await create(); return answer.status === 200 && answer.json; });
 
     await hub.stop('SIGKILL');
     hub.process = start('prlimit', [`--fsize=${LIMIT}:`, bin('roostd'), hub.dir]);
@@ -599,6 +610,8 @@ test('events have no more room: changes are refused with nothing done, also afte
       return r.status === 200;
     });
     await waitFor('the job', async () => (await job()).status === 'completed', { timeout: 60_000 });
+    await waitFor('the import', async () => (await hub.request('GET', `/jobs/${next.jobId}?${V}`)).json.status === 'completed', { timeout: 60_000 });
+    assert.equal((await hub.request('GET', `/devices/imported?${V}`)).status, 200);
     // Each that was acknowledged arrives, in the order of its device, and nothing of what was refused.
     const told = () => hooked('/dead').filter((row) => row.properties.opType === 'updateTwin').map((row) => ({ d: row.device, tags: (typeof row.body === 'string' ? JSON.parse(row.body) : row.body).tags ?? {} }));
     await waitFor('all events', async () => told().filter((t) => t.tags.job).length >= 4 && devices.every((d) => new Set(told().filter((t) => t.d === d && 'i' in t.tags).map((t) => t.tags.i)).size >= taken.get(d).length), { timeout: 60_000 });

@@ -284,20 +284,37 @@ static void announce(struct batch *b)
         config_poke(b->k->r->h);
 }
 
-/* Events of what it writes have no room: it goes on when they have. */
-static void wait_for_events(struct registry_jobs *r)
+struct waiting {
+    struct store_op op; /* first */
+    struct registry_run *k;
+};
+
+static enum err run_waiting(struct store_tx *tx, struct store_op *self)
 {
-    while (!registry_stopped(r) && event_should_wait(r->h, EVENT_OF_TWINS | 1u << MESSAGE_SOURCE_LIFECYCLE))
-        registry_pause(r, EVENTS_MS);
+    struct fleet_job_row row;
+    return registry_job_now(((struct waiting *)(void *)self)->k, tx, &row);
+}
+
+/* Events of what it writes have no room: it goes on when they have, unless it is cancelled before. */
+static enum err wait_for_events(struct registry_run *k)
+{
+    struct waiting w = { .op.run = run_waiting, .k = k };
+    enum err e = ERR_OK;
+    while (!e && !registry_stopped(k->r) &&
+           event_should_wait(k->r->h, EVENT_OF_TWINS | 1u << MESSAGE_SOURCE_LIFECYCLE)) {
+        registry_pause(k->r, EVENTS_MS); /* ended early by the bell, which a cancellation rings */
+        e = registry_read(k->r, &w.op);
+    }
+    return !e && registry_stopped(k->r) ? ERR_STOPPED : e;
 }
 
 static enum err send(struct batch *b)
 {
     enum err e = ERR_OK;
     do {
-        wait_for_events(b->k->r);
-        if (registry_stopped(b->k->r))
-            return ERR_STOPPED;
+        e = wait_for_events(b->k);
+        if (e)
+            return e;
         const uint64_t refused = event_refused_nr(b->k->r->h);
         e = registry_write(b->k->r, &b->op);
         if (e == ERR_FULL && event_refused_nr(b->k->r->h) != refused) /* nothing of this was done */

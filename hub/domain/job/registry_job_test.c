@@ -427,28 +427,62 @@ static enum err run_one_device(struct store_tx *tx, void *ctx)
     return identity_write(&fx.hub, tx, &A, &spec, IDENTITY_CREATE, 0, &d, &why);
 }
 
+enum { MANY = 2000 };
+/* An import of as many as make more events than there is room for, on a thread, up to where it waits. */
+static void import_until_it_waits(struct event_out *out, pthread_t *thread)
+{
+    char *text = malloc(64u * MANY);
+    size_t n = 0;
+    assert_non_null(text);
+    for (unsigned i = 0; i < MANY; i++)
+        n += (size_t)sprintf(text + n, "{\"id\":\"ev%u\",\"status\":\"enabled\"}\n", i);
+    put_file("devices.txt", span_of(text, n));
+    free(text);
+    atomic_store(&out->wanted, 1u << MESSAGE_SOURCE_LIFECYCLE);
+    fx.hub.events = out;
+    store_outbox_limit(fx.hub.store, 600000);
+    assert_int_equal(create(FLEET_JOB_IMPORT), ERR_OK);
+    assert_int_equal(pthread_create(thread, NULL, serve, jobs), 0);
+    while (!is_half_full())
+        usleep(1000);
+}
+
+/* It ends although there is no room, and the next one may begin. */
+static void an_import_that_waits_is_cancelled(void **state)
+{
+    struct event_out out = { 0 };
+    struct store_stats s;
+    pthread_t thread;
+    (void)state;
+    import_until_it_waits(&out, &thread);
+    assert_int_equal(fixture_tx(&fx, run_cancel, NULL), ERR_OK);
+    registry_jobs_poke(&fx.hub);
+    do {
+        usleep(1000);
+        assert_int_equal(fixture_tx(&fx, run_read, NULL), ERR_OK);
+    } while (row.open);
+    assert_int_equal(row.state, FLEET_JOB_CANCELLED);
+    assert_true(row.succeeded && row.succeeded < MANY);
+    assert_int_equal(devices(), row.succeeded);
+    assert_true(is_half_full()); /* nothing has made room meanwhile */
+    store_get_stats(fx.hub.store, &s);
+    assert_true(s.outbox_bytes < s.outbox_limit);
+    assert_int_equal(create(FLEET_JOB_EXPORT), ERR_OK);
+    store_outbox_limit(fx.hub.store, 0);
+    registry_jobs_stop(jobs);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    fx.hub.events = NULL;
+}
+
 /* An import takes half of the room for events, and then waits; requests have the other half. */
 static void an_import_waits_for_room_for_its_events(void **state)
 {
     struct event_out out = { 0 };
     struct store_stats s;
     pthread_t thread;
-    const unsigned nr = 2000;
-    char *text = malloc(64u * nr);
-    size_t n = 0;
+    const unsigned nr = MANY;
     (void)state;
-    assert_non_null(text);
-    for (unsigned i = 0; i < nr; i++)
-        n += (size_t)sprintf(text + n, "{\"id\":\"ev%u\",\"status\":\"enabled\"}\n", i);
-    put_file("devices.txt", span_of(text, n));
-    free(text);
-    atomic_store(&out.wanted, 1u << MESSAGE_SOURCE_LIFECYCLE);
-    fx.hub.events = &out;
-    store_outbox_limit(fx.hub.store, 600000);
-    assert_int_equal(create(FLEET_JOB_IMPORT), ERR_OK);
-    assert_int_equal(pthread_create(&thread, NULL, serve, jobs), 0);
-    while (!is_half_full())
-        usleep(1000);
+    import_until_it_waits(&out, &thread);
     assert_int_equal(fixture_tx(&fx, run_one_device, NULL), ERR_OK);
     assert_int_equal(fixture_tx(&fx, run_read, NULL), ERR_OK);
     assert_int_equal(row.state, FLEET_JOB_RUNNING);
@@ -572,6 +606,7 @@ int main(void)
         T(no_room_and_a_full_disk),
         T(cancelled_before_it_began),
         T(an_import_waits_for_room_for_its_events),
+        T(an_import_that_waits_is_cancelled),
         T(pages_of_every_size),
         T(addresses_of_the_own_container_alone),
     };
