@@ -14,21 +14,22 @@ static int completion_run(struct cli *c, const struct args *a)
     (void)c;
     if (strcmp(a->pos[0], "bash") != 0)
         return cli_fail(CLI_USAGE, NULL, "only bash is known");
-    printf("# bash completion of roost; in ~/.bashrc: source <(roost completion bash)\n"
-           "_roost() {\n"
-           "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= i cmd=\n"
-           "  case $prev in\n"
-           "    --hub|--ca-file|--file|--key-file|--trust|--out|-o) COMPREPLY=($(compgen -f -- \"$cur\")); "
-           "return ;;\n"
-           "  esac\n"
-           "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
-           "    case ${COMP_WORDS[i]} in\n"
-           "      --hub|--ca-file|--https-port|--address) ((i++)) ;;\n"
-           "      -*) ;;\n"
-           "      *) cmd=\"${cmd:+$cmd }${COMP_WORDS[i]}\" ;;\n"
-           "    esac\n"
-           "  done\n"
-           "  case $cmd in\n");
+    printf(
+        "# bash completion of roost; in ~/.bashrc: source <(roost completion bash)\n"
+        "_roost() {\n"
+        "  local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= i cmd=\n"
+        "  case $prev in\n"
+        "    --hub|--ca-file|--file|-f|--key-file|--trust|--out|--output|-o|--content|--labels|--metrics|\\\n"
+        "    --errors|--configurations) COMPREPLY=($(compgen -f -- \"$cur\")); return ;;\n"
+        "  esac\n"
+        "  for ((i = 1; i < COMP_CWORD; i++)); do\n"
+        "    case ${COMP_WORDS[i]} in\n"
+        "      --hub|--ca-file|--https-port|--address) ((i++)) ;;\n"
+        "      -*) ;;\n"
+        "      *) cmd=\"${cmd:+$cmd }${COMP_WORDS[i]}\" ;;\n"
+        "    esac\n"
+        "  done\n"
+        "  case $cmd in\n");
     for (const struct command *const *t = cli_commands; *t; t++)
         for (const struct command *k = *t; k->name; k++) {
             printf("    \"%s\"|\"%s \"*) words=\"", k->name, k->name);

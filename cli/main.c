@@ -53,6 +53,25 @@ static bool list_group(const char *word, bool help)
     return any;
 }
 
+/* What somebody may have meant: "devices", "dev"; the program that makes hubs. The text is kept. */
+static const char *meant(const char *word)
+{
+    static char text[96];
+    const size_t n = strlen(word);
+    if (strcmp(word, "init") == 0)
+        return "`roostd init DIR` makes a hub; roost --help lists the commands.";
+    for (const struct command *const *t = cli_commands; *t; t++)
+        for (const struct command *k = *t; k->name; k++) {
+            const size_t first = strcspn(k->name, " ");
+            if (n < 3 || strncmp(k->name, word, n < first ? n : first) != 0)
+                continue;
+            snprintf(text, sizeof text, "Is `roost %.*s` meant? roost --help lists the commands.", (int)first,
+                     k->name);
+            return text;
+        }
+    return "roost --help lists the commands.";
+}
+
 static void common_take(struct cli *c, const struct args *a)
 {
     c->hub = args_get(a, "hub") ? args_get(a, "hub") : c->hub;
@@ -137,7 +156,7 @@ int main(int argc, char **argv)
     if (!cmd && list_group(argv[at], help))
         return help ? CLI_OK : CLI_USAGE;
     if (!cmd)
-        return cli_fail(CLI_USAGE, "roost --help lists them.", "there is no command %s%s%s", argv[at],
+        return cli_fail(CLI_USAGE, meant(argv[at]), "there is no command %s%s%s", argv[at],
                         at + 1 < argc && argv[at + 1][0] != '-' ? " " : "",
                         at + 1 < argc && argv[at + 1][0] != '-' ? argv[at + 1] : "");
     if (help) {

@@ -501,6 +501,8 @@ test('help, completion and unknown words', async () => {
     assert.ok(help.stdout.startsWith(`roost ${line[1].trim()}`), line[1]);
   }
   assert.equal((await roost()).code, 1);
+  assert.match((await roost('devices', 'list')).stderr, /there is no command devices list\n {2}Is `roost device` meant\?/);
+  assert.match((await roost('init', 'x')).stderr, /`roostd init DIR` makes a hub/);
   assert.equal((await roost('devices')).code, 1);
   const group = await roost('twin');
   assert.equal(group.code, 1);
