@@ -548,7 +548,7 @@ static void reload(struct daemon *d)
                 conn_listener_set_tls(with_tls[i], tls);
         tls_ctx_unref(d->tls);
         d->tls = tls;
-        log_info("hub.reloaded", "dir=%s", d->dir);
+        log_info("hub.reloaded", "dir=%s what=%s", d->dir, c ? "configuration,certificates" : "certificates");
     }
     config_free(c);
     sd_notify(0, "READY=1");
