@@ -23,8 +23,9 @@ static void shown_line(const struct listing *l, const json_t *r)
     } else {
         char *device = strdup(json_text(r, "device") ? json_text(r, "device") : "-"),
              *id = strdup(json_text(r, "messageId") ? json_text(r, "messageId") : "-");
-        printf("%.19s  %-20s %-24s %s\n", json_text(r, "at") ? json_text(r, "at") : "-", printable(device),
-               printable(id), json_text(r, "outcome") ? json_text(r, "outcome") : "-");
+        const char *at = moment_text(r, "at", (char[24]){ 0 });
+        printf("%s  %-20s %-24s %s\n", at ? at : "-", printable(device), printable(id),
+               json_text(r, "outcome") ? json_text(r, "outcome") : "-");
         free(device);
         free(id);
     }

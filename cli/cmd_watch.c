@@ -35,6 +35,21 @@ static void on_signal(int sig)
     stopped = 1;
 }
 
+/* In UTC, to the second; of today without the date. */
+static const char *short_time(const char *at, char out[24])
+{
+    char today[16] = "";
+    const time_t now = time(NULL);
+    struct tm tm;
+    if (!at || strlen(at) < 20)
+        return "";
+    if (gmtime_r(&now, &tm))
+        strftime(today, sizeof today, "%Y-%m-%dT", &tm);
+    const size_t skip = today[0] && strncmp(at, today, strlen(today)) == 0 ? strlen(today) : 0;
+    snprintf(out, 24, "%.*sZ", (int)(19 - skip), at + skip);
+    return out;
+}
+
 static void pretty(const struct cli *c, const json_t *r)
 {
     const char *at = json_text(r, "enqueued"), *device = json_text(r, "device"), *body = json_text(r, "body");
@@ -45,8 +60,8 @@ static void pretty(const struct cli *c, const json_t *r)
     char *who = strdup(device ? device : "-");
     const char *dim = c->colour ? "\033[2m" : "", *bold = c->colour ? "\033[1m" : "",
                *off = c->colour ? "\033[0m" : "";
-    printf("%s%.8s%s  %s%-20s%s %s", dim, at && strlen(at) > 19 ? at + 11 : "", off, bold, printable(who),
-           off, printable(shown));
+    printf("%s%s%s  %s%-20s%s %s", dim, short_time(at, (char[24]){ 0 }), off, bold, printable(who), off,
+           printable(shown));
     json_object_foreach((json_t *)(uintptr_t)properties, name, v)
     {
         if (!json_is_string(v))

@@ -182,6 +182,35 @@ test('the token of the guide for those who move opens what it should, and no mor
   assert.equal(await ask(token, 'DELETE', '/devices/lamp-1'), 401);
 });
 
+test('with --json every command answers with one document', { timeout: 120_000 }, async () => {
+  const d = temp.dir, keys = join(d, 'json-keys'), rel = join(d, 'json-rel'), soon = new Date(Date.now() + 3600_000).toISOString();
+  writeFileSync(join(d, 'c.json'), '{"deviceContent":{"properties.desired":{"a":1}}}');
+  writeFileSync(join(d, 'edge.json'), '{"modulesContent":{"$edgeAgent":{"properties.desired":{"a":1}},"$edgeHub":{"properties.desired":{}}}}');
+  writeFileSync(join(d, 'app.bin'), Buffer.alloc(9000, 7));
+  writeFileSync(join(d, 'import.txt'), '{"id":"json-edge","status":"enabled","capabilities":{"iotEdge":true}}\n');
+  const told = new Set();
+  const ask = async (...args) => {
+    const r = await hub.roost(...args, '--json');
+    told.add(args.slice(0, 2).join(' ')).add(args[0]);
+    assert.doesNotThrow(() => JSON.parse(r.stdout), `${args.join(' ')}: ${r.stdout}`);
+    return JSON.parse(r.stdout);
+  };
+  for (const line of `
+    keys init ${keys} | keys show ${keys} | trust publish ${keys} | trust show | keys trust ${keys} --new-root | status | bootstrap-string
+    device create j1 | device create j2 j3 | device list | device list --status pending | device show j1 | device connection-string j1 | device approve j1 | device approve --all
+    module create j1 m | module list j1 | module show j1 m | module delete j1 m | device delete j2 j3 | ca add x ${hub.dir}/ca/ca.crt | ca list | ca delete x | token create t | token list | token delete t
+    send j1 hi --ack full | send --all hi | feedback | twin show j1 | twin set j1 x=1 | twin set j1 --tags site=m | twin watch j1 -n 1 | upload list | upload list j1
+    endpoint set s kind=stream | endpoint list | route set r --endpoint s | route list | route test r | route fallback off | route fallback on | enrichment set n v --endpoint s | enrichment list
+    enrichment delete n | route delete r | endpoint delete s | job create j --where * --desired {"z":1} --wait | job create k --where * --tags {"z":1} --at ${soon} | job list | job show j | job wait j | job cancel k
+    config create c --content ${d}/c.json --where * | config list | config show c | config set c --priority 3 | config metrics c | config delete c
+    device export ${d}/out.txt | device import ${d}/import.txt | config apply json-edge --file ${d}/edge.json | query SELECT~*~FROM~devices | query SELECT~deviceId~FROM~devices~WHERE~false
+    release build -p p -v 1.0.0 --hardware-class 1 --file ${d}/app.bin --out ${rel} | release sign ${rel} --key-file ${keys}/release-1.key | release verify ${rel} | release push ${rel} | release list
+    update --all --release 1.0.0 | update j1 --release 1.0.0`.split(/[|\n]/).map((l) => l.trim()).filter(Boolean)) await ask(...line.split(' ').map((w) => w.replaceAll('~', ' ')));
+  const commands = [...(await help('roost')).matchAll(/^ {2}([a-z][a-z -]*?) {2,}\S/gm)].map((m) => m[1]);
+  // Those have tests of their own: they need a device, a file of one, or standard input; watch has a document a line.
+  assert.deepEqual(commands.filter((c) => !told.has(c)), ['method', 'watch', 'keys restore', 'upload get', 'upload delete', 'completion']);
+});
+
 test('the backup of the guide is a hub', { timeout: 60_000 }, async () => {
   const commands = /```sh\n(umask 077 [\s\S]*?)```/.exec(read('docs/storage.md'))[1];
   const copy = join(temp.dir, 'copy');
