@@ -1,5 +1,6 @@
-/* bench/query.c - queries over a large fleet, without a connection in front: a page by an index, a walk
- * through all twins, and what single reads take while such walks run. Prints a table and, as its last line,
+/* bench/query.c - queries over a large fleet, without a connection in front: what writes wait for while the
+ * indexes are made and dropped, a page by an index, a walk through all twins, and what single reads take
+ * while such walks run. Prints a table and, as its last line,
  * JSON. */
 #include "hub/domain/query/query.h"
 #include "hub/domain/metrics.h"
@@ -112,17 +113,103 @@ static void make_fleet(void)
         must(f.op.op.err, "fill");
     }
     say("fill_per_s", "twins made, 1000 an operation, a second", fleet / (now_s() - from), "");
+}
+
+static int by_value(const void *x, const void *y)
+{
+    double a = *(const double *)x, b = *(const double *)y;
+    return (a > b) - (a < b);
+}
+
+/* ---- indexes beside writes ----------------------------------------------------------------------------- */
+
+struct change { /* a reported property of one twin */
+    struct store_op op;
+    unsigned n, value;
+};
+
+static enum err change(struct store_tx *tx, struct store_op *self)
+{
+    const struct change *c = (struct change *)self;
+    char id[24], reported[160];
+    struct twin_row t;
+    snprintf(id, sizeof id, "device-%08u", c->n);
+    snprintf(reported, sizeof reported, "{\"firmware\":{\"version\":\"2.0.%u\"},\"battery\":%u,\"temp\":1.5}",
+             c->value % 5, c->value % 101);
+    enum err e = tx_twin_get(tx, span_str(id), &t);
+    t.reported = span_str(reported);
+    return e ? e : tx_twin_put(tx, &t);
+}
+
+/* Writes one after the other, until `over` and at least `least` of them. */
+static void bench_changes(const char *name, const char *what, bool (*over)(void), unsigned least)
+{
+    enum { MOST = 2000000 };
+    double *took = calloc(MOST, sizeof *took), start = now_s();
+    char label[96], title[128];
+    size_t nr = 0;
+    if (!took)
+        must(ERR_NOMEM, "changes");
+    while (nr < MOST && (nr < least || !over())) {
+        struct change c = { .op = { .op = { .home = &home, .done = flag }, .run = change },
+                            .n = (unsigned)(nr * 7919u % fleet),
+                            .value = (unsigned)nr };
+        double from = now_s();
+        store_write(hub.store, &c.op);
+        while (c.op.op.home)
+            pump();
+        must(c.op.op.err, "change");
+        took[nr++] = (now_s() - from) * 1e3;
+    }
+    snprintf(label, sizeof label, "%s_s", name);
+    say(label, what, now_s() - start, "s");
+    qsort(took, nr, sizeof *took, by_value);
+    snprintf(label, sizeof label, "%s_write_p50_ms", name);
+    snprintf(title, sizeof title, "   a write meanwhile, %zu of them: p50", nr);
+    say(label, title, took[nr / 2], "ms");
+    snprintf(label, sizeof label, "%s_write_p99_ms", name);
+    say(label, "   p99", took[nr * 99 / 100], "ms");
+    snprintf(label, sizeof label, "%s_write_max_ms", name);
+    say(label, "   slowest", took[nr - 1], "ms");
+    free(took);
+}
+
+static struct query_index_build build;
+static bool at_once(void)
+{
+    return true;
+}
+static bool is_built(void)
+{
+    return build.over;
+}
+
+static void index_paths(const char *list)
+{
     struct span bad;
-    must(query_indexes_parse(&sources, SPAN("tags.site,tags.floor,properties.reported.firmware.version"),
-                             &bad),
-         "paths");
-    from = now_s();
+    double from = now_s();
+    must(query_indexes_parse(&sources, span_str(list), &bad), "paths");
     must(query_indexes_apply(hub.store, &sources), "indexes");
-    static struct query_index_build build;
+    say(*list ? "apply_s" : "drop_apply_s", "the list of indexes taken over, at a start", now_s() - from,
+        "s");
     query_indexes_build(&build, &hub, &sources, &home);
-    while (sources.ready != 7)
+}
+
+#define INDEXES "tags.site,tags.floor,properties.reported.firmware.version"
+
+static void bench_indexes(void)
+{
+    bench_changes("none", "twins changed one after the other, without an index", at_once, 2000);
+    index_paths(INDEXES);
+    bench_changes("index", "three indexes made over all of them", is_built, 1);
+    bench_changes("three", "twins changed one after the other, with three indexes", at_once, 2000);
+    index_paths("");
+    bench_changes("drop", "the three dropped", is_built, 1);
+    index_paths(INDEXES);
+    double from = now_s();
+    while (!is_built())
         pump();
-    say("index_s", "three indexes made over all of them", now_s() - from, "s");
+    say("index_alone_s", "and made again, nothing else running", now_s() - from, "s");
 }
 
 /* ---- queries ------------------------------------------------------------------------------------------- */
@@ -168,12 +255,6 @@ static void end(struct running *r)
         pump();
     must(r->op.op.err, "query");
     arena_fini(&r->a);
-}
-
-static int by_value(const void *x, const void *y)
-{
-    double a = *(const double *)x, b = *(const double *)y;
-    return (a > b) - (a < b);
 }
 
 /* Pages of `form`, with a number for its %u, one after another. */
@@ -300,6 +381,7 @@ int main(int argc, char **argv)
     hub.metrics = &metrics;
     hub.queries = &sources;
     make_fleet();
+    bench_indexes();
     bench_pages("site", "tags.site = ..., indexed",
                 "SELECT deviceId, tags FROM devices WHERE tags.site = 'site-%05u'", 20000, 1000);
     bench_pages("site_star", "the same, SELECT *", "SELECT * FROM devices WHERE tags.site = 'site-%05u'",

@@ -49,14 +49,12 @@ static int status_run(struct cli *c, const struct args *a)
         printf("events      %llu wait for the router; %llu changes were refused for want of room\n",
                (unsigned long long)json_number(events, "waiting", 0),
                (unsigned long long)json_number(events, "refused", 0));
-    size_t ready = 0;
     json_array_foreach(json_object_get(doc, "queryIndexes"), i, v)
     {
-        ready += json_is_true(json_object_get(v, "ready"));
+        if (!json_is_true(json_object_get(v, "ready")))
+            printf("index       %s is being made: %llu %%\n", json_text(v, "path"),
+                   (unsigned long long)json_number(v, "percent", 0));
     }
-    if (ready < json_array_size(json_object_get(doc, "queryIndexes")))
-        printf("indexes     %zu of %zu are there; the others are being made\n", ready,
-               json_array_size(json_object_get(doc, "queryIndexes")));
     uint64_t trust = json_number(doc, "trustVersion", 0);
     if (trust)
         printf("trust       version %llu\n", (unsigned long long)trust);

@@ -7,11 +7,11 @@
 #include <stdlib.h>
 
 /* Twins 1..8 of devices, 9 and 10 of modules of d1. */
-static const char *const tags[] = { "{\"a\":1}",        "{\"a\":\"1\"}",
-                                    "{\"a\":2.5}",      "{\"a\":true}",
-                                    "{\"a\":null}",     "{\"b\":{\"c-d\":\"x\"}}",
-                                    "{\"a\":\"oslo\"}", "{}",
-                                    "{\"a\":\"oslo\"}", "{\"a\":{\"x\":1}}" };
+static const char *const few_tags[] = { "{\"a\":1}",        "{\"a\":\"1\"}",
+                                        "{\"a\":2.5}",      "{\"a\":true}",
+                                        "{\"a\":null}",     "{\"b\":{\"c-d\":\"x\"}}",
+                                        "{\"a\":\"oslo\"}", "{}",
+                                        "{\"a\":\"oslo\"}", "{\"a\":{\"x\":1}}" };
 
 static enum err make_some(struct store_tx *t, void *ctx)
 {
@@ -34,7 +34,7 @@ static enum err make_some(struct store_tx *t, void *ctx)
                              UINT64_MAX, NULL));
         struct span twin = i < 8 ? span_str(id) : i == 8 ? SPAN("d1/m1") : SPAN("d1/m2");
         OK(tx_twin_get(t, twin, &row));
-        row.tags = span_str(tags[i]);
+        row.tags = span_str(few_tags[i]);
         row.reported = SPAN("{\"fw\":{\"v\":\"1.0\"}}");
         OK(tx_twin_put(t, &row));
     }
@@ -44,19 +44,45 @@ static enum err make_some(struct store_tx *t, void *ctx)
 static const struct span paths[] = { { (const uint8_t *)"tags.a", 6 },
                                      { (const uint8_t *)"tags.b.c-d", 10 },
                                      { (const uint8_t *)"properties.reported.fw.v", 24 } };
+static unsigned fill(struct store_tx *t, struct span path) /* the steps it took */
+{
+    struct twin_index_step step = { .done = false };
+    unsigned nr = 0;
+    while (!step.done) {
+        OK(tx_twin_index_fill(t, path, &step));
+        nr++;
+    }
+    return nr;
+}
+static unsigned clear(struct store_tx *t)
+{
+    unsigned nr = 0;
+    for (bool done = false; !done; nr++)
+        OK(tx_twin_index_clear(t, &done));
+    return nr;
+}
+
 static enum err index_all(struct store_tx *t, void *ctx)
 {
     const size_t nr = ctx ? *(size_t *)ctx : 3;
-    bool have[3];
-    OK(tx_twin_index_keep(t, paths, nr, have));
+    const struct span bad = SPAN("tags.a'b");
+    struct twin_index_step step;
+    bool ready[3];
+    OK(tx_twin_index_keep(t, paths, nr, ready));
     for (size_t i = 0; i < nr; i++) {
-        OK(tx_twin_index_make(t, paths[i]));
-        OK(tx_twin_index_make(t, paths[i])); /* once is enough */
+        assert_int_equal(fill(t, paths[i]), 1);
+        assert_int_equal(fill(t, paths[i]), 1); /* once is enough */
     }
-    assert_int_equal(tx_twin_index_make(t, SPAN("tags.a'b")), ERR_PROTO);
-    OK(tx_twin_index_keep(t, paths, nr, have));
+    assert_int_equal(tx_twin_index_fill(t, SPAN("tags.none"), &step), ERR_NOTFOUND);
+    assert_int_equal(tx_twin_index_keep(t, &bad, 1, ready), ERR_PROTO);
+    OK(tx_twin_index_keep(t, paths, nr, ready));
     for (size_t i = 0; i < nr; i++)
-        assert_true(have[i]);
+        assert_true(ready[i]);
+    return ERR_OK;
+}
+static enum err clear_all(struct store_tx *t, void *ctx)
+{
+    *(unsigned *)ctx = clear(t);
     return ERR_OK;
 }
 
@@ -151,8 +177,14 @@ static void test_walks_and_picks(void **state)
     R(check_walks, NULL);
     W(index_all, NULL); /* again: nothing to do */
     W(index_all, &none);
-    W(index_all, &one);
+    W(index_all, &one); /* made anew beside what is left of those before */
     W(index_all, NULL);
+    R(check_walks, NULL);
+    unsigned steps = 0;
+    W(clear_all, &steps);
+    assert_int_equal(steps, 3 + 1);
+    W(clear_all, &steps);
+    assert_int_equal(steps, 1);
     R(check_walks, NULL);
 }
 
@@ -221,6 +253,425 @@ static void test_a_walk_that_only_passes_ends_by_itself(void **state)
     W(index_all, NULL);
     W(make_many_modules, NULL);
     R(pass_many, NULL);
+}
+
+/* ---- an index beside the writes ------------------------------------------------------------------------ */
+
+/* Every value a path can have, as it is written and as an index has to find it. */
+static char long_json[4003], long_text[4000];
+static const struct value {
+    const char *json; /* NULL: no such member */
+    struct twin_value v;
+} values[] = { { NULL, { .kind = TWIN_VALUE_NONE } },
+               { "null", { .kind = TWIN_VALUE_NONE } },
+               { "{\"x\":1}", { .kind = TWIN_VALUE_NONE } },
+               { "[1,2]", { .kind = TWIN_VALUE_NONE } },
+               { "true", NUM(1) },
+               { "false", NUM(0) },
+               { "1", NUM(1) },
+               { "1.0", NUM(1) },
+               { "-3", NUM(-3) },
+               { "-0.0", NUM(0) },
+               { "1e3", NUM(1000) },
+               { "0.1", NUM(0.1) },
+               { "4503599627370495", NUM(4503599627370495.0) },
+               { "1e300", NUM(1e300) },
+               { "\"\"", TEXT("") },
+               { "\"1\"", TEXT("1") },
+               { "\"oslo\"", TEXT("oslo") },
+               { "\"os\\u006co\"", TEXT("oslo") },
+               { "\"{\\\"x\\\":1}\"", TEXT("{\"x\":1}") },
+               { "\"\xc3\xb8\"", TEXT("\xc3\xb8") },
+               { long_json, { .kind = TWIN_VALUE_TEXT, .text = { (const uint8_t *)long_text, 4000 } } } };
+#define VALUES (sizeof values / sizeof values[0])
+
+/* Devices d0, d1, ... and modules dN/m of the first of them. Some more than two steps take. */
+enum { FLEET = 2 * TWIN_INDEX_ROWS + 300, WITH_MODULE = 60, TWINS = FLEET + WITH_MODULE };
+struct model { /* what has to be there */
+    bool there;
+    uint8_t a, v; /* values of tags.a.b and properties.reported.v */
+};
+static struct model model[TWINS];
+static const struct span model_paths[] = { { (const uint8_t *)"tags.a.b", 8 },
+                                           { (const uint8_t *)"properties.reported.v", 21 } };
+static uint32_t seed;
+static unsigned any(unsigned below)
+{
+    seed = seed * 1664525u + 1013904223u;
+    return (seed >> 8) % below;
+}
+
+static struct span model_name(unsigned i, char out[24])
+{
+    return span_of(out,
+                   (size_t)(i < FLEET ? snprintf(out, 24, "d%u", i) : snprintf(out, 24, "d%u/m", i - FLEET)));
+}
+
+static enum err model_make(struct store_tx *t, unsigned i)
+{
+    char id[24];
+    if (i < FLEET)
+        return tx_device_put(t,
+                             &(struct device_row){ .id = model_name(i, id),
+                                                   .generation = SPAN("g"),
+                                                   .origin = SPAN("operator") },
+                             UINT64_MAX, NULL);
+    return tx_module_put(t,
+                         &(struct module_row){ .device = model_name(i - FLEET, id),
+                                               .id = SPAN("m"),
+                                               .managed_by = SPAN(""),
+                                               .generation = SPAN("g") },
+                         UINT64_MAX, NULL);
+}
+
+static enum err model_delete(struct store_tx *t, struct model *m, unsigned i)
+{
+    char id[24];
+    m[i].there = false;
+    if (i >= FLEET)
+        return tx_module_delete(t, model_name(i - FLEET, id), SPAN("m"));
+    if (i < WITH_MODULE)
+        m[FLEET + i].there = false;
+    return tx_device_delete(t, model_name(i, id));
+}
+
+static enum err model_write(struct store_tx *t, const struct model *m, unsigned i)
+{
+    static char tags[8192], reported[8192];
+    const char *a = values[m[i].a].json, *v = values[m[i].v].json;
+    char id[24];
+    struct twin_row row;
+    enum err e = tx_twin_get(t, model_name(i, id), &row);
+    if (e)
+        return e;
+    snprintf(tags, sizeof tags, a ? "{\"x\":{\"b\":1},\"a\":{\"c\":[3],\"b\":%s}}" : "{\"a\":{},\"b\":2}", a);
+    snprintf(reported, sizeof reported, v ? "{\"n\":%u,\"v\":%s}" : "{\"n\":%u}", any(1000), v);
+    row.tags = span_str(tags);
+    row.reported = span_str(reported);
+    return tx_twin_put(t, &row);
+}
+
+/* Anything that can happen to a twin. */
+static enum err mutate(struct store_tx *t, struct model *m)
+{
+    unsigned i = any(TWINS), what = any(10);
+    if (i >= FLEET && !m[i - FLEET].there)
+        return ERR_OK;
+    if (m[i].there && what == 0)
+        return model_delete(t, m, i);
+    if (!m[i].there) {
+        enum err e = model_make(t, i);
+        if (e)
+            return e;
+        m[i] = (struct model){ .there = true };
+    }
+    if (what & 1)
+        m[i].a = (uint8_t)any(VALUES);
+    if (what & 2)
+        m[i].v = (uint8_t)any(VALUES);
+    return model_write(t, m, i);
+}
+
+static enum err populate(struct store_tx *t, void *ctx)
+{
+    (void)ctx;
+    memset(model, 0, sizeof model);
+    for (unsigned i = 0; i < TWINS; i++) {
+        model[i] = (struct model){ true, (uint8_t)any(VALUES), (uint8_t)any(VALUES) };
+        OK(model_make(t, i));
+        OK(model_write(t, model, i));
+    }
+    return ERR_OK;
+}
+static enum err mutate_some(struct store_tx *t, void *ctx)
+{
+    (void)ctx;
+    for (int i = 0; i < 150; i++)
+        OK(mutate(t, model));
+    return ERR_OK;
+}
+static enum err mutate_one_of_them(struct store_tx *t, void *ctx)
+{
+    struct model *m = ctx;
+    OK(mutate(t, m));
+    return any(2) ? ERR_STALE : ERR_OK;
+}
+/* A part that is undone, in an op that is not. */
+static enum err mutate_and_undo_parts(struct store_tx *t, void *ctx)
+{
+    static struct model before[TWINS];
+    (void)ctx;
+    for (int i = 0; i < 40; i++) {
+        memcpy(before, model, sizeof model);
+        if (tx_try(t, mutate_one_of_them, model) == ERR_STALE)
+            memcpy(model, before, sizeof model);
+    }
+    return ERR_OK;
+}
+/* What was done by an op that fails, a step of the index in its midst. */
+static enum err mutate_and_fail(struct store_tx *t, void *ctx)
+{
+    static struct model scratch[TWINS];
+    const struct span *path = ctx;
+    struct twin_index_step step;
+    memcpy(scratch, model, sizeof model);
+    for (int i = 0; i < 20; i++)
+        OK(mutate(t, scratch));
+    OK(tx_twin_index_fill(t, *path, &step));
+    for (int i = 0; i < 20; i++)
+        OK(mutate(t, scratch));
+    return ERR_STALE;
+}
+struct filling {
+    struct span path;
+    struct twin_index_step step;
+};
+static enum err one_step(struct store_tx *t, void *ctx)
+{
+    struct filling *f = ctx;
+    OK(tx_twin_index_fill(t, f->path, &f->step));
+    assert_true(f->step.done || (f->step.at > 0 && f->step.at <= f->step.end));
+    return ERR_OK;
+}
+static enum err keep_model_paths(struct store_tx *t, void *ctx)
+{
+    return tx_twin_index_keep(t, model_paths, 2, ctx);
+}
+
+static bool in_pick(const struct twin_pick *p, const struct twin_value *v)
+{
+    for (unsigned side = 0; side < 2; side++) {
+        const struct twin_value *bound = side ? &p->high : &p->low;
+        if (bound->kind == TWIN_VALUE_NONE)
+            continue;
+        if (bound->kind != v->kind)
+            return false;
+        int diff;
+        if (v->kind == TWIN_VALUE_NUMBER) {
+            diff = (v->number > bound->number) - (v->number < bound->number);
+        } else {
+            size_t n = v->text.n < bound->text.n ? v->text.n : bound->text.n;
+            diff = n ? memcmp(v->text.p, bound->text.p, n) : 0;
+            diff = diff ? diff : (v->text.n > bound->text.n) - (v->text.n < bound->text.n);
+        }
+        if (side ? diff > 0 : diff < 0)
+            return false;
+    }
+    return v->kind != TWIN_VALUE_NONE;
+}
+
+struct expect {
+    const struct twin_pick *pick;
+    unsigned which; /* of model_paths */
+    uint64_t last;
+    size_t nr;
+};
+static const struct twin_value *model_value(unsigned i, unsigned which)
+{
+    return &values[which ? model[i].v : model[i].a].v;
+}
+static enum err expected(void *ctx, struct twin_view *v)
+{
+    struct expect *x = ctx;
+    struct span id = twin_view_text(v, TWIN_COL_ID);
+    char text[24];
+    unsigned i = 0;
+    assert_true(twin_view_seq(v) > x->last);
+    x->last = twin_view_seq(v);
+    snprintf(text, sizeof text, "%.*s", (int)id.n, (const char *)id.p);
+    assert_int_equal(text[0], 'd');
+    i = (unsigned)strtoul(text + 1, NULL, 10);
+    if (strchr(text, '/'))
+        i += FLEET;
+    assert_true(i < TWINS && model[i].there && in_pick(x->pick, model_value(i, x->which)));
+    x->nr++;
+    return ERR_OK;
+}
+static void check_pick(struct store_tx *t, unsigned which, struct twin_pick pick)
+{
+    size_t want = 0, counted = 0;
+    struct expect x = { .pick = &pick, .which = which };
+    pick.path = model_paths[which];
+    for (unsigned i = 0; i < TWINS; i++)
+        want += model[i].there && in_pick(&pick, model_value(i, which));
+    for (int modules = 0; modules < 2; modules++) {
+        uint64_t after = 0;
+        x.last = 0;
+        OK(tx_twin_walk(t, modules, 0, &pick, &after, expected, &x));
+    }
+    assert_int_equal(x.nr, want);
+    OK(tx_twin_pick_count(t, &pick, SIZE_MAX, &counted)); /* rows of the index: none is left behind */
+    assert_int_equal(counted, want);
+}
+static enum err check_model(struct store_tx *t, void *ctx)
+{
+    (void)ctx;
+    for (unsigned which = 0; which < 2; which++) {
+        for (size_t i = 0; i < VALUES; i++) {
+            if (values[i].v.kind == TWIN_VALUE_NONE)
+                continue;
+            check_pick(t, which, (struct twin_pick){ .low = values[i].v, .high = values[i].v });
+            check_pick(t, which, (struct twin_pick){ .low = values[i].v });
+            check_pick(t, which, (struct twin_pick){ .high = values[i].v });
+        }
+        check_pick(t, which, (struct twin_pick){ .low = NUM(0), .high = NUM(1) });
+    }
+    return ERR_OK;
+}
+static enum err is_not_ready(struct store_tx *t, void *ctx)
+{
+    const struct twin_pick pick = { .path = *(const struct span *)ctx, .low = NUM(1), .high = NUM(1) };
+    uint64_t after = 0;
+    size_t nr;
+    bool ready = true;
+    OK(tx_twin_index_is_ready(t, pick.path, &ready));
+    assert_false(ready);
+    assert_int_equal(tx_twin_walk(t, false, 0, &pick, &after, each, NULL), ERR_NOTFOUND);
+    assert_int_equal(tx_twin_pick_count(t, &pick, 1, &nr), ERR_NOTFOUND);
+    return ERR_OK;
+}
+
+static enum err keep_second(struct store_tx *t, void *ctx)
+{
+    return tx_twin_index_keep(t, model_paths + 1, 1, ctx);
+}
+static enum err one_clear(struct store_tx *t, void *ctx)
+{
+    return tx_twin_index_clear(t, ctx);
+}
+
+/* The first is dropped and wanted again while its rows are on their way out. */
+static void drop_and_make_again(void)
+{
+    struct filling f = { .path = model_paths[0] };
+    bool ready[2], done = false;
+    W(keep_second, ready);
+    assert_true(ready[0]);
+    R(is_not_ready, &f.path);
+    W(one_clear, &done);
+    assert_false(done);
+    W(mutate_some, NULL);
+    reopen();
+    W(keep_model_paths, ready);
+    assert_true(!ready[0] && ready[1]);
+    for (unsigned steps = 0; !done || !f.step.done; steps++) {
+        W(mutate_some, NULL);
+        W(one_clear, &done);
+        W(one_step, &f);
+        assert_true(steps < 20);
+    }
+    R(check_model, NULL);
+}
+
+static void anew(void)
+{
+    assert_int_equal(teardown(NULL), 0);
+    assert_int_equal(setup(NULL), 0);
+}
+
+/* Twins are written, made and deleted between the steps, by ops that succeed, fail, or fail in part; the
+ * store is closed and opened in the middle. In the end an index finds what is there, and has nothing else. */
+static void test_an_index_is_made_beside_the_writes(void **state)
+{
+    (void)state;
+    bool ready[2];
+    memset(long_text, 'x', sizeof long_text);
+    memset(long_json, 'x', sizeof long_json);
+    long_json[0] = '"';
+    memcpy(long_json + sizeof long_json - 2, "\"", 2);
+    for (uint32_t round = 1; round <= 3; round++) {
+        unsigned steps = 0;
+        seed = round;
+        anew();
+        W(populate, NULL);
+        W(keep_model_paths, ready);
+        for (unsigned which = 0; which < 2; which++) {
+            struct filling f = { .path = model_paths[which] };
+            while (!f.step.done) {
+                R(is_not_ready, &f.path);
+                assert_int_equal(store_write_wait(S, mutate_and_fail, &f.path), ERR_STALE);
+                W(mutate_some, NULL);
+                W(one_step, &f);
+                W(mutate_and_undo_parts, NULL);
+                assert_true(++steps < 20);
+                if (steps == 2)
+                    reopen();
+            }
+        }
+        assert_true(steps > 4);
+        R(check_model, NULL);
+        W(mutate_some, NULL);
+        W(mutate_and_undo_parts, NULL);
+        reopen();
+        W(keep_model_paths, ready);
+        assert_true(ready[0] && ready[1]);
+        W(mutate_some, NULL);
+        R(check_model, NULL);
+        drop_and_make_again();
+    }
+}
+
+/* One more twin than a piece may look at, each with a value of its own or all with the same; or few, that are
+ * large. */
+enum rows { ROWS_DIFFER, ROWS_SAME, ROWS_LARGE };
+static enum err make_rows(struct store_tx *t, void *ctx)
+{
+    const enum rows *how = ctx;
+    const bool large = *how == ROWS_LARGE;
+    static char tags[TWIN_INDEX_BYTES / 8];
+    for (unsigned i = 0; i < (large ? 20 : TWIN_INDEX_ROWS + 1); i++) {
+        char id[16];
+        struct twin_row row;
+        snprintf(id, sizeof id, "c%u", i);
+        OK(tx_device_put(
+            t,
+            &(struct device_row){ .id = span_str(id), .generation = SPAN("g"), .origin = SPAN("operator") },
+            UINT64_MAX, NULL));
+        OK(tx_twin_get(t, span_str(id), &row));
+        snprintf(tags, sizeof tags, "{\"a\":%u,\"pad\":\"%0*d\"}", *how == ROWS_SAME ? 1 : i,
+                 large ? (int)sizeof tags - 30 : 1, 0);
+        row.tags = span_str(tags);
+        OK(tx_twin_put(t, &row));
+    }
+    return ERR_OK;
+}
+struct pieces {
+    struct twin_index_step first;
+    unsigned fill, clear;
+};
+static enum err count_pieces(struct store_tx *t, void *ctx)
+{
+    struct pieces *p = ctx;
+    bool ready;
+    OK(tx_twin_index_keep(t, paths, 1, &ready));
+    OK(tx_twin_index_fill(t, paths[0], &p->first));
+    p->fill = 1 + fill(t, paths[0]);
+    OK(tx_twin_index_keep(t, paths, 0, &ready));
+    p->clear = clear(t);
+    return ERR_OK;
+}
+
+static void test_a_piece_of_an_index_has_its_caps(void **state)
+{
+    struct pieces p;
+    enum rows how;
+    (void)state;
+    for (how = ROWS_DIFFER; how <= ROWS_SAME; how++) {
+        W(make_rows, &how);
+        W(count_pieces, &p);
+        assert_false(p.first.done);
+        assert_int_equal(p.first.at, TWIN_INDEX_ROWS);
+        assert_int_equal(p.first.end, TWIN_INDEX_ROWS + 1);
+        assert_int_equal(p.fill, 2);
+        assert_int_equal(p.clear, 4); /* twice half of the rows, what is left and the index, nothing */
+        anew();
+    }
+    how = ROWS_LARGE;
+    W(make_rows, &how);
+    W(count_pieces, &p);
+    assert_false(p.first.done);
+    assert_int_equal(p.first.at, 9); /* the ninth of an eighth each, less some bytes */
+    assert_int_equal(p.fill, 3);
 }
 
 static void test_paths_of_indexes(void **state)
@@ -297,6 +748,8 @@ int store_suite_query(const struct store_suite *how)
         cmocka_unit_test_setup_teardown(test_a_walk_ends_when_it_is_told_to, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_walk_that_only_passes_ends_by_itself, setup, teardown),
         cmocka_unit_test_setup_teardown(test_a_scan_holds_up_nobody_else, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_an_index_is_made_beside_the_writes, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_a_piece_of_an_index_has_its_caps, setup, teardown),
         cmocka_unit_test(test_paths_of_indexes),
     };
     store_fixture_use(how);

@@ -11,11 +11,24 @@
 /* "tags.a.b", "properties.desired.a", "properties.reported.a": names of ASCII letters, digits, _ and -, so
  * that they can stand in the text of a statement. */
 bool twin_index_path_ok(struct span path);
-/* Drops the indexes that were made here on other paths than these; have[i]: there is one on paths[i] (nr at
- * most TWIN_INDEX_MAX). */
-MUST_USE enum err tx_twin_index_keep(struct store_tx *t, const struct span *paths, size_t nr, bool *have);
-/* Makes one unless it is there; it reads every twin once, and nothing else is written meanwhile. */
-MUST_USE enum err tx_twin_index_make(struct store_tx *t, struct span path);
+/* Which there are to be from now on (nr at most TWIN_INDEX_MAX): those that are new are begun, those on other
+ * paths are given up. ready[i]: the one on paths[i] is whole. ERR_PROTO: a path that cannot have one. */
+MUST_USE enum err tx_twin_index_keep(struct store_tx *t, const struct span *paths, size_t nr, bool *ready);
+/* The next piece of the work on an index, in any number of ops with other writes between them; what has been
+ * done stays done over a restart. A database that makes indexes by itself begins it and says how far it is.
+ */
+#define TWIN_INDEX_ROWS  1000u           /* twins, or rows of the index, that a piece looks at */
+#define TWIN_INDEX_BYTES (1024u * 1024u) /* of twins' sections, after which it ends early */
+struct twin_index_step {
+    bool done;        /* every twin is in it: ready from this commit on */
+    uint64_t at, end; /* else: the twins up to this seq are in it, of those up to `end` */
+};
+/* ERR_NOTFOUND: it is not to be there. */
+MUST_USE enum err tx_twin_index_fill(struct store_tx *t, struct span path, struct twin_index_step *out);
+/* The same for what is left of indexes that were given up. */
+MUST_USE enum err tx_twin_index_clear(struct store_tx *t, bool *done);
+/* Is it whole, in what this transaction sees? */
+MUST_USE enum err tx_twin_index_is_ready(struct store_tx *t, struct span path, bool *ready);
 
 /* Part of a condition that the database looks up: it finds every row for which the condition can be true, and
  * maybe others. Numbers are what JSON numbers are; true and false are 1 and 0. */
@@ -25,7 +38,7 @@ struct twin_value {
     struct span text;
 };
 struct twin_pick {
-    struct span path;                /* one that has an index; empty: the identity, as twin_row.id */
+    struct span path;                /* one whose index is ready; empty: the identity, as twin_row.id */
     struct twin_value low, high;     /* both included; none: open; the same twice: that one */
     const struct twin_value *one_of; /* instead of them */
     size_t one_of_nr;
@@ -61,12 +74,12 @@ typedef enum err twin_view_each(void *ctx, struct twin_view *v);
  * `pick` finds, unless it is NULL. The walk ends when the callback says something other than ERR_OK, which is
  * returned. It passes twins of the other kind as well, and moves *after_seq behind them: after so many in a
  * row it ends by itself, ERR_AGAIN, so that no operation is long because there is nothing to call back for.
- */
+ * ERR_NOTFOUND: the index of `pick` is not ready in what this transaction sees. */
 MUST_USE enum err tx_twin_walk(struct store_tx *t, bool modules, unsigned with, const struct twin_pick *pick,
                                uint64_t *after_seq, twin_view_each *each, void *ctx);
 /* One twin, by its identity. ERR_NOTFOUND. */
 MUST_USE enum err tx_twin_visit(struct store_tx *t, struct span id, twin_view_each *each, void *ctx);
-/* How many rows `pick` finds, of either kind, counted up to limit. */
+/* How many rows `pick` finds, of either kind, counted up to limit. ERR_NOTFOUND: as tx_twin_walk. */
 MUST_USE enum err tx_twin_pick_count(struct store_tx *t, const struct twin_pick *pick, size_t limit,
                                      size_t *nr);
 

@@ -5,10 +5,12 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* Ids and names are TEXT (they sort by their bytes), hashes, keys and messages BLOB, times milliseconds
  * since 1970. Everything that belongs to a device begins its key with the device's id, so that a sharded
  * database can keep it together. */
+#define QUERY_INDEXES "indexes of queries"
 static const struct migration {
     const char *name, *sql;
 } migrations[] = {
@@ -196,6 +198,12 @@ static const struct migration {
       "CREATE INDEX file_note_age ON file_note(enqueued_ms);"
       "CREATE INDEX file_note_taken ON file_note(deliveries) WHERE deliveries > 0;" },
     { "the blocks of a file", "ALTER TABLE named_blob ADD COLUMN blocks BLOB NOT NULL DEFAULT x'';" },
+    { QUERY_INDEXES,
+      /* upto: twins up to this seq are in it; the largest number: all, -1: it is not wanted any more */
+      "CREATE TABLE twin_index(n INTEGER PRIMARY KEY, path TEXT NOT NULL, upto INTEGER NOT NULL);"
+      /* val without a type: numbers sort before texts */
+      "CREATE TABLE twin_value(n INTEGER NOT NULL, val NOT NULL, seq INTEGER NOT NULL,"
+      " PRIMARY KEY(n, val, seq)) WITHOUT ROWID;" },
 };
 #define MIGRATIONS (sizeof migrations / sizeof migrations[0])
 
@@ -207,6 +215,33 @@ static int on_number(void *arg, int cols, char **vals, char **names)
     return 0;
 }
 
+static int on_name(void *arg, int cols, char **vals, char **names)
+{
+    struct wr *w = arg;
+    (void)cols, (void)names;
+    wr_str(w, "DROP INDEX \"");
+    wr_str(w, vals[0]);
+    wr_str(w, "\";");
+    return 0;
+}
+
+/* Programs before it made expression indexes, named by the paths of their configuration. */
+static enum err drop_expression_indexes(sqlite3 *h)
+{
+    uint8_t text[16384];
+    struct wr w = { text, sizeof text - 1, 0 };
+    enum err e = sqlite_err(h,
+                            sqlite3_exec(h,
+                                         "SELECT name FROM sqlite_schema WHERE type = 'index'"
+                                         " AND tbl_name = 'twin' AND name LIKE 'query:%'",
+                                         on_name, &w, NULL),
+                            "migrate");
+    if (e || !wr_ok(&w)) /* there were never more than a few */
+        return e ? e : ERR_LIMIT;
+    text[w.len] = 0;
+    return sqlite_run(h, (const char *)text);
+}
+
 static enum err migrate_one(sqlite3 *h, size_t n)
 {
     char text[160];
@@ -214,6 +249,8 @@ static enum err migrate_one(sqlite3 *h, size_t n)
     if (e)
         return e;
     e = sqlite_run(h, migrations[n].sql);
+    if (!e && strcmp(migrations[n].name, QUERY_INDEXES) == 0)
+        e = drop_expression_indexes(h);
     if (!e) {
         snprintf(text, sizeof text, "INSERT INTO migration VALUES(%zu, '%s', unixepoch() * 1000)", n + 1,
                  migrations[n].name);

@@ -160,6 +160,45 @@ static void test_devices_of_an_older_program(void **state)
     store_close(a);
 }
 
+static int count_into(void *arg, int cols, char **vals, char **names)
+{
+    (void)cols, (void)names;
+    *(long *)arg = strtol(vals[0], NULL, 10);
+    return 0;
+}
+
+/* The indexes of queries that an older program made as the database's own are gone, other indexes are not. */
+static void test_query_indexes_of_an_older_program(void **state)
+{
+    static const char left[] = "SELECT count(*) FROM sqlite_schema WHERE name LIKE 'query:%'";
+    static const char others[] = "SELECT count(*) FROM sqlite_schema WHERE name = 'twin_module'";
+    struct store *a = NULL;
+    sqlite3 *h = NULL;
+    char path[128];
+    long nr = -1;
+    (void)state;
+    assert_int_equal(mkdir(dir, 0700), 0);
+    snprintf(path, sizeof path, "%s/roost.db", dir);
+    assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
+    assert_int_equal(sqlite_migrate(h, 14), ERR_OK);
+    assert_int_equal(
+        sqlite_run(h, "CREATE INDEX \"query:tags.a-b.c\" ON twin(json_extract(tags, '$.\"a-b\".\"c\"'), seq)"
+                      " WHERE json_extract(tags, '$.\"a-b\".\"c\"') IS NOT NULL;"
+                      "CREATE INDEX \"query:tags.d\" ON twin(json_extract(tags, '$.\"d\"'), seq)"),
+        ERR_OK);
+    sqlite3_exec(h, left, count_into, &nr, NULL);
+    assert_int_equal(nr, 2);
+    sqlite3_close(h);
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    store_close(a);
+    assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
+    sqlite3_exec(h, left, count_into, &nr, NULL);
+    assert_int_equal(nr, 0);
+    sqlite3_exec(h, others, count_into, &nr, NULL);
+    assert_int_equal(nr, 1);
+    sqlite3_close(h);
+}
+
 static void test_what_cannot_be_opened(void **state)
 {
     struct store *a = NULL;
@@ -243,6 +282,7 @@ int main(void)
         cmocka_unit_test_setup(test_files_are_their_owners_alone, fresh),
         cmocka_unit_test_setup(test_tables_of_a_newer_program, fresh),
         cmocka_unit_test_setup(test_devices_of_an_older_program, fresh),
+        cmocka_unit_test_setup(test_query_indexes_of_an_older_program, fresh),
         cmocka_unit_test_setup(test_what_cannot_be_opened, fresh),
         cmocka_unit_test_setup(test_the_log_starts_over, fresh),
     };

@@ -85,6 +85,7 @@ static void add(_Atomic uint64_t *n, uint64_t by)
 static bool undo(struct store *s)
 {
     struct store_tx *t = &s->tx;
+    t->index_known = false;
     if (!t->be->in_tx(t->conn))
         return false;
     if (!t->wrote)
@@ -143,9 +144,10 @@ static struct op *write_batch(struct store *s, struct op *op)
         lost = t->be->step(t->conn, STORE_COMMIT);
     if (lost && t->be->in_tx(t->conn) && t->be->step(t->conn, STORE_ROLLBACK))
         log_error("store.rollback", "backend=%s", t->be->name);
-    if (lost)
+    if (lost) {
         tx_counters_drop(t);
-    else if (wrote) {
+        t->index_known = false;
+    } else if (wrote) {
         add(&s->commits, 1);
         add(&s->commit_us, now_us() - from);
         add(&s->outbox.rows, (uint64_t)t->outbox_batch.rows); /* wraps around where it counts down */

@@ -91,6 +91,12 @@ struct outbox_change { /* not committed yet; counts down as well */
     int64_t rows, bytes;
 };
 
+/* tx_index.c: an index on a path of twins, as the writer keeps it true. */
+struct twin_index {
+    int64_t n, upto; /* twins up to this seq are in it */
+    uint8_t path_len, path[TWIN_INDEX_PATH_MAX];
+};
+
 struct store_tx {
     const struct store_backend *be;
     struct store_conn *conn;
@@ -103,6 +109,9 @@ struct store_tx {
     struct store_outbox *outbox;                  /* the store's; NULL: this one does not write */
     struct outbox_change outbox_op, outbox_batch; /* of the op at hand; of those before it */
     bool outbox_open;                             /* the op has put something into it already */
+    bool index_known; /* of the writer: the indexes are read; false again when a change of them was undone */
+    unsigned index_nr;
+    struct twin_index index[TWIN_INDEX_MAX];
 };
 
 /* db is handed over; store_start closes it when it fails. */
@@ -154,6 +163,13 @@ MUST_USE enum err tx_broadcast_begin(struct store_tx *t, uint64_t seq, const str
 MUST_USE enum err tx_broadcast_expired(struct store_tx *t, uint64_t seq);
 /* Deletes what hangs on the identities "`from`" and up to, not including, `to`: sessions, queues, reports. */
 MUST_USE enum err tx_identity_clear(struct store_tx *t, struct span from, struct span to);
+/* tx_index.c: a twin is about to become `to`; ERR_NOTFOUND: there is none of its id. */
+MUST_USE enum err tx_index_change(struct store_tx *t, const struct twin_row *to);
+/* The twins with ids from `from` up to, not including, `to` are about to go; to empty: the one named `from`.
+ */
+MUST_USE enum err tx_index_forget(struct store_tx *t, struct span from, struct span to);
+/* The number of a path's index. ERR_NOTFOUND: it is not ready. */
+MUST_USE enum err tx_index_ready(struct store_tx *t, struct span path, int64_t *n);
 /* store.c: before the commit, and when a transaction is lost. */
 MUST_USE enum err tx_counters_flush(struct store_tx *t);
 void tx_counters_drop(struct store_tx *t);

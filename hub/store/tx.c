@@ -162,6 +162,7 @@ enum err tx_try(struct store_tx *t, enum err (*fn)(struct store_tx *t, void *ctx
     if (e) {
         tx_after_end(t, before, false);
         t->outbox_op = outbox;
+        t->index_known = false;
     }
     enum err ended = note(t, t->be->step(t->conn, e ? STORE_UNDO : STORE_RELEASE));
     return ended ? ended : e;

@@ -172,7 +172,7 @@ enum err tx_identity_clear(struct store_tx *t, struct span from, struct span to)
             "DELETE FROM config_target WHERE twin IN (SELECT seq FROM twin WHERE id >= ?1 AND id < ?2)"),
         STORE_SQL("DELETE FROM twin WHERE id >= ?1 AND id < ?2"),
     };
-    enum err e = ERR_OK;
+    enum err e = tx_index_forget(t, from, to);
     for (size_t i = 0; !e && i < sizeof q / sizeof q[0]; i++)
         e = tx_exec(t, &q[i], ARGS(V_TEXT(from), V_TEXT(to)));
     return e;
@@ -201,6 +201,8 @@ enum err tx_device_delete(struct store_tx *t, struct span id)
         e = ERR_NOTFOUND;
     if (!e)
         e = tx_broadcast_leave(t, id);
+    if (!e)
+        e = tx_index_forget(t, id, SPAN_NONE);
     for (size_t i = 0; !e && i < sizeof q / sizeof q[0]; i++)
         e = tx_exec(t, &q[i], ARGS(V_TEXT(id)));
     if (e)

@@ -1,13 +1,9 @@
 /* hub/store/tx_query.c - walks over twins for queries. The texts of these statements are put together from
- * fixed pieces and from the paths of indexes, which are checked letter by letter; values are always bound.
- * What is SQLite's own here, and another database would spell in its way: json_extract, INDEXED BY,
- * sqlite_schema. */
-#include "base/log.h"
+ * fixed pieces; values are always bound. What is SQLite's own here, and another database would spell in its
+ * way: CROSS JOIN as a fixed order of the tables, the plus that keeps a column from its index. */
 #include "hub/store/store_backend.h"
 
 #include <assert.h>
-
-#define INDEX_PREFIX "query:" /* of the names of the indexes made here */
 
 struct statement {
     uint8_t room[8192];
@@ -22,127 +18,6 @@ static void put_value(struct statement *s, struct store_val v)
     assert(s->nr < sizeof s->val / sizeof s->val[0]);
     s->val[s->nr++] = v;
     wr_u8(&s->w, '?');
-}
-
-/* ---- indexes ------------------------------------------------------------------------------------------- */
-
-/* The column, and the rest of the path. */
-static const char *section_of(struct span path, struct span *rest)
-{
-    static const struct {
-        const char *prefix, *column;
-    } sections[] = { { "tags.", "tags" },
-                     { "properties.desired.", "desired" },
-                     { "properties.reported.", "reported" } };
-    for (size_t i = 0; i < sizeof sections / sizeof sections[0]; i++)
-        if (span_starts(path, span_str(sections[i].prefix))) {
-            *rest = span_skip(path, strlen(sections[i].prefix));
-            return sections[i].column;
-        }
-    return NULL;
-}
-
-bool twin_index_path_ok(struct span path)
-{
-    struct span rest;
-    if (path.n > TWIN_INDEX_PATH_MAX || !section_of(path, &rest) || !rest.n || rest.p[rest.n - 1] == '.')
-        return false;
-    for (size_t i = 0; i < rest.n; i++) {
-        uint8_t c = rest.p[i];
-        bool name = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
-                    c == '-';
-        if (!name && (c != '.' || i == 0 || rest.p[i - 1] == '.'))
-            return false;
-    }
-    return true;
-}
-
-/* json_extract(tags, '$."a"."b"') */
-static void put_path(struct wr *w, struct span path)
-{
-    struct span rest = SPAN_NONE;
-    const char *column = twin_index_path_ok(path) ? section_of(path, &rest) : NULL;
-    assert(column);
-    wr_str(w, "json_extract(");
-    wr_str(w, column);
-    wr_str(w, ", '$.\"");
-    for (size_t i = 0; i < rest.n; i++)
-        if (rest.p[i] == '.')
-            wr_str(w, "\".\"");
-        else
-            wr_u8(w, rest.p[i]);
-    wr_str(w, "\"')");
-}
-
-static void put_index_name(struct wr *w, struct span path)
-{
-    wr_str(w, "\"" INDEX_PREFIX);
-    wr_put(w, path);
-    wr_u8(w, '"');
-}
-
-static bool one_of(struct span s, const struct span *list, size_t nr)
-{
-    for (size_t i = 0; i < nr; i++)
-        if (span_eq(s, list[i]))
-            return true;
-    return false;
-}
-
-enum err tx_twin_index_make(struct store_tx *t, struct span path)
-{
-    if (!twin_index_path_ok(path))
-        return ERR_PROTO;
-    uint8_t room[1024];
-    struct wr w = { room, sizeof room, 0 };
-    wr_str(&w, "CREATE INDEX IF NOT EXISTS ");
-    put_index_name(&w, path);
-    wr_str(&w, " ON twin(");
-    put_path(&w, path);
-    wr_str(&w, ", seq) WHERE ");
-    put_path(&w, path);
-    wr_str(&w, " IS NOT NULL");
-    assert(wr_ok(&w));
-    return tx_exec_text(t, wr_span(&w), ARGS_NONE);
-}
-
-static enum err index_drop(struct store_tx *t, struct span path)
-{
-    uint8_t room[256];
-    struct wr w = { room, sizeof room, 0 };
-    wr_str(&w, "DROP INDEX ");
-    put_index_name(&w, path);
-    assert(wr_ok(&w));
-    return tx_exec_text(t, wr_span(&w), ARGS_NONE);
-}
-
-enum err tx_twin_index_keep(struct store_tx *t, const struct span *paths, size_t nr, bool *have_it)
-{
-    uint8_t room[TWIN_INDEX_MAX * 2][TWIN_INDEX_PATH_MAX];
-    struct span have[TWIN_INDEX_MAX * 2];
-    size_t have_nr = 0;
-    struct store_rows *r;
-    enum err e = tx_query_text(t, &r,
-                               SPAN("SELECT substr(name, 7) FROM sqlite_schema WHERE type = 'index'"
-                                    " AND name LIKE 'query:%'"),
-                               ARGS_NONE);
-    while (tx_next(t, r, &e)) {
-        struct span name = col_span(t, r, 0);
-        if (have_nr < sizeof have / sizeof have[0] && twin_index_path_ok(name)) {
-            memcpy(room[have_nr], name.p, name.n);
-            have[have_nr] = span_of(room[have_nr], name.n);
-            have_nr++;
-        }
-    }
-    e = tx_end(t, r, e);
-    for (size_t i = 0; !e && i < have_nr; i++)
-        if (!one_of(have[i], paths, nr)) {
-            log_info("query.index", "path=%.*s dropped", (int)have[i].n, (const char *)have[i].p);
-            e = index_drop(t, have[i]);
-        }
-    for (size_t i = 0; i < nr; i++)
-        have_it[i] = one_of(paths[i], have, have_nr);
-    return e;
 }
 
 /* ---- walks --------------------------------------------------------------------------------------------- */
@@ -168,7 +43,8 @@ enum {
     COL_ACTIVITY
 };
 #define COLS                                                                                                 \
-    "seq, id, device, module, version, etag, desired_version, reported_version, model_id, configurations,"   \
+    "twin.seq, id, device, module, version, etag, desired_version, reported_version, model_id, "             \
+    "configurations,"                                                                                        \
     " tags, desired, reported, desired_meta, reported_meta"
 
 struct twin_view {
@@ -252,11 +128,7 @@ static bool same_value(const struct twin_value *a, const struct twin_value *b)
 
 static void put_expr(struct statement *s, const struct twin_pick *p)
 {
-    wr_str(&s->w, " AND ");
-    if (p->path.n)
-        put_path(&s->w, p->path);
-    else
-        wr_str(&s->w, "id");
+    wr_str(&s->w, p->path.n ? " AND val" : " AND id");
 }
 
 /* Does what the index finds come in order of seq? */
@@ -294,18 +166,27 @@ static void put_pick(struct statement *s, const struct twin_pick *p)
     }
 }
 
-/* kind: what has to hold of the twin's kind; NULL: nothing. */
-static void put_source(struct statement *s, const char *kind, const struct twin_pick *p)
+/* What is looked through, from the index numbered n if pick has a path. kind: what has to hold of the twin's
+ * kind, NULL: nothing. */
+static void put_source(struct statement *s, const char *kind, const struct twin_pick *p, int64_t n,
+                       bool twins)
 {
-    wr_str(&s->w, " FROM twin");
-    if (p && p->path.n) {
-        wr_str(&s->w, " INDEXED BY ");
-        put_index_name(&s->w, p->path);
-    }
-    wr_str(&s->w, " WHERE ");
+    const bool by_index = p && p->path.n;
+    wr_str(&s->w, !by_index ? " FROM twin WHERE "
+                  : twins   ? " FROM twin_value CROSS JOIN twin ON twin.seq = twin_value.seq WHERE "
+                            : " FROM twin_value WHERE ");
     wr_str(&s->w, kind ? kind : "true");
+    if (by_index) {
+        wr_str(&s->w, " AND n = ");
+        put_value(s, V_INT(n));
+    }
     if (p)
         put_pick(s, p);
+}
+
+static enum err index_of(struct store_tx *t, const struct twin_pick *p, int64_t *n)
+{
+    return p && p->path.n ? tx_index_ready(t, p->path, n) : ERR_OK;
 }
 
 enum err tx_twin_walk(struct store_tx *t, bool modules, unsigned with, const struct twin_pick *pick,
@@ -315,19 +196,29 @@ enum err tx_twin_walk(struct store_tx *t, bool modules, unsigned with, const str
     bool sorted = pick && !is_in_order(pick); /* the plus keeps the database from walking by seq instead */
     bool passes =
         pick ? !sorted : !modules; /* of modules alone there is an index, what is sorted is little */
+    const char *seq = pick && pick->path.n ? "twin_value.seq" : "twin.seq", *plus = sorted ? "+" : "";
     unsigned passed = 0;
+    int64_t n = 0;
+    enum err e = index_of(t, pick, &n);
+    if (e)
+        return e;
     wr_str(&s.w, "SELECT " COLS);
     wr_str(&s.w, with & TWIN_WITH_STATUS ? ", (SELECT status FROM device WHERE id = twin.device)" : ", NULL");
     if (with & TWIN_WITH_CONNECTION)
         wr_str(&s.w, ", (SELECT connected = (SELECT value FROM counter WHERE name = 'start') FROM report"
                      " WHERE device = twin.id), (SELECT activity_ms FROM report WHERE device = twin.id)");
-    put_source(&s, passes ? NULL : modules ? "module <> ''" : "module = ''", pick);
-    wr_str(&s.w, sorted ? " AND +seq > " : " AND seq > ");
+    put_source(&s, passes ? NULL : modules ? "module <> ''" : "module = ''", pick, n, true);
+    wr_str(&s.w, " AND ");
+    wr_str(&s.w, plus);
+    wr_str(&s.w, seq);
+    wr_str(&s.w, " > ");
     put_value(&s, V_MS(*after_seq));
-    wr_str(&s.w, sorted ? " ORDER BY +seq" : " ORDER BY seq");
+    wr_str(&s.w, " ORDER BY ");
+    wr_str(&s.w, plus);
+    wr_str(&s.w, seq);
     assert(wr_ok(&s.w));
     struct twin_view v = { .t = t, .with = with };
-    enum err e = tx_query_text(t, &v.r, wr_span(&s.w), s.val, s.nr);
+    e = tx_query_text(t, &v.r, wr_span(&s.w), s.val, s.nr);
     while (tx_next(t, v.r, &e)) {
         if (!passes || (col_span(t, v.r, COL_MODULE).n > 0) == modules) {
             passed = 0;
@@ -355,14 +246,17 @@ enum err tx_twin_pick_count(struct store_tx *t, const struct twin_pick *pick, si
 {
     struct statement s = { .w = { s.room, sizeof s.room, 0 } };
     struct store_rows *r;
-    int64_t n = 0;
+    int64_t n = 0, index = 0;
+    enum err e = index_of(t, pick, &index);
+    if (e)
+        return e;
     wr_str(&s.w, "SELECT count(*) FROM (SELECT 1");
-    put_source(&s, NULL, pick);
+    put_source(&s, NULL, pick, index, false);
     wr_str(&s.w, " LIMIT ");
     put_value(&s, V_MS(limit));
     wr_u8(&s.w, ')');
     assert(wr_ok(&s.w));
-    enum err e = tx_query_text(t, &r, wr_span(&s.w), s.val, s.nr);
+    e = tx_query_text(t, &r, wr_span(&s.w), s.val, s.nr);
     if (tx_next(t, r, &e))
         n = t->be->col_int(r, 0);
     e = tx_end(t, r, e);

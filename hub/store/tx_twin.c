@@ -70,7 +70,7 @@ enum err tx_twin_put(struct store_tx *t, const struct twin_row *r)
     struct store_val conf = V_TEXT(r->configurations);
     if (!r->configurations.n)
         conf.kind = STORE_NULL;
-    enum err e = find(t, r->id);
+    enum err e = tx_index_change(t, r);
     return e ? e
              : tx_exec(t, &q,
                        ARGS(V_TEXT(r->id), V_INT(r->version), V_INT(r->etag), V_TEXT(r->tags),
@@ -89,7 +89,8 @@ enum err tx_twin_set_model(struct store_tx *t, struct span id, struct span model
 enum err tx_twin_delete(struct store_tx *t, struct span id)
 {
     static struct store_sql q = STORE_SQL("DELETE FROM twin WHERE id = ?1");
-    return tx_exec(t, &q, ARGS(V_TEXT(id)));
+    enum err e = tx_index_forget(t, id, SPAN_NONE);
+    return e ? e : tx_exec(t, &q, ARGS(V_TEXT(id)));
 }
 
 enum err tx_twin_list(struct store_tx *t, bool modules, uint64_t after_seq, size_t limit, twin_each *each,

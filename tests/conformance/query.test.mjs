@@ -107,7 +107,7 @@ test('indexes that a start finds missing are made while it serves, and status sa
     const status = await hub.api('GET', '/roost/v1/status');
     return status.queryIndexes.every((i) => i.ready) && status;
   });
-  assert.deepEqual(queryIndexes.map((i) => i.path), ['tags.site', 'tags.floor', 'properties.reported.battery']);
+  assert.deepEqual(queryIndexes, ['tags.site', 'tags.floor', 'properties.reported.battery'].map((path) => ({ path, ready: true, percent: 100 })));
   assert.doesNotMatch((await hub.roost('status')).stdout, /being made/);
 });
 

@@ -27,6 +27,7 @@ struct query_sources {
     size_t index_nr;
     _Atomic uint32_t
         ready; /* bit i: index[i] is there; the others are being made, and queries do without them */
+    _Atomic uint8_t percent[TWIN_INDEX_MAX]; /* how far each is; 100 when it is there */
     /* Job records in order of their number, after after_seq, each as its JSON document; of one job alone when
      * `job`, its id, is not empty. NULL: there are none. */
     enum err (*jobs)(struct store_tx *tx, struct span job, uint64_t after_seq, query_job_each *each,
@@ -35,22 +36,26 @@ struct query_sources {
 /* Of the configuration's list, "tags.a, properties.reported.b"; points into it. ERR_PROTO: not a path that
  * can have an index, *bad is it; ERR_LIMIT: more than TWIN_INDEX_MAX. */
 MUST_USE enum err query_indexes_parse(struct query_sources *s, struct span list, struct span *bad);
-/* At start: drops indexes on other paths, notes which are there. Waits for the store. */
+/* At start: says which there are to be, notes which are there. Waits for the store. */
 MUST_USE enum err query_indexes_apply(struct store *store, struct query_sources *s);
-/* From then on, on the thread of home: makes those that are missing, one after the other, each in a
- * transaction of its own. Writes wait for the one at hand, reads and telemetry do not. b lives until the
- * store is closed.
- */
+/* From then on, on the thread of home: takes away what is left of those that were dropped, then makes those
+ * that are missing, one after the other, from where an earlier start left them. The work is done in pieces,
+ * each an op of its own, and the next is handed over when the one before has come home: other writes come
+ * between them. b lives until the store is closed. */
 struct query_index_build {
     struct store_op op; /* first */
     struct store *store;
     struct query_sources *s;
+    bool cleared, over; /* over: nothing is left to do, or nothing more can be done */
     size_t at;
+    struct twin_index_step step; /* of the op that came home */
     uint64_t (*wall_ms)(void);
     uint64_t began_ms;
 };
 void query_indexes_build(struct query_index_build *b, struct hub *h, struct query_sources *s,
                          struct mailbox *home);
+/* Of what queries know, which may be behind what is committed, or, in a transaction that began before, ahead
+ * of what that sees: there tx_twin_index_is_ready decides. */
 static inline bool query_index_is_ready(const struct query_sources *s, size_t i)
 {
     return atomic_load(&s->ready) >> i & 1;

@@ -1,5 +1,5 @@
 /* hub/domain/query/query_index.c - the paths of twins that have an index: read from the configuration, made
- * beside what the hub does. */
+ * in pieces beside what the hub does. */
 #include "hub/domain/query/query.h"
 
 #include "base/log.h"
@@ -67,25 +67,30 @@ enum err query_indexes_apply(struct store *store, struct query_sources *s)
     while (sem_wait(&a.home))
         ;
     sem_destroy(&a.home);
-    for (size_t i = 0; i < s->index_nr; i++)
-        ready |= (uint32_t)a.have[i] << i;
-    atomic_store(&s->ready, a.op.op.err ? 0 : ready);
+    for (size_t i = 0; i < s->index_nr; i++) {
+        bool is_ready = !a.op.op.err && a.have[i];
+        ready |= (uint32_t)is_ready << i;
+        atomic_store(&s->percent[i], is_ready ? 100 : 0);
+    }
+    atomic_store(&s->ready, ready);
     return a.op.op.err;
 }
 
-/* ---- the missing ones ---------------------------------------------------------------------------------- */
+/* ---- the work ------------------------------------------------------------------------------------------ */
 
-static enum err make(struct store_tx *tx, struct store_op *op)
+static enum err piece(struct store_tx *tx, struct store_op *op)
 {
     struct query_index_build *b = (struct query_index_build *)op;
-    return tx_twin_index_make(tx, b->s->index[b->at]);
+    return b->cleared ? tx_twin_index_fill(tx, b->s->index[b->at], &b->step)
+                      : tx_twin_index_clear(tx, &b->step.done);
 }
 
 static void next(struct query_index_build *b)
 {
     while (b->at < b->s->index_nr && query_index_is_ready(b->s, b->at))
         b->at++;
-    if (b->at == b->s->index_nr)
+    b->over = b->at == b->s->index_nr;
+    if (b->over)
         return;
     const struct span path = b->s->index[b->at];
     log_info("query.index", "path=%.*s is made: every twin is read once", (int)path.n, (const char *)path.p);
@@ -93,16 +98,33 @@ static void next(struct query_index_build *b)
     store_write(b->store, &b->op);
 }
 
-static void on_made(struct op *op)
+static void on_cleared(struct query_index_build *b)
 {
-    struct query_index_build *b = (struct query_index_build *)op;
+    if (b->op.op.err)
+        log_error("query.index", "err=%s hint=\"what is left of dropped indexes goes after the next start\"",
+                  err_name(b->op.op.err));
+    b->cleared = b->op.op.err || b->step.done;
+    if (b->cleared)
+        next(b);
+    else
+        store_write(b->store, &b->op);
+}
+
+static void on_filled(struct query_index_build *b)
+{
     const struct span path = b->s->index[b->at];
-    if (op->err == ERR_STOPPED)
+    const enum err e = b->op.op.err;
+    if (!e && !b->step.done) {
+        uint64_t percent = b->step.end ? b->step.at * 100 / b->step.end : 0;
+        atomic_store(&b->s->percent[b->at], (uint8_t)(percent < 99 ? percent : 99));
+        store_write(b->store, &b->op);
         return;
-    if (op->err) {
-        log_error("query.index", "path=%.*s err=%s hint=\"queries do without it until the next start\"",
-                  (int)path.n, (const char *)path.p, err_name(op->err));
+    }
+    if (e) {
+        log_error("query.index", "path=%.*s err=%s hint=\"queries do without it; the next start goes on\"",
+                  (int)path.n, (const char *)path.p, err_name(e));
     } else {
+        atomic_store(&b->s->percent[b->at], 100);
         atomic_fetch_or(&b->s->ready, (uint32_t)1 << b->at);
         log_info("query.index", "path=%.*s ready ms=%llu", (int)path.n, (const char *)path.p,
                  (unsigned long long)(b->wall_ms() - b->began_ms));
@@ -111,12 +133,23 @@ static void on_made(struct op *op)
     next(b);
 }
 
+static void on_piece(struct op *op)
+{
+    struct query_index_build *b = (struct query_index_build *)op;
+    if (op->err == ERR_STOPPED)
+        b->over = true;
+    else if (b->cleared)
+        on_filled(b);
+    else
+        on_cleared(b);
+}
+
 void query_indexes_build(struct query_index_build *b, struct hub *h, struct query_sources *s,
                          struct mailbox *home)
 {
-    *b = (struct query_index_build){ .op = { .op = { .home = home, .done = on_made }, .run = make },
+    *b = (struct query_index_build){ .op = { .op = { .home = home, .done = on_piece }, .run = piece },
                                      .store = h->store,
                                      .s = s,
                                      .wall_ms = h->wall_ms };
-    next(b);
+    store_write(b->store, &b->op);
 }

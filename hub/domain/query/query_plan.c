@@ -12,7 +12,9 @@
 struct plan {
     struct hub *h;
     struct arena *a;
+    struct store_tx *tx;
     bool modules;
+    enum err e; /* of the store, while it was asked for indexes */
     const struct twin_pick *pick[CANDIDATES];
     size_t nr;
 };
@@ -60,8 +62,18 @@ static bool is_path(const struct query_path *path, struct span index)
     return index.n == 0;
 }
 
+/* Is the index ready, and in what this transaction sees as well? */
+static bool is_ready(struct plan *p, size_t i)
+{
+    const struct query_sources *s = p->h->queries;
+    bool ready = false;
+    if (!p->e && query_index_is_ready(s, i))
+        p->e = tx_twin_index_is_ready(p->tx, s->index[i], &ready);
+    return ready;
+}
+
 /* The index of a path; an empty one is the identity's. */
-static bool has_index(const struct plan *p, const struct query_node *n, struct span *index)
+static bool has_index(struct plan *p, const struct query_node *n, struct span *index)
 {
     const struct query_sources *s = p->h->queries;
     if (n->op != QUERY_PATH)
@@ -71,7 +83,7 @@ static bool has_index(const struct plan *p, const struct query_node *n, struct s
     if (path->field == QUERY_DEVICE_ID && path->nr == 1)
         return true;
     for (size_t i = 0; s && i < s->index_nr; i++)
-        if (is_path(path, s->index[i]) && query_index_is_ready(s, i)) {
+        if (is_path(path, s->index[i]) && is_ready(p, i)) {
             *index = s->index[i];
             return true;
         }
@@ -284,7 +296,9 @@ unsigned query_with(const struct query *q)
 enum err query_plan(struct hub *h, struct arena *a, struct store_tx *tx, const struct query *q,
                     const struct twin_pick **out)
 {
-    struct plan p = { .h = h, .a = a, .modules = q->from == QUERY_MODULES };
+    struct plan p = { .h = h, .a = a, .tx = tx, .modules = q->from == QUERY_MODULES };
     enum err e = q->where && q->from != QUERY_JOBS ? on_part(&p, q->where) : ERR_OK;
+    if (!e)
+        e = p.e;
     return e ? e : choose(&p, tx, out);
 }

@@ -554,6 +554,48 @@ static void a_large_fleet_comes_whole(void **state)
     json_decref(got);
 }
 
+/* A write of a twin that sees how far the index is. */
+struct beside {
+    struct store_op op; /* first */
+    bool ready;
+};
+static enum err beside_run(struct store_tx *tx, struct store_op *op)
+{
+    struct beside *b = (struct beside *)op;
+    struct twin_row t;
+    enum err e = tx_twin_index_is_ready(tx, sources.index[0], &b->ready);
+    if (!e)
+        e = tx_twin_get(tx, SPAN("n00000"), &t);
+    return e ? e : tx_twin_put(tx, &t);
+}
+
+static void writes_come_between_the_pieces_of_an_index(void **state)
+{
+    static struct query_index_build build;
+    static const char *const lists[] = { "tags.n", "tags.even" }; /* the second drops the first */
+    (void)state;
+    assert_int_equal(fixture_tx(&fx, put_many, NULL), ERR_OK);
+    for (size_t i = 0; i < 2; i++) {
+        unsigned between = 0;
+        struct span bad;
+        assert_int_equal(query_indexes_parse(&sources, span_str(lists[i]), &bad), ERR_OK);
+        assert_int_equal(query_indexes_apply(fx.hub.store, &sources), ERR_OK);
+        query_indexes_build(&build, &fx.hub, &sources, &fx.mail);
+        while (!build.over) {
+            struct beside b = { .op.run = beside_run };
+            fixture_prepare(&fx, &b.op.op);
+            store_write(fx.hub.store, &b.op);
+            assert_int_equal(fixture_wait(&fx, &b.op.op), ERR_OK);
+            between += !b.ready;
+        }
+        /* A write waits for the piece that was handed over before it and never for the one after that, so no
+         * more than two end while it does. */
+        assert_true(between >= MANY / TWIN_INDEX_ROWS / 2);
+        assert_true(query_index_is_ready(&sources, 0));
+        assert_int_equal(atomic_load(&sources.percent[0]), 100);
+    }
+}
+
 /* Half a minute goes by whenever somebody looks at the clock: every slice is as short as can be. */
 static uint64_t hurried_ms(void)
 {
@@ -683,6 +725,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(queries_do_without_an_index_until_it_is_made, setup, teardown),
         cmocka_unit_test_setup_teardown(an_index_loses_no_row_of_any_kind, setup, teardown),
         cmocka_unit_test_setup_teardown(a_large_fleet_comes_whole, setup, teardown),
+        cmocka_unit_test_setup_teardown(writes_come_between_the_pieces_of_an_index, setup, teardown),
         cmocka_unit_test_setup_teardown(a_full_walk_is_made_of_slices_and_keeps_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(conditions_select_identities, setup, teardown),
         cmocka_unit_test(lists_of_indexes),

@@ -44,6 +44,7 @@ static void put_indexes(const struct hub *h, json_t *o)
         json_t *one = json_object();
         json_put(one, "path", json_span(h->queries->index[i]));
         json_put(one, "ready", json_boolean(query_index_is_ready(h->queries, i)));
+        json_put(one, "percent", json_integer(atomic_load(&h->queries->percent[i])));
         (void)json_array_append_new(list, one);
     }
     json_put(o, "queryIndexes", list);
