@@ -1,38 +1,8 @@
 /* tests/fault/blob.c - blobs when the system fails: every k-th write, flush, open, rename and allocation; a
  * full disk; kill -9. Under a hash there is all of a blob or nothing, and what was acknowledged is there. */
 #include "hub/blob/blob.h"
-#include "base/err.h"
 #include "port/crypto.h"
-#include "tests/fault/layer/faults.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <errno.h>
-#include <ftw.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-static char top[64];
-static char dir[96];
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-    (void)st, (void)kind, (void)at;
-    return remove(path);
-}
-
-static void wipe(void)
-{
-    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
+#include "tests/fault/layer/fault_fixture.h"
 
 static struct span content(uint32_t i, uint8_t out[5000])
 {
@@ -48,11 +18,6 @@ static void sum_of(struct span s, uint8_t out[32])
     port_crypto.sha256_init(&h);
     port_crypto.sha256_update(&h, s);
     port_crypto.sha256_final(&h, out);
-}
-
-static bool is_fault(enum err e)
-{
-    return e == ERR_IO || e == ERR_FULL || e == ERR_NOMEM;
 }
 
 /* Uploads blob i in three pieces, as often as it takes (`tries`), going on where the last try ended. */
@@ -222,23 +187,14 @@ static void test_kill_9_under_load(void **state)
     wipe();
     for (int round = 0; round < ROUNDS; round++) {
         struct blob *b;
-        int fds[2], status;
-        assert_int_equal(pipe(fds), 0);
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (!pid) {
-            close(fds[0]);
-            child(fds[1], from);
-        }
-        close(fds[1]);
+        int fd;
+        const pid_t pid = child_start(child, from, &fd);
         seed = seed * 1664525u + 1013904223u;
         uint32_t stop = from + (seed >> 16) % 100, last = from;
-        for (bool killed = false; read(fds[0], &i, sizeof i) == (ssize_t)sizeof i; last = i + 1)
+        for (bool killed = false; read(fd, &i, sizeof i) == (ssize_t)sizeof i; last = i + 1)
             if (!killed && i >= stop)
                 killed = !kill(pid, SIGKILL);
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFSIGNALED(status));
-        close(fds[0]);
+        child_end(pid, fd);
         assert_int_equal(blob_dir_open(&b, dir), ERR_OK);
         for (uint32_t k = 0; k < last; k++)
             check(b, k);
@@ -249,7 +205,7 @@ static void test_kill_9_under_load(void **state)
     print_message("%d kills, %u acknowledged blobs, none lost\n", ROUNDS, from);
 }
 
-int main(void)
+static int run_all(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_call),
@@ -258,12 +214,10 @@ int main(void)
     };
     uint8_t warm[32];
     sum_of(SPAN("OpenSSL loads what it needs here, before allocations are counted"), warm);
-    snprintf(top, sizeof top, "%s/roost-fault-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-    if (!mkdtemp(top))
-        return 1;
-    snprintf(dir, sizeof dir, "%s/blob", top);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    wipe();
-    rmdir(top);
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return fault_main("blob", run_all);
 }

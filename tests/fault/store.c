@@ -3,40 +3,12 @@
  * kill -9 under load. What was acknowledged is there afterwards and belongs to whom it was sent, and the
  * store works again. */
 #include "hub/store/store.h"
-#include "tests/fault/layer/faults.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <errno.h>
-#include <ftw.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "tests/fault/layer/fault_fixture.h"
 
 #define DEVICES 5u
 #define STEPS   30u
 
-static char top[64];
-static char dir[96];
 static struct mailbox home;
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-    (void)st, (void)kind, (void)at;
-    return remove(path);
-}
-
-static void wipe(void)
-{
-    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
 
 static enum err open_it(struct store **out)
 {
@@ -192,11 +164,6 @@ static void put_made(void)
 }
 
 /* ---- the k-th call --------------------------------------------------------------------------------- */
-
-static bool is_fault(enum err e)
-{
-    return e == ERR_IO || e == ERR_FULL || e == ERR_NOMEM;
-}
 
 /* Where the calls that fail lie. Making the tables takes far more of them than anything later: each half is
  * gone through by itself, so that not every failing message makes the tables anew. */
@@ -387,19 +354,12 @@ static void test_kill_9_under_load(void **state)
     (void)state;
     wipe();
     for (int round = 0; round < ROUNDS; round++) {
-        int fds[2];
-        assert_int_equal(pipe(fds), 0);
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (!pid) {
-            close(fds[0]);
-            child(fds[1], from);
-        }
-        close(fds[1]);
+        int fd;
+        const pid_t pid = child_start(child, from, &fd);
         seed = seed * 1664525u + 1013904223u;
         size_t stop = 1 + (seed >> 16) % 1000, nr = 0;
         uint32_t highest = from;
-        for (bool killed = false; read_ack(fds[0], ack); nr++) {
+        for (bool killed = false; read_ack(fd, ack); nr++) {
             assert_true(ack[0] < CAP);
             seqs[ack[0]] = ack[1];
             if (ack[0] > highest)
@@ -407,10 +367,7 @@ static void test_kill_9_under_load(void **state)
             if (!killed && nr + 1 >= stop)
                 killed = !kill(pid, SIGKILL);
         }
-        int status;
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFSIGNALED(status));
-        close(fds[0]);
+        child_end(pid, fd);
         assert_true(nr >= stop);
         total += nr;
         from = highest + 2 * WINDOW; /* numbers that were on their way are not used again */
@@ -436,7 +393,7 @@ static void test_kill_9_under_load(void **state)
                   total);
 }
 
-int main(void)
+static int run_all(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_write),
@@ -446,14 +403,12 @@ int main(void)
         cmocka_unit_test(test_a_full_disk_and_room_again),
         cmocka_unit_test(test_kill_9_under_load),
     };
-    /* Memory is enough where no power fails, and flushing it takes no time. */
-    snprintf(top, sizeof top, "%s/roost-fault-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-    if (!mkdtemp(top) || mailbox_init(&home))
-        return 1;
-    snprintf(dir, sizeof dir, "%s/store", top);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    wipe();
-    rmdir(top);
     free(made);
     return failed;
+}
+
+int main(void)
+{
+    return mailbox_init(&home) ? 1 : fault_main("store", run_all);
 }

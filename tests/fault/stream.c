@@ -2,39 +2,10 @@
  * and allocation; a full disk; kill -9 under load. What was acknowledged is there afterwards, at its number,
  * in its partition, and the log works again. */
 #include "hub/stream/stream.h"
-#include "tests/fault/layer/faults.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <errno.h>
-#include <ftw.h>
-#include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "tests/fault/layer/fault_fixture.h"
 
 #define PARTITIONS 3u
 #define RECORDS    40u
-
-static char top[64];
-static char dir[96];
-
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
-{
-    (void)st, (void)kind, (void)at;
-    return remove(path);
-}
-
-static void wipe(void)
-{
-    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
 
 static enum err open_it(struct stream **out)
 {
@@ -106,11 +77,6 @@ static void check(struct stream *s, const struct acked *a, uint32_t nr)
 }
 
 /* ---- the k-th call --------------------------------------------------------------------------------- */
-
-static bool is_fault(enum err e)
-{
-    return e == ERR_IO || e == ERR_FULL || e == ERR_NOMEM;
-}
 
 /* One run with the k-th call failing; false when there were fewer calls than that. */
 static bool run(unsigned kind, uint64_t k, uint64_t times, int error)
@@ -288,29 +254,19 @@ static void test_kill_9_under_load(void **state)
     (void)state;
     wipe();
     for (int round = 0; round < ROUNDS; round++) {
-        int fds[2];
         size_t nr = 0, cap = 1 << 16;
         uint64_t(*acks)[3] = malloc(cap * sizeof *acks);
-        assert_int_equal(pipe(fds), 0);
-        pid_t pid = fork();
-        assert_true(pid >= 0);
-        if (!pid) {
-            close(fds[0]);
-            child(fds[1], from);
-        }
-        close(fds[1]);
+        int fd;
+        const pid_t pid = child_start(child, from, &fd);
         seed = seed * 1664525u + 1013904223u;
         size_t stop = 1 + (seed >> 16) % 3000; /* anywhere, also in the middle of a roll */
-        while (nr < stop && read_ack(fds[0], acks[nr]))
+        while (nr < stop && read_ack(fd, acks[nr]))
             nr++;
         assert_int_equal(nr, stop);
         kill(pid, SIGKILL);
-        while (nr < cap && read_ack(fds[0], ack))
+        while (nr < cap && read_ack(fd, ack))
             memcpy(acks[nr++], ack, sizeof ack);
-        int status;
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_true(WIFSIGNALED(status));
-        close(fds[0]);
+        child_end(pid, fd);
 
         struct stream *s;
         assert_int_equal(open_it(&s), ERR_OK);
@@ -331,7 +287,7 @@ static void test_kill_9_under_load(void **state)
     print_message("%d kills, %llu acknowledged records, none lost\n", ROUNDS, (unsigned long long)total);
 }
 
-int main(void)
+static int run_all(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_write),           cmocka_unit_test(test_every_flush),
@@ -339,13 +295,10 @@ int main(void)
         cmocka_unit_test(test_two_in_a_row),          cmocka_unit_test(test_a_full_disk_and_room_again),
         cmocka_unit_test(test_kill_9_under_load),
     };
-    /* Memory is enough where no power fails, and flushing it takes no time. */
-    snprintf(top, sizeof top, "%s/roost-fault-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
-    if (!mkdtemp(top) || mailbox_init(&home))
-        return 1;
-    snprintf(dir, sizeof dir, "%s/stream", top);
-    int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    wipe();
-    rmdir(top);
-    return failed;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
+
+int main(void)
+{
+    return mailbox_init(&home) ? 1 : fault_main("stream", run_all);
 }
