@@ -304,3 +304,12 @@ void uuid_encode(const uint8_t random[16], char out[37])
     }
     out[36] = 0;
 }
+
+struct span span_trim(struct span s)
+{
+    while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))
+        s = span_skip(s, 1);
+    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
+        s.n--;
+    return s;
+}

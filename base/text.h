@@ -26,6 +26,8 @@ void iso8601_encode(struct wr *w, uint64_t wall_ms);
 MUST_USE enum err iso8601_decode(struct span text, uint64_t *wall_ms);
 /* Sixteen random bytes as the text of a version 4 UUID, with a zero behind it (RFC 9562 section 5.4). */
 void uuid_encode(const uint8_t random[16], char out[37]);
+/* Without the spaces and tabs at either end (OWS, RFC 9110 section 5.6.3). */
+struct span span_trim(struct span text);
 /* Same bytes? Takes a time that depends on the lengths only. */
 bool span_eq_ct(struct span a, struct span b);
 

@@ -221,6 +221,18 @@ static void test_uuid(void **state)
     assert_string_equal(out, "00000000-0000-4000-8000-000000000000");
 }
 
+static void blanks_at_the_ends_go(void **state)
+{
+    static const struct {
+        const char *in, *out;
+    } rows[] = { { "", "" },      { " ", "" },      { "\t \t", "" },         { "a", "a" },
+                 { " a\t", "a" }, { "a b", "a b" }, { "\ta \tb ", "a \tb" }, { "\r\na ", "\r\na" } };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        assert_true(span_eq(span_trim(span_str(rows[i].in)), span_str(rows[i].out)));
+    assert_int_equal(span_trim(SPAN_NONE).n, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -230,6 +242,7 @@ int main(void)
         cmocka_unit_test(decimals_of_any_size_are_written),
         cmocka_unit_test(utf8_has_one_to_four_bytes),
         cmocka_unit_test(test_uuid),
+        cmocka_unit_test(blanks_at_the_ends_go),
         cmocka_unit_test(percent_encoding_keeps_only_the_unreserved),
         cmocka_unit_test(percent_decoding_keeps_what_is_malformed),
         cmocka_unit_test(decimals_stop_at_their_limit),

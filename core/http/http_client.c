@@ -180,22 +180,13 @@ static enum err status_parse(struct http_response *r, struct span line)
     return ERR_OK;
 }
 
-static struct span trim(struct span s)
-{
-    while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))
-        s = span_skip(s, 1);
-    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-        s.n--;
-    return s;
-}
-
 /* "bytes a-b/total", or a star for the total; others are ignored: the reader sees has_range false. */
 static void range_parse(struct http_response *r, struct span v)
 {
     uint64_t from, to, total = 0;
     if (v.n < 6 || !span_ieq(span_of(v.p, 6), SPAN("bytes ")))
         return;
-    v = trim(span_skip(v, 6));
+    v = span_trim(span_skip(v, 6));
     const uint8_t *dash = v.n ? memchr(v.p, '-', v.n) : NULL;
     const uint8_t *slash = v.n ? memchr(v.p, '/', v.n) : NULL;
     if (!dash || !slash || slash < dash)
@@ -218,7 +209,7 @@ static void connection_parse(struct http_response *r, struct span v)
 {
     while (v.n) {
         const uint8_t *comma = memchr(v.p, ',', v.n);
-        struct span one = trim(span_of(v.p, comma ? (size_t)(comma - v.p) : v.n));
+        struct span one = span_trim(span_of(v.p, comma ? (size_t)(comma - v.p) : v.n));
         v = comma ? span_skip(v, (size_t)(comma - v.p) + 1) : SPAN_NONE;
         if (span_ieq(one, SPAN("close")))
             r->keep_alive = false;
@@ -234,7 +225,7 @@ static enum err field_parse(struct http_response *r, struct span line, bool cut)
         return ERR_PROTO; /* a folded line: RFC 9112 section 5.2 */
     if (!colon)
         return cut ? ERR_OK : ERR_PROTO;
-    struct span name = span_of(line.p, (size_t)(colon - line.p)), v = trim(span_skip(line, name.n + 1));
+    struct span name = span_of(line.p, (size_t)(colon - line.p)), v = span_trim(span_skip(line, name.n + 1));
     if (!name.n || name.p[name.n - 1] == ' ' || name.p[name.n - 1] == '\t')
         return ERR_PROTO;
     bool framing = span_ieq(name, SPAN("Content-Length")) || span_ieq(name, SPAN("Transfer-Encoding"));
@@ -298,7 +289,7 @@ static enum err chunk_size_parse(struct http_response *r, struct span line, bool
             return ERR_LIMIT;
         v = v << 4 | d;
     }
-    struct span rest = trim(span_skip(line, i));
+    struct span rest = span_trim(span_skip(line, i));
     if (!i || cut || (rest.n && rest.p[0] != ';'))
         return ERR_PROTO;
     r->left = v;

@@ -51,15 +51,6 @@ static void bucket_set(struct bucket *b, uint32_t per_minute, uint32_t burst_s)
 
 /* ---- the rates of policies --------------------------------------------------------------------------- */
 
-static struct span trim(struct span s)
-{
-    while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))
-        s = span_skip(s, 1);
-    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-        s.n--;
-    return s;
-}
-
 static struct span policy_name(const struct policy *p)
 {
     return span_of(p->name, p->name_len);
@@ -95,8 +86,8 @@ static enum err item_take(struct throttle *t, struct span item, uint32_t burst_s
     uint64_t rate;
     if (!eq)
         return ERR_PROTO;
-    struct span left = trim(span_of(item.p, (size_t)(eq - item.p)));
-    struct span right = trim(span_skip(item, left.n + (size_t)(eq - (left.p + left.n)) + 1));
+    struct span left = span_trim(span_of(item.p, (size_t)(eq - item.p)));
+    struct span right = span_trim(span_skip(item, left.n + (size_t)(eq - (left.p + left.n)) + 1));
     size_t dot = left.n;
     while (dot && left.p[dot - 1] != '.')
         dot--;
@@ -120,11 +111,11 @@ static enum err item_take(struct throttle *t, struct span item, uint32_t burst_s
 static enum err policies_take(struct throttle *t, struct span text, uint32_t burst_s, struct span *bad)
 {
     enum err e = ERR_OK;
-    while (!e && trim(text).n) {
+    while (!e && span_trim(text).n) {
         const uint8_t *comma = memchr(text.p, ',', text.n);
         struct span item = comma ? span_of(text.p, (size_t)(comma - text.p)) : text;
         text = span_skip(text, item.n + (comma ? 1 : 0));
-        e = item_take(t, item = trim(item), burst_s);
+        e = item_take(t, item = span_trim(item), burst_s);
         if (e)
             *bad = item;
     }

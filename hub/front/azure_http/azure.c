@@ -227,10 +227,7 @@ const struct http_front_ops azure_front_ops = { .begin = begin,
 
 struct span azure_etag_bare(struct span t)
 {
-    while (t.n && (t.p[0] == ' ' || t.p[0] == '\t'))
-        t = span_skip(t, 1);
-    while (t.n && (t.p[t.n - 1] == ' ' || t.p[t.n - 1] == '\t'))
-        t.n--;
+    t = span_trim(t);
     if (span_starts(t, SPAN("W/")))
         t = span_skip(t, 2);
     if (t.n >= 2 && t.p[0] == '"' && t.p[t.n - 1] == '"')

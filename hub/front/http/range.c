@@ -3,29 +3,20 @@
 
 #include "base/text.h"
 
-static struct span trim(struct span s)
-{
-    while (s.n && (s.p[0] == ' ' || s.p[0] == '\t'))
-        s = span_skip(s, 1);
-    while (s.n && (s.p[s.n - 1] == ' ' || s.p[s.n - 1] == '\t'))
-        s.n--;
-    return s;
-}
-
 struct range_answer range_of(struct span range, struct span if_range, struct span etag, uint64_t file_len)
 {
     const struct range_answer all = { 200, 0, file_len }, none = { 416, 0, 0 };
     uint64_t first = 0, last = 0;
     if (range.n < 6 || !span_ieq(span_of(range.p, 6), SPAN("bytes=")))
         return all;
-    if (if_range.n && !span_eq(trim(if_range), etag)) /* strong; a date never matches: there is none */
+    if (if_range.n && !span_eq(span_trim(if_range), etag)) /* strong; a date never matches: there is none */
         return all;
-    range = trim(span_skip(range, 6));
+    range = span_trim(span_skip(range, 6));
     const uint8_t *dash = range.n ? memchr(range.p, '-', range.n) : NULL;
     if (!dash || memchr(range.p, ',', range.n))
         return all;
-    struct span a = trim(span_of(range.p, (size_t)(dash - range.p))),
-                b = trim(span_of(dash + 1, range.n - (size_t)(dash + 1 - range.p)));
+    struct span a = span_trim(span_of(range.p, (size_t)(dash - range.p))),
+                b = span_trim(span_of(dash + 1, range.n - (size_t)(dash + 1 - range.p)));
     if (!a.n) { /* the last so many bytes */
         if (u64_parse(b, UINT64_MAX, &last))
             return all;
@@ -52,12 +43,12 @@ struct range_answer range_of(struct span range, struct span if_range, struct spa
 
 bool etag_listed(struct span list, struct span etag)
 {
-    list = trim(list);
+    list = span_trim(list);
     if (span_eq(list, SPAN("*")))
         return true;
     while (list.n) {
         const uint8_t *comma = memchr(list.p, ',', list.n);
-        struct span one = trim(comma ? span_of(list.p, (size_t)(comma - list.p)) : list);
+        struct span one = span_trim(comma ? span_of(list.p, (size_t)(comma - list.p)) : list);
         if (span_starts(one, SPAN("W/")))
             one = span_skip(one, 2);
         if (span_eq(one, etag))
