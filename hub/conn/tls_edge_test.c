@@ -29,6 +29,21 @@ static int stop_free(void **state)
 
 /* ---- beginnings ----------------------------------------------------------------------------------- */
 
+/* A connection that has come and gone, and left a session. */
+static void make_session(void)
+{
+    SSL_CTX_set_session_cache_mode(cl.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+    SSL_CTX_sess_set_new_cb(cl.ctx, keep_session);
+    session = NULL;
+    dial();
+    shake();
+    write_data(5, 1);
+    let_through(cl.out_len);
+    read_data(5, 1);
+    SSL_shutdown(cl.ssl);
+    hang_up();
+}
+
 /* A client that sends its last flight, its data and its end, and has gone before the hub looks. With TLS 1.2
  * only a resumed session has the client speak last. */
 static void all_at_once_and_the_end_behind_it(void **state)
@@ -36,16 +51,7 @@ static void all_at_once_and_the_end_behind_it(void **state)
     (void)state;
     for (int v = TLS1_2_VERSION; v <= TLS1_3_VERSION; v++) {
         new_client(v, false);
-        SSL_CTX_set_session_cache_mode(cl.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-        SSL_CTX_sess_set_new_cb(cl.ctx, keep_session);
-        session = NULL;
-        dial();
-        shake();
-        write_data(5, 1);
-        let_through(cl.out_len);
-        read_data(5, 1);
-        SSL_shutdown(cl.ssl);
-        hang_up();
+        make_session();
         for (int how = 0; how < 4; how++) {
             dial();
             if (v == TLS1_2_VERSION || how & 2)
@@ -357,16 +363,7 @@ static void a_broken_connection_takes_its_session_along(void **state)
     for (int how = 0; how < 2; how++) {
         new_client(TLS1_2_VERSION, how);
         SSL_CTX_set_options(cl.ctx, SSL_OP_NO_TICKET);
-        SSL_CTX_set_session_cache_mode(cl.ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
-        SSL_CTX_sess_set_new_cb(cl.ctx, keep_session);
-        session = NULL;
-        dial();
-        shake();
-        write_data(5, 1);
-        let_through(cl.out_len);
-        read_data(5, 1);
-        SSL_shutdown(cl.ssl);
-        hang_up();
+        make_session();
         assert_true(resumes());
         SSL_shutdown(cl.ssl);
         hang_up(); /* without a word */
@@ -420,9 +417,6 @@ int main(void)
         T(a_broken_connection_takes_its_session_along),
     };
     int failed = 0;
-    for (layer = TLS_LAYER_OPENSSL; layer <= TLS_LAYER_COMPACT; layer++) {
-        print_message("---- %s\n", tls_layer_name(layer));
-        failed += cmocka_run_group_tests(tests, make_files, remove_files);
-    }
+    RUN_EACH_LAYER(failed, tests)
     return failed;
 }

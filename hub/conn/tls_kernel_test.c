@@ -2,11 +2,11 @@
  * this machine may not have. It takes what <linux/tls.h> says, seals what is written to the socket, and an
  * OpenSSL client has to understand it: data, files, alerts, in every suite. A kernel that refuses leaves all
  * as it was. */
-#include "hub/config/pki.h"
 #include "hub/conn/conn_impl.h"
 #include "hub/conn/net_fixture.h"
 #include "hub/conn/tls_impl.h"
 #include "port/tls_crypto.h"
+#include "tests/fake/pki_fixture.h"
 
 #include <linux/tls.h>
 #include <netinet/tcp.h>
@@ -162,8 +162,6 @@ int close(int fd)
 
 /* ---- a hub and a client --------------------------------------------------------------------------- */
 
-static char dir[64], ca[80], ca_key[80], chain[80], key[80];
-static const char *const names[] = { "hub.localhost" };
 static struct tls_ctx *server;
 static struct net_fixture f;
 static struct conn *last;
@@ -192,17 +190,9 @@ static const struct conn_proto echo = {
     .name = "echo", .on_open = on_open, .on_bytes = on_bytes, .in_max = 1000000, .on_close = on_close
 };
 
-static int make_files(void **state)
+static int setup(void **state)
 {
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/roost-ktls-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    snprintf(ca, sizeof ca, "%s/ca.crt", dir);
-    snprintf(ca_key, sizeof ca_key, "%s/ca.key", dir);
-    snprintf(chain, sizeof chain, "%s/0.crt", dir);
-    snprintf(key, sizeof key, "%s/0.key", dir);
-    assert_int_equal(pki_ca_new(ca, ca_key), ERR_OK);
-    assert_int_equal(pki_server_new(PKI_EC, names, 1, ca, ca_key, chain, key), ERR_OK);
+    assert_int_equal(make_files(state), 0);
     assert_int_equal(tls_crypto_new(&crypto), ERR_OK);
     struct tls_config c = { .chain_files = { chain }, .key_files = { key }, .layer = TLS_LAYER_KERNEL };
     kernel = KERNEL_THERE;
@@ -210,17 +200,12 @@ static int make_files(void **state)
     net_start(&f, NULL, server, &echo, NULL);
     return 0;
 }
-static int remove_files(void **state)
+static int teardown(void **state)
 {
-    const char *const all[] = { ca, ca_key, chain, key };
-    (void)state;
     net_stop(&f);
     tls_ctx_unref(server);
     tls_crypto_free(crypto);
-    for (int i = 0; i < 4; i++)
-        unlink(all[i]);
-    rmdir(dir);
-    return 0;
+    return remove_files(state);
 }
 
 static void dial(int version, const char *suite, uint8_t fragment)
@@ -416,5 +401,5 @@ int main(void)
         cmocka_unit_test(without_it_the_hub_does_it),
         cmocka_unit_test(a_new_context_asks_again),
     };
-    return cmocka_run_group_tests(tests, make_files, remove_files);
+    return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -331,9 +331,6 @@ int main(void)
         T(a_certificate_stays_with_its_connection),
     };
     int failed = 0;
-    for (layer = TLS_LAYER_OPENSSL; layer <= TLS_LAYER_COMPACT; layer++) {
-        print_message("---- %s\n", tls_layer_name(layer));
-        failed += cmocka_run_group_tests(tests, make_files, remove_files);
-    }
+    RUN_EACH_LAYER(failed, tests)
     return failed;
 }

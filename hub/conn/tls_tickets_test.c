@@ -132,9 +132,6 @@ int main(void)
         T(a_reload_keeps_the_keys_and_their_age),
     };
     int failed = 0;
-    for (layer = TLS_LAYER_OPENSSL; layer <= TLS_LAYER_COMPACT; layer++) {
-        print_message("---- %s\n", tls_layer_name(layer));
-        failed += cmocka_run_group_tests(tests, make_files, remove_files);
-    }
+    RUN_EACH_LAYER(failed, tests)
     return failed;
 }

@@ -3,15 +3,13 @@
 #ifndef ROOST_TESTS_FAKE_TLS_FIXTURE_H
 #define ROOST_TESTS_FAKE_TLS_FIXTURE_H
 
-#include "hub/config/pki.h"
 #include "hub/conn/conn_impl.h"
 #include "hub/conn/net_fixture.h"
 #include "hub/conn/tls_impl.h"
+#include "tests/fake/pki_fixture.h"
 
 #include <openssl/err.h>
 
-static char dir[64], ca[80], ca_key[80], chain[80], key[80];
-static const char *const names[] = { "hub.localhost" };
 static struct tls_ctx *server;
 static struct net_fixture f;
 static enum tls_layer layer;
@@ -53,28 +51,6 @@ static const struct conn_proto echo = { .name = "echo",
                                         .in_max = 1000000,
                                         .on_close = on_close };
 
-static inline int make_files(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/roost-layer-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    snprintf(ca, sizeof ca, "%s/ca.crt", dir);
-    snprintf(ca_key, sizeof ca_key, "%s/ca.key", dir);
-    snprintf(chain, sizeof chain, "%s/0.crt", dir);
-    snprintf(key, sizeof key, "%s/0.key", dir);
-    assert_int_equal(pki_ca_new(ca, ca_key), ERR_OK);
-    assert_int_equal(pki_server_new(PKI_EC, names, 1, ca, ca_key, chain, key), ERR_OK);
-    return 0;
-}
-static inline int remove_files(void **state)
-{
-    const char *const all[] = { ca, ca_key, chain, key };
-    (void)state;
-    for (int i = 0; i < 4; i++)
-        unlink(all[i]);
-    rmdir(dir);
-    return 0;
-}
 static inline int start(void **state)
 {
     struct tls_config c = { .chain_files = { chain }, .key_files = { key }, .layer = layer };
@@ -96,6 +72,13 @@ static inline int stop(void **state)
     tls_ctx_unref(server);
     return 0;
 }
+
+/* Runs the tests with each layer; the number that failed. */
+#define RUN_EACH_LAYER(failed, tests)                                                                        \
+    for (layer = TLS_LAYER_OPENSSL; layer <= TLS_LAYER_COMPACT; layer++) {                                   \
+        print_message("---- %s\n", tls_layer_name(layer));                                                   \
+        (failed) += cmocka_run_group_tests(tests, make_files, remove_files);                                 \
+    }
 
 /* ---- the client ----------------------------------------------------------------------------------- */
 

@@ -2,8 +2,8 @@
  * from the accepted socket over handshake and hand-over to data that waits for a slow reader. A connection
  * may end; what arrives is right, and the next connection is served. The clients are processes of their own.
  */
-#include "hub/config/pki.h"
 #include "hub/conn/net_fixture.h"
+#include "tests/fake/pki_fixture.h"
 #include "tests/fault/layer/faults.h"
 
 #include <openssl/ssl.h>
@@ -11,8 +11,6 @@
 #include <sys/wait.h>
 
 enum { LEN = 300000, CHILD_OK = 0, CHILD_WRONG = 3, CHILD_ENDED = 4 };
-static char dir[64], ca[80], ca_key[80], chain[80], key[80];
-static const char *const names[] = { "hub.localhost" };
 
 static void on_open(struct conn *c)
 {
@@ -149,29 +147,6 @@ static void every_late_allocation_may_fail(void **state)
     NET_UNTIL(&f, net_stats(&f).open == 0);
     net_stop(&f);
     tls_ctx_unref(server);
-}
-
-static int make_files(void **state)
-{
-    (void)state;
-    snprintf(dir, sizeof dir, "/tmp/roost-tlsf-XXXXXX");
-    assert_non_null(mkdtemp(dir));
-    snprintf(ca, sizeof ca, "%s/ca.crt", dir);
-    snprintf(ca_key, sizeof ca_key, "%s/ca.key", dir);
-    snprintf(chain, sizeof chain, "%s/0.crt", dir);
-    snprintf(key, sizeof key, "%s/0.key", dir);
-    assert_int_equal(pki_ca_new(ca, ca_key), ERR_OK);
-    assert_int_equal(pki_server_new(PKI_EC, names, 1, ca, ca_key, chain, key), ERR_OK);
-    return 0;
-}
-static int remove_files(void **state)
-{
-    const char *const all[] = { ca, ca_key, chain, key };
-    (void)state;
-    for (int i = 0; i < 4; i++)
-        unlink(all[i]);
-    rmdir(dir);
-    return 0;
 }
 
 int main(void)

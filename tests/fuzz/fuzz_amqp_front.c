@@ -5,51 +5,15 @@
  * Input: flags(1), then pieces: length(1) and so many bytes. flags: 1 tokens and links first, 2 a full disk
  * now and then, 4 nothing is read for a while, 8 a second connection of the same device half way, 16
  * wake-ups. */
-#include "tests/fake/backends_fake.h"
-#include "tests/fake/conn_fake.h"
+#include "tests/fake/front_fake.h"
 
 #include "tests/fake/amqp_client.h"
 
-#include "base/log.h"
-#include "hub/domain/access/access.h"
 #include "hub/front/amqp/peer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static uint64_t wall(void)
-{
-    return 1795294710000u;
-}
-
-static struct hub hub;
-static struct hub_metrics metrics;
-static struct worker *worker;
 static struct client k;
-
-static void start(void)
-{
-    static const char *const names[] = { "hub.example.net", NULL };
-    if (worker)
-        return;
-    log_init(LOG_LEVEL_ERROR, stderr);
-    hub = (struct hub){ .crypto = &port_crypto, .names = names, .wall_ms = wall, .metrics = &metrics };
-    hub.settings = (struct hub_settings){ .c2d_deliveries_max = 10,
-                                          .c2d_lock_s = 60,
-                                          .sas_skew_s = 300,
-                                          .sas_grace_s = 300,
-                                          .message_max = 262144,
-                                          .methods_in_flight = 4 };
-    if (worker_new(&worker, 0))
-        abort();
-}
-
-static void turns(int n)
-{
-    for (int i = 0; i < n; i++) {
-        worker_turn(worker, 0);
-        fake_turn_end();
-    }
-}
 
 static void opening(struct conn *c)
 {
@@ -72,13 +36,13 @@ static void opening(struct conn *c)
     for (size_t i = 0; i < 2; i++) {
         client_send(&k, put, client_token(mem, sizeof mem, tokens[i][0], span_of(fake_key, 32), tokens[i][1]),
                     0);
-        turns(1);
+        fake_turns(1);
     }
     for (size_t i = 0; i < sizeof senders / sizeof *senders; i++)
         client_sender(&k, senders[i]);
     for (size_t i = 0; i < sizeof links / sizeof *links; i++)
         client_credit(&k, client_receiver(&k, links[i]), 5);
-    turns(4);
+    fake_turns(4);
     client_hear(&k);
     k.c = NULL; /* from here on the input speaks */
     amqp_conn_fini(&k.e);
@@ -102,12 +66,11 @@ static void answers_are_frames(struct conn *c)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct amqp_front *front;
-    start();
     if (size < 1)
         return 0;
     uint8_t flags = data[0];
-    memset(&fake, 0, sizeof fake);
-    if (access_new(&hub.access, &port_crypto, 16) || amqp_front_new(&front, &hub, 1))
+    fake_hub();
+    if (amqp_front_new(&front, &hub, 1))
         abort();
     struct conn *c = fake_open(worker, &amqp_proto, front), *second = NULL;
     if (flags & 1)
@@ -118,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         size_t n = rd_u8(&r);
         c->unsent = (flags & 4) && r.n > size / 3 ? PEER_UNSENT_MAX + 1 : 0;
         fake_feed(c, rd_take(&r, n < r.n ? n : r.n));
-        turns(1);
+        fake_turns(1);
         if ((flags & 8) && !second && r.n < size / 2) {
             second = fake_open(worker, &amqp_proto, front);
             opening(second);
@@ -131,16 +94,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         assert(front->workers[0].memory <= 2 * PEER_MEMORY_MAX);
     }
     c->unsent = 0;
-    turns(4);
+    fake_turns(4);
     if (!c->closing)
         c->proto->on_timer(c);
     answers_are_frames(c);
     fake_drop(c);
     if (second)
         fake_drop(second);
-    turns(6); /* what was under way comes home */
+    fake_turns(6); /* what was under way comes home */
     assert(front->workers[0].pending == 0 && front->workers[0].memory == 0);
     amqp_front_free(front);
-    access_free(hub.access);
+    fake_hub_end();
     return 0;
 }

@@ -3,42 +3,12 @@
  *
  * Input: flags(1), then pieces: length(1) and so many bytes. flags: 1 log in first, 2 a stored session,
  * 4 a full disk now and then, 8 a second connection of the same device half way. */
-#include "tests/fake/backends_fake.h"
-#include "tests/fake/conn_fake.h"
+#include "tests/fake/front_fake.h"
 
-#include "base/log.h"
 #include "core/sas/sas.h"
-#include "hub/domain/access/access.h"
-#include "hub/domain/metrics.h"
 #include "hub/front/mqtt/session.h"
-#include "port/crypto.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static uint64_t wall(void)
-{
-    return 1795294710000u;
-}
-
-static struct hub hub;
-static struct hub_metrics metrics;
-static struct worker *worker;
-
-static void start(void)
-{
-    static const char *const names[] = { "hub.example.net", NULL };
-    if (worker)
-        return;
-    log_init(LOG_LEVEL_ERROR, stderr);
-    hub = (struct hub){ .crypto = &port_crypto, .names = names, .wall_ms = wall, .metrics = &metrics };
-    hub.settings = (struct hub_settings){ .c2d_deliveries_max = 10,
-                                          .c2d_lock_s = 60,
-                                          .sas_skew_s = 300,
-                                          .sas_grace_s = 300,
-                                          .message_max = 262144 };
-    if (worker_new(&worker, 0))
-        abort();
-}
 
 static void login(struct conn *c)
 {
@@ -59,14 +29,6 @@ static void login(struct conn *c)
     fake_feed(c, wr_span(&w));
 }
 
-static void turns(int n)
-{
-    for (int i = 0; i < n; i++) {
-        worker_turn(worker, 0);
-        fake_turn_end();
-    }
-}
-
 static void answers_are_mqtt(struct conn *c)
 {
     struct span s = span_of(c->out, c->out_len);
@@ -83,42 +45,41 @@ static void answers_are_mqtt(struct conn *c)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct mqtt_front *front;
-    start();
     if (size < 1)
         return 0;
     uint8_t flags = data[0];
-    memset(&fake, 0, sizeof fake);
+    fake_hub();
     fake.has_session = flags & 2;
     fake.channels = 0xaaa;
     fake.fail = flags & 4 ? 3 : 0;
-    if (access_new(&hub.access, &port_crypto, 16) || mqtt_front_new(&front, &hub, 1))
+    if (mqtt_front_new(&front, &hub, 1))
         abort();
     struct conn *c = fake_open(worker, &mqtt_proto, front), *second = NULL;
     if (flags & 1) {
         login(c);
-        turns(3);
+        fake_turns(3);
     }
     struct rd r = rd_of(span_of(data + 1, size - 1));
     while (r.n && !c->closing) {
         size_t n = rd_u8(&r);
         fake_feed(c, rd_take(&r, n < r.n ? n : r.n));
-        turns(1);
+        fake_turns(1);
         if ((flags & 8) && !second && r.n < size / 2) {
             second = fake_open(worker, &mqtt_proto, front);
             login(second);
         }
         answers_are_mqtt(c);
     }
-    turns(4);
+    fake_turns(4);
     if (!c->closing)
         c->proto->on_timer(c);
     answers_are_mqtt(c);
     fake_drop(c);
     if (second)
         fake_drop(second);
-    turns(4); /* what was under way comes home */
+    fake_turns(4); /* what was under way comes home */
     assert(front->workers[0].pending_bytes == 0);
     mqtt_front_free(front);
-    access_free(hub.access);
+    fake_hub_end();
     return 0;
 }

@@ -1,13 +1,10 @@
 /* hub/front/amqp/full_test.c - a whole dialogue of every kind of link: cut at every byte, and with every
  * operation of the store and the stream failing in turn. Nothing that was not stored is accepted, and a batch
  * is stored whole or not at all. */
-#include "tests/fake/backends_fake.h"
-#include "tests/fake/conn_fake.h"
+#include "tests/fake/front_fake.h"
 
 #include "tests/fake/amqp_client.h"
 
-#include "base/log.h"
-#include "hub/domain/access/access.h"
 #include "hub/front/amqp/peer.h"
 
 #include <setjmp.h>
@@ -15,32 +12,13 @@
 
 #include <cmocka.h>
 
-static struct hub hub;
-static struct hub_metrics metrics;
-static struct worker *worker;
 static struct amqp_front *front;
 static struct client k;
 
-static uint64_t wall(void)
-{
-    return 1795294710000u;
-}
-
 static int setup(void **state)
 {
-    static const char *const names[] = { "hub.example.net", NULL };
     (void)state;
-    log_init(LOG_LEVEL_ERROR, stderr);
-    memset(&fake, 0, sizeof fake);
-    memset(&metrics, 0, sizeof metrics);
-    hub = (struct hub){ .crypto = &port_crypto, .names = names, .wall_ms = wall, .metrics = &metrics };
-    hub.settings = (struct hub_settings){ .c2d_deliveries_max = 10,
-                                          .c2d_lock_s = 60,
-                                          .sas_grace_s = 300,
-                                          .message_max = 262144,
-                                          .methods_in_flight = 4 };
-    assert(worker_new(&worker, 0) == ERR_OK);
-    assert(access_new(&hub.access, &port_crypto, 16) == ERR_OK);
+    fake_hub();
     assert(amqp_front_new(&front, &hub, 1) == ERR_OK);
     return 0;
 }
@@ -50,16 +28,14 @@ static int teardown(void **state)
     assert_int_equal(front->workers[0].pending, 0);
     assert_int_equal(front->workers[0].memory, 0);
     amqp_front_free(front);
-    access_free(hub.access);
-    worker_free(worker);
+    fake_hub_end();
     return 0;
 }
 
 static void turns(void)
 {
     for (int i = 0; i < 8; i++) {
-        worker_turn(worker, 0);
-        fake_turn_end();
+        fake_turns(1);
         client_hear(&k);
     }
 }

@@ -1,13 +1,9 @@
 /* hub/front/mqtt/full_test.c - a disk that is full, at every operation of a session in turn: nothing that was
  * not stored is acknowledged, and what can go on goes on. */
-#include "tests/fake/backends_fake.h"
-#include "tests/fake/conn_fake.h"
+#include "tests/fake/front_fake.h"
 
-#include "base/log.h"
 #include "core/sas/sas.h"
-#include "hub/domain/metrics.h"
 #include "hub/front/mqtt/session.h"
-#include "port/crypto.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,27 +11,12 @@
 
 #include <cmocka.h>
 
-static struct hub hub;
-static struct hub_metrics metrics;
-static struct worker *worker;
 static struct mqtt_front *front;
-
-static uint64_t wall(void)
-{
-    return 1795294710000u;
-}
 
 static int setup(void **state)
 {
-    static const char *const names[] = { "hub.example.net", NULL };
     (void)state;
-    log_init(LOG_LEVEL_ERROR, stderr);
-    memset(&fake, 0, sizeof fake);
-    memset(&metrics, 0, sizeof metrics);
-    hub = (struct hub){ .crypto = &port_crypto, .names = names, .wall_ms = wall, .metrics = &metrics };
-    hub.settings = (struct hub_settings){ .c2d_deliveries_max = 10, .c2d_lock_s = 60, .message_max = 262144 };
-    assert(worker_new(&worker, 0) == ERR_OK);
-    assert(access_new(&hub.access, &port_crypto, 16) == ERR_OK);
+    fake_hub();
     assert(mqtt_front_new(&front, &hub, 1) == ERR_OK);
     return 0;
 }
@@ -43,17 +24,13 @@ static int teardown(void **state)
 {
     (void)state;
     mqtt_front_free(front);
-    access_free(hub.access);
-    worker_free(worker);
+    fake_hub_end();
     return 0;
 }
 
 static void turns(void)
 {
-    for (int i = 0; i < 6; i++) {
-        worker_turn(worker, 0);
-        fake_turn_end();
-    }
+    fake_turns(6);
 }
 static struct conn *dial(bool clean)
 {
