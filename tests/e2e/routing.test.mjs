@@ -401,7 +401,7 @@ test('an endpoint that cannot be opened at first is, later', async () => {
   await api('PUT', 'endpoints/late', { kind: 'file' });
   await api('PUT', 'routes/all', { endpoints: ['late', 'events'] });
   await say(d, 'waits');
-  const e = await waitFor('the reason', async () => { const x = await endpoint('late'); return x.lastError && x; });
+  const e = await waitFor('the reason, and what waits', async () => { const x = await endpoint('late'); return x.lastError && x.behind && x; });
   assert.match(e.lastError, /directory/);
   assert.equal(e.behind, 1);
   rmSync(place);
