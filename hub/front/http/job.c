@@ -59,24 +59,36 @@ static struct span source_of(struct job *j, char buf[RATE_SOURCE_MAX])
     return j->r->conn ? rate_source(span_str(conn_peer(j->r->conn, peer)), buf) : SPAN_NONE;
 }
 
+/* The device that a resource names, "host/devices/ID[/...]"; else all of it. */
+static struct span device_of(struct span resource)
+{
+    const uint8_t *slash = resource.n ? memchr(resource.p, '/', resource.n) : NULL;
+    struct span rest = slash ? span_skip(resource, (size_t)(slash - resource.p)) : SPAN_NONE;
+    const struct span mark = SPAN("/devices/");
+    if (rest.n <= mark.n || !span_ieq(span_of(rest.p, mark.n), mark))
+        return resource;
+    rest = span_skip(rest, mark.n);
+    slash = memchr(rest.p, '/', rest.n);
+    return slash ? span_of(rest.p, (size_t)(slash - rest.p)) : rest;
+}
+
+/* Whose key is tried: there are many ways to spell a resource, and each would be a name of its own. */
 static struct span name_of(struct job *j)
 {
     struct sas_token t;
-    struct wr w = { NULL, 0, 0 };
     if (!j->check.token.n) /* a certificate: of whom, the path says */
         return j->check.leaf.n ? j->check.device : SPAN_NONE;
     if (sas_parse(j->check.token, &t))
         return SPAN_NONE;
-    struct span policy = sas_policy(&t);
-    w = (struct wr){ arena_alloc(&j->a, t.sr.n + policy.n + 1), t.sr.n + policy.n + 1, 0 };
+    if (t.policy_len)
+        return arena_copy(&j->a, sas_policy(&t));
+    if (j->check.device.n)
+        return j->check.device;
+    struct wr w = { arena_alloc(&j->a, t.sr.n + 1), t.sr.n, 0 };
     if (!w.p)
         return SPAN_NONE;
     percent_decode(&w, t.sr);
-    if (policy.n) {
-        wr_u8(&w, ' ');
-        wr_put(&w, policy);
-    }
-    return wr_span(&w);
+    return device_of(wr_span(&w));
 }
 
 /* The module that calls by an edge device's gateway. */

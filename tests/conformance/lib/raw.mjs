@@ -53,7 +53,7 @@ export class Raw {
   }
 
   async open(hub, port, options) {
-    this.tcp = net.connect({ host: hub.address, port });
+    this.tcp = net.connect({ host: hub.address, port, localAddress: options?.localAddress });
     this.tcp.on('error', () => {});
     this.tcp.on('close', () => this.onClose()); // Node 18 does not tell the TLS socket of a reset
     this.socket = tls.connect({ socket: this.tcp, servername: NAME, ca: hub.ca, ...options });
