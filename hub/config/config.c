@@ -379,6 +379,19 @@ static enum err check_listener(struct reading *r, const char *section, const cha
     return ERR_OK;
 }
 
+/* A directory in which the hub keeps what is its own, and removes what it does not know. */
+static bool is_own_directory(const char *path)
+{
+    static const char *const own[] = { ".", "ca", "tls", "store", "stream", "blob", "files", "routing" };
+    while (path[0] == '.' && path[1] == '/')
+        path += 2 + strspn(path + 2, "/");
+    const size_t n = strcspn(path, "/");
+    bool is = !path[0];
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        is = is || (strlen(own[i]) == n && strncmp(path, own[i], n) == 0);
+    return is;
+}
+
 /* Devices keep a base of 160 bytes. */
 static bool is_mirror(const char *url)
 {
@@ -456,6 +469,10 @@ static enum err check_whole(struct reading *r, const struct config *c)
                      "there already, or there are more than %u policies",
                      bad.n < 60 ? (int)bad.n : 60, (const char *)bad.p, THROTTLE_POLICIES_MAX);
     throttle_free(t);
+    if (!e && is_own_directory(c->routing.files))
+        e = complain(r, mark_of(r, "routing", "files"),
+                     "routing.files: '%.60s' is a directory of the hub's own; choose another one",
+                     c->routing.files);
     if (!e && !is_mirror(c->updates.mirror))
         e = complain(r, mark_of(r, "updates", "mirror"),
                      "updates.mirror: '%.40s' is not an http, https, ftp or ftps URL of at most 150 bytes",

@@ -98,7 +98,7 @@
     NUMBER(routing, events_bytes, 268435456, 1048576, 1099511627776,                                         \
            "events that the router has not taken yet; where there are more, changes that make events wait "  \
            "or are refused")                                                                                 \
-    WORD(routing, files, "files", "directory of file endpoints, one below it for each")                      \
+    WORD(routing, files, "endpoints", "directory of file endpoints, one below it for each")                  \
     END(routing)                                                                                             \
     SECTION(blobs, "Artifacts (directory `blob`).")                                                          \
     NUMBER(blobs, threads, 4, 1, 64, "threads for what has to wait for the disk")                            \

@@ -92,6 +92,10 @@ static void errors_say_where_and_what(void **state)
           "f:2:18: query.indexed_paths: 'deviceId' is not a path such as tags.site" },
         { "tls:\n  ec_certificate: \"\"\n  rsa_certificate: \"\"\n", "f:2:19: tls: neither" },
         { "hub:\n  log: \"a\\0b\"\n", "f:2:8: hub.log: a zero byte" },
+        { "routing:\n  files: files\n", "f:2:10: routing.files: 'files' is a directory of the hub's own" },
+        { "routing:\n  files: .//blob/x\n", "f:2:10: routing.files: './/blob/x' is" },
+        { "routing:\n  files: \"\"\n", "f:2:10: routing.files: '' is" },
+        { "routing:\n  files: ./\n", "f:2:10: routing.files: './' is" },
         { "stream:\n  partitions: 33\n",
           "f:2:15: stream.partitions: '33' is not a whole number from 1 to 32" },
     };
