@@ -3,6 +3,7 @@
 #include "hub/config/config.h"
 
 #include "base/text.h"
+#include "hub/domain/message/upload.h"
 #include "hub/domain/query/query.h"
 #include "hub/domain/throttle.h"
 
@@ -469,6 +470,18 @@ static enum err check_whole(struct reading *r, const struct config *c)
                      "there already, or there are more than %u policies",
                      bad.n < 60 ? (int)bad.n : 60, (const char *)bad.p, THROTTLE_POLICIES_MAX);
     throttle_free(t);
+    const char *const containers[2] = { c->uploads.container, c->uploads.registry_container };
+    for (unsigned i = 0; i < 2 && !e; i++)
+        if (!upload_container_ok(containers[i]))
+            e = complain(r, mark_of(r, "uploads", i ? "registry_container" : "container"),
+                         "uploads.%s: '%.63s' is not 3 to 63 of a-z, 0-9 and -, or is a path of the hub",
+                         i ? "registry_container" : "container", containers[i]);
+    if (!e && containers[0][0] && strcmp(containers[0], containers[1]) == 0) /* exports have keys */
+        e = complain(
+            r,
+            mark_of(r, "uploads", r->seen[find("uploads", "container")] ? "container" : "registry_container"),
+            "uploads.container: '%.63s' is the container of the registry, too; they need two names",
+            containers[0]);
     if (!e && is_own_directory(c->routing.files))
         e = complain(r, mark_of(r, "routing", "files"),
                      "routing.files: '%.60s' is a directory of the hub's own; choose another one",

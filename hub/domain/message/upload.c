@@ -16,6 +16,21 @@ bool registry_container_is(const struct hub *h, struct span name)
     return h->files && ours && *ours && span_eq(name, span_str(ours));
 }
 
+bool upload_container_ok(const char *name)
+{
+    static const char *const taken[] = { "artifacts",    "bootstrap", "configurations", "devices",
+                                         "digitaltwins", "jobs",      "messages",       "roost",
+                                         "statistics",   "twins" };
+    const size_t n = strlen(name);
+    for (size_t i = 0; i < n; i++)
+        if (!(name[i] >= 'a' && name[i] <= 'z') && !(name[i] >= '0' && name[i] <= '9') && name[i] != '-')
+            return false;
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
+        if (strcmp(name, taken[i]) == 0)
+            return false;
+    return !n || (n >= 3 && n <= 63);
+}
+
 /* Clients take "." and ".." out of an address before they send it: nobody could upload there. And whoever
  * copies files by their names must not be led out of a folder. */
 static bool segment_ok(struct span s)

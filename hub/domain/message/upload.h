@@ -20,6 +20,8 @@
 void upload_key(const struct hub *h, uint8_t out[SHA256_LEN]);
 /* Is it the name of the container for files that are imported and exported, and are there any? */
 bool registry_container_is(const struct hub *h, struct span name);
+/* A name that the service's clients take, and that no path of the hub begins with; or empty: no container. */
+bool upload_container_ok(const char *name);
 /* The whole: segments that are not empty, "." or "..", no control characters. */
 bool upload_name_ok(struct span name);
 

@@ -6,6 +6,7 @@
 #include "hub/domain/metrics.h"
 #include "hub/front/blob_http/blob_impl.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -263,35 +264,10 @@ static const struct http_route routes[] = {
     { 0 },
 };
 
-/* A name that the service's clients take, and that no path of the hub begins with. */
-static bool container_ok(const char *name)
-{
-    static const char *const taken[] = { "artifacts",    "bootstrap", "configurations", "devices",
-                                         "digitaltwins", "jobs",      "messages",       "roost",
-                                         "statistics",   "twins" };
-    size_t n = strlen(name);
-    for (size_t i = 0; i < n; i++)
-        if (!(name[i] >= 'a' && name[i] <= 'z') && !(name[i] >= '0' && name[i] <= '9') && name[i] != '-')
-            return false;
-    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
-        if (strcmp(name, taken[i]) == 0)
-            return false;
-    return !n || (n >= 3 && n <= 63);
-}
-
 enum err blob_http_new(struct blob_http **out, struct hub *hub, struct pool *pool)
 {
-    const char *const names[] = { hub->settings.upload_container, hub->settings.registry_container };
-    for (size_t i = 0; i < 2; i++)
-        if (!container_ok(names[i])) {
-            log_error("uploads.container",
-                      "name=%s reason=\"3 to 63 of a-z, 0-9 and -, and no path of the hub\"", names[i]);
-            return ERR_PROTO;
-        }
-    if (*names[0] && strcmp(names[0], names[1]) == 0) { /* exports have keys, devices write to the other */
-        log_error("uploads.container", "name=%s reason=\"the two containers need two names\"", names[0]);
-        return ERR_PROTO;
-    }
+    assert(upload_container_ok(hub->settings.upload_container) &&
+           upload_container_ok(hub->settings.registry_container)); /* the configuration has been checked */
     struct blob_http *f = calloc(1, sizeof *f);
     if (!f)
         return ERR_NOMEM;
