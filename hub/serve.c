@@ -1,4 +1,4 @@
-/* hub/main.c - roostd: makes a data directory, or serves one. Only wires the parts; each walk begins in
+/* hub/serve.c - roostd serves a data directory. Only wires the parts; each walk begins in
  * hub/front. To add a front: make it in open_parts, give it a listener or chain its routes, free it in
  * close_parts. */
 #include "hub/serve.h"
@@ -165,6 +165,12 @@ static void set_log(const struct config *c)
 
 /* ---- parts ------------------------------------------------------------------------------------------- */
 
+/* One of those that `roostd renew` makes. */
+static bool is_renewed_here(const char *chain)
+{
+    return strcmp(chain, "tls/server-ec.crt") == 0 || strcmp(chain, "tls/server-rsa.crt") == 0;
+}
+
 static enum err open_tls(struct daemon *d, const struct config *c, const struct tls_ctx *before,
                          struct tls_ctx **out)
 {
@@ -182,9 +188,18 @@ static enum err open_tls(struct daemon *d, const struct config *c, const struct 
             continue;
         t.chain_files[i] = path_in(d->dir, pairs[i][0]);
         t.key_files[i] = path_in(d->dir, pairs[i][1]);
-        if (pki_days_left(t.chain_files[i], &days) == ERR_OK && days < CERT_WARN_DAYS)
-            log_warn("tls.expires", "file=%s days=%ld hint=\"roostd renew %s\"", t.chain_files[i], days,
-                     d->dir);
+        if (pki_days_left(t.chain_files[i], &days) == ERR_OK && days < CERT_WARN_DAYS) {
+            if (is_renewed_here(pairs[i][0]))
+                log_warn("tls.expires", "file=%s days=%ld hint=\"roostd renew %s\"", t.chain_files[i], days,
+                         d->dir);
+            else
+                log_warn("tls.expires", "file=%s days=%ld hint=\"renew it where it comes from, then SIGHUP\"",
+                         t.chain_files[i], days);
+        }
+        struct stat st;
+        if (stat(t.key_files[i], &st) == 0 && st.st_mode & (S_IROTH | S_IWOTH | S_IWGRP))
+            log_warn("tls.key", "file=%s mode=%o reason=\"others can read or change it\" hint=\"chmod 600\"",
+                     t.key_files[i], st.st_mode & 07777);
     }
     return tls_ctx_new(out, &t, before);
 }

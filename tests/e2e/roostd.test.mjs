@@ -139,6 +139,21 @@ test('SIGHUP takes new certificates and says what needs a restart; a wrong file 
   assert.equal((await p.stop()).code, 0);
 });
 
+test('a certificate from elsewhere: who renews it, and a key that others may read', async () => {
+  const h = await made('elsewhere');
+  const [key, crt] = ['own.key', 'own.crt'].map((n) => join(temp.dir, n));
+  await run('openssl', ['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-keyout', key, '-out', crt, '-days', '9', '-subj', '/CN=hub.localhost', '-addext', 'subjectAltName=DNS:hub.localhost']);
+  const file = join(h.dir, 'roost.yaml');
+  writeFileSync(file, `${readFileSync(file, 'utf8')}tls:\n  ec_certificate: ${crt}\n  ec_key: ${key}\n  rsa_certificate: ""\n`);
+  chmodSync(key, 0o644);
+  const p = await served(h.dir);
+  assert.match(p.out, /tls\.expires file=\S+own\.crt days=\d hint="renew it where it comes from, then SIGHUP"/);
+  assert.match(p.out, /tls\.key file=\S+own\.key mode=644 /);
+  assert.equal((await run(bin('roost'), ['--hub', h.dir, '--ca-file', crt, 'status'], { ok: false })).code, 0);
+  assert.equal((await run(bin('roost'), ['--hub', h.dir, 'status'], { ok: false })).code, 7, 'its own authority did not sign it');
+  assert.equal((await p.stop()).code, 0);
+});
+
 test('readiness and watchdog reach the service manager', async (t) => {
   const h = await made('notify');
   if (!existsSync('/usr/bin/python3')) return t.skip('no datagram socket without python3');
