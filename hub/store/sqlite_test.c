@@ -199,6 +199,45 @@ static void test_query_indexes_of_an_older_program(void **state)
     sqlite3_close(h);
 }
 
+static enum err show_blocks(struct store_tx *t, void *ctx)
+{
+    static const char *const names[] = { "d/blocks", "d/whole" };
+    struct text *x = ctx;
+    for (size_t i = 0; i < 2; i++) {
+        struct named_blob_row r;
+        struct span blocks;
+        assert_int_equal(tx_blob_get(t, SPAN("c"), span_str(names[i]), &r), ERR_OK);
+        assert_int_equal(tx_blob_blocks(t, r.container, r.name, &blocks), ERR_OK);
+        x->n +=
+            (size_t)snprintf(x->p + x->n, sizeof x->p - x->n, "%.*s %.*s %u,", (int)r.file.n,
+                             (const char *)r.file.p, (int)blocks.n, (const char *)blocks.p, (unsigned)r.room);
+    }
+    return ERR_OK;
+}
+
+/* Tables of blocks of a database that had them in the rows of the names. */
+static void test_blocks_of_an_older_program(void **state)
+{
+    struct store *a = NULL;
+    struct text x = { .n = 0 };
+    sqlite3 *h = NULL;
+    char path[128];
+    (void)state;
+    assert_int_equal(mkdir(dir, 0700), 0);
+    snprintf(path, sizeof path, "%s/roost.db", dir);
+    assert_int_equal(sqlite3_open(path, &h), SQLITE_OK);
+    assert_int_equal(sqlite_migrate(h, 17), ERR_OK);
+    assert_int_equal(
+        sqlite_run(h, "INSERT INTO named_blob VALUES('c', 'd/blocks', 'f1', 10, '', '', '', 1, 1, 'table'),"
+                      "('c', 'd/whole', 'f2', 10, '', '', '', 1, 1, x'')"),
+        ERR_OK);
+    sqlite3_close(h);
+    assert_int_equal(open_it(NULL, &a), ERR_OK);
+    assert_int_equal(store_read_wait(a, show_blocks, &x), ERR_OK);
+    assert_string_equal(x.p, "f1 table 15,f2  10,");
+    store_close(a);
+}
+
 static void test_what_cannot_be_opened(void **state)
 {
     struct store *a = NULL;
@@ -283,6 +322,7 @@ int main(void)
         cmocka_unit_test_setup(test_tables_of_a_newer_program, fresh),
         cmocka_unit_test_setup(test_devices_of_an_older_program, fresh),
         cmocka_unit_test_setup(test_query_indexes_of_an_older_program, fresh),
+        cmocka_unit_test_setup(test_blocks_of_an_older_program, fresh),
         cmocka_unit_test_setup(test_what_cannot_be_opened, fresh),
         cmocka_unit_test_setup(test_the_log_starts_over, fresh),
     };

@@ -88,7 +88,8 @@ enum err tx_upload_usage(struct store_tx *t, struct span owner, uint64_t *bytes)
 
 #define BLOB_COLS "container, name, file, length, md5, content_type, meta, created_ms, modified_ms"
 /* What a blob counts for; the length of a column is known without reading it. */
-#define BLOB_ROOM "length + length(blocks)"
+#define BLOB_ROOM                                                                                            \
+    "length + coalesce((SELECT length(b.blocks) FROM blob_blocks b WHERE b.file = named_blob.file), 0)"
 
 static struct named_blob_row blob_row(struct store_tx *t, struct store_rows *r)
 {
@@ -127,7 +128,9 @@ enum err tx_blob_get(struct store_tx *t, struct span container, struct span name
 
 enum err tx_blob_blocks(struct store_tx *t, struct span container, struct span name, struct span *out)
 {
-    static struct store_sql q = STORE_SQL("SELECT blocks FROM named_blob WHERE container = ?1 AND name = ?2");
+    static struct store_sql q = STORE_SQL("SELECT coalesce(b.blocks, x'') FROM named_blob n"
+                                          " LEFT JOIN blob_blocks b ON b.file = n.file"
+                                          " WHERE n.container = ?1 AND n.name = ?2");
     struct store_rows *r;
     enum err e = tx_one(t, &r, &q, ARGS(V_TEXT(container), V_TEXT(name)));
     if (!e)
@@ -143,22 +146,36 @@ static enum err blob_room(struct store_tx *t, struct span container, struct span
     return tx_number(t, -1, room, &q, ARGS(V_TEXT(container), V_TEXT(name)));
 }
 
+/* Before the row goes or gets another file. */
+static enum err blocks_drop(struct store_tx *t, struct span container, struct span name)
+{
+    static struct store_sql q =
+        STORE_SQL("DELETE FROM blob_blocks WHERE file ="
+                  " (SELECT file FROM named_blob WHERE container = ?1 AND name = ?2)");
+    return tx_exec(t, &q, ARGS(V_TEXT(container), V_TEXT(name)));
+}
+
 enum err tx_blob_put(struct store_tx *t, const struct named_blob_row *r)
 {
     static struct store_sql q = STORE_SQL(
-        "INSERT INTO named_blob(" BLOB_COLS ", blocks) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)"
+        "INSERT INTO named_blob(" BLOB_COLS ") VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
         " ON CONFLICT(container, name) DO UPDATE SET file = excluded.file, length = excluded.length,"
         " md5 = excluded.md5, content_type = excluded.content_type, meta = excluded.meta,"
-        " modified_ms = excluded.modified_ms, blocks = excluded.blocks");
+        " modified_ms = excluded.modified_ms");
+    static struct store_sql blocks = STORE_SQL("INSERT INTO blob_blocks(file, blocks) VALUES(?1, ?2)");
     int64_t before;
     enum err e = blob_room(t, r->container, r->name, &before);
     if (!e)
         e = usage_add(t, r->name, r->length + r->blocks.n, before > 0 ? (uint64_t)before : 0);
+    if (!e && before >= 0)
+        e = blocks_drop(t, r->container, r->name);
+    if (!e && r->blocks.n)
+        e = tx_exec(t, &blocks, ARGS(V_BYTES(r->file), V_BYTES(r->blocks)));
     return e ? e
              : tx_exec(t, &q,
                        ARGS(V_TEXT(r->container), V_TEXT(r->name), V_BYTES(r->file), V_INT(r->length),
                             V_BYTES(r->md5), V_TEXT(r->content_type), V_TEXT(r->meta), V_MS(r->created_ms),
-                            V_MS(r->modified_ms), V_BYTES(r->blocks)));
+                            V_MS(r->modified_ms)));
 }
 
 enum err tx_blob_delete(struct store_tx *t, struct span container, struct span name)
@@ -170,6 +187,8 @@ enum err tx_blob_delete(struct store_tx *t, struct span container, struct span n
         e = ERR_NOTFOUND;
     if (!e)
         e = usage_add(t, name, 0, (uint64_t)room);
+    if (!e)
+        e = blocks_drop(t, container, name);
     return e ? e : tx_exec(t, &q, ARGS(V_TEXT(container), V_TEXT(name)));
 }
 
