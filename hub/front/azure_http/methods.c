@@ -80,7 +80,6 @@ static void refuse(struct job *j, const struct method_call *m)
         j->info = arena_copy(&j->a, span_str(info));
     if (!j->code)
         j->envelope = AZURE_PLAIN;
-    job_end_err(j, m->err);
 }
 
 /* NULL: the job has ended. */
@@ -108,17 +107,6 @@ static bool call_check(struct job *j, const struct method_call *m)
 }
 
 /* ---- POST /twins/{id}[/modules/{mid}]/methods --------------------------------------------------------- */
-
-static void method_called(struct job *j)
-{
-    struct method_step *s = j->state;
-    if (s->call.why != METHOD_ANSWERED) {
-        refuse(j, &s->call);
-        return;
-    }
-    (void)method_step_answer(j, s);
-    job_end(j);
-}
 
 static bool member_seconds(struct job *j, const char *name, uint64_t *out, bool *given)
 {
@@ -167,7 +155,7 @@ static enum err edge_may_call(struct job *j, struct store_tx *tx)
 }
 static void method_allowed(struct job *j)
 {
-    job_method(j, j->state, method_called);
+    job_method(j, j->state, refuse, method_step_end);
 }
 
 static void method_begin(struct job *j, struct span module)
@@ -193,7 +181,7 @@ static void method_begin(struct job *j, struct span module)
     if (job_edge_module(j))
         job_read(j, edge_may_call, method_allowed);
     else
-        job_method(j, s, method_called);
+        job_method(j, s, refuse, method_step_end);
 }
 
 static void device_method(struct job *j)
@@ -214,10 +202,6 @@ JOB_HANDLER(azure_module_method, JOB_POLICY_OR_EDGE, ACCESS_SERVICE_CONNECT, JOB
 static void command_called(struct job *j)
 {
     struct method_step *s = j->state;
-    if (s->call.why != METHOD_ANSWERED) {
-        refuse(j, &s->call);
-        return;
-    }
     job_field(j, "x-ms-command-statuscode", "%d", (int)s->call.status);
     j->bytes = s->json;
     j->bytes_type = "application/json; charset=utf-8";
@@ -263,7 +247,7 @@ static void command_begin(struct job *j, struct span component, struct span comm
     if (j->r->body.n && !method_is_json(j->r->body))
         (void)azure_fail(j, AZ_IotHubFormatError, "the body has to be empty or one JSON value");
     (void)call_check(j, &s->call);
-    job_method(j, s, command_called);
+    job_method(j, s, refuse, command_called);
 }
 
 static void root_command(struct job *j)

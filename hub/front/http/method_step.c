@@ -40,19 +40,25 @@ static void on_done(struct method_call *m)
         s->json = text.p >= m->body.p && text.p < m->body.p + m->body.n ? arena_copy(&j->a, text) : text;
     }
     method_fini(m);
-    if (arena_err(&j->a))
+    if (arena_err(&j->a)) {
         job_end_err(j, ERR_NOMEM);
-    else
+    } else if (m->why != METHOD_ANSWERED) {
+        s->refuse(j, m);
+        job_end_err(j, m->err);
+    } else {
         s->then(j);
+    }
 }
 
-void job_method(struct job *j, struct method_step *s, job_fn *then)
+void job_method(struct job *j, struct method_step *s,
+                void (*refuse)(struct job *j, const struct method_call *m), job_fn *then)
 {
     if (j->code) {
         job_end(j);
         return;
     }
     s->j = j;
+    s->refuse = refuse;
     s->then = then;
     s->timers[METHOD_TIMER_CONNECT].on_timer = on_connect_timer;
     s->timers[METHOD_TIMER_RESPONSE].on_timer = on_response_timer;
@@ -63,18 +69,21 @@ void job_method(struct job *j, struct method_step *s, job_fn *then)
     method_start(&s->call);
 }
 
-bool method_step_answer(struct job *j, const struct method_step *s)
+void method_step_end(struct job *j)
 {
+    const struct method_step *s = j->state;
     char head[64];
     int n = snprintf(head, sizeof head, "{\"status\":%d,\"payload\":", (int)s->call.status);
     size_t len = (size_t)n + s->json.n + 1;
     struct wr w = { arena_alloc(&j->a, len), len, 0 };
-    if (!w.p)
-        return job_fail_err(j, ERR_NOMEM);
+    if (!w.p) {
+        job_end_err(j, ERR_NOMEM);
+        return;
+    }
     wr_put(&w, span_of(head, (size_t)n));
     wr_put(&w, s->json);
     wr_u8(&w, '}');
     j->bytes = wr_span(&w);
     j->bytes_type = "application/json; charset=utf-8";
-    return true;
+    job_end(j);
 }

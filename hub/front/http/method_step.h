@@ -11,17 +11,20 @@
 
 struct method_step {
     struct method_call call; /* by the caller: device, module, name, payload, connect_ms, response_ms */
-    struct span json;        /* in then(), when METHOD_ANSWERED: the device's answer as one JSON value */
+    struct span json;        /* in then(): the device's answer as one JSON value */
     /* The step's own. */
     struct job *j;
+    void (*refuse)(struct job *j, const struct method_call *m);
     job_fn *then;
     struct timer timers[2];
 };
 
-/* s: zeroed, in the job's arena. A job whose error is set ends. Else then(j) comes once, with s->call.why and
- * what goes with it. The last thing its caller does. */
-void job_method(struct job *j, struct method_step *s, job_fn *then);
-/* {"status":S,"payload":...}, as j->bytes. False: no memory, and the error is set. */
-bool method_step_answer(struct job *j, const struct method_step *s);
+/* s: zeroed, j->state. A job whose error is set ends. Else the device is called, and then(j) comes when it
+ * has answered. Where it has not, `refuse` sets the error that m->why is in its front, and the job ends;
+ * where it sets none it ends for m->err. The last thing its caller does. */
+void job_method(struct job *j, struct method_step *s,
+                void (*refuse)(struct job *j, const struct method_call *m), job_fn *then);
+/* A `then`: ends the job with {"status":S,"payload":...}. */
+void method_step_end(struct job *j);
 
 #endif

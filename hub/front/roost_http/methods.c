@@ -36,18 +36,6 @@ static void refuse(struct job *j, const struct method_call *m)
             (void)job_fail(j, 429, "busy", "too many calls are under way: try again later");
         break;
     }
-    job_end_err(j, m->err);
-}
-
-static void called(struct job *j)
-{
-    struct method_step *s = j->state;
-    if (s->call.why != METHOD_ANSWERED) {
-        refuse(j, &s->call);
-        return;
-    }
-    (void)method_step_answer(j, s);
-    job_end(j);
 }
 
 static void begin(struct job *j, struct span module, struct span name)
@@ -79,7 +67,7 @@ static void begin(struct job *j, struct span module, struct span name)
     s->call.payload = payload;
     s->call.connect_ms = (uint32_t)connect_s * 1000;
     s->call.response_ms = (uint32_t)response_s * 1000;
-    job_method(j, s, called);
+    job_method(j, s, refuse, method_step_end);
 }
 
 static void device_begin(struct job *j)
