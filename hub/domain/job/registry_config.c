@@ -124,15 +124,9 @@ static enum err checked(struct arena *a, struct registry_config *c, struct regis
 enum err registry_config_read(struct arena *a, struct span line, struct registry_config *out,
                               struct registry_fault *f)
 {
-    struct jtree_fault why = { "", 0 };
     struct jnode *o = NULL;
     *out = (struct registry_config){ .n = { .id = SPAN_NONE } };
-    enum err e = jtree_parse(a, line, &o, &why);
-    if (e == ERR_PROTO || e == ERR_LIMIT)
-        return registry_wrong(f, CODE_FORMAT, "the line is not JSON that can be read: %s (byte %zu)",
-                              why.what, why.at);
-    if (!e && o->kind != JOBJECT)
-        return registry_wrong(f, CODE_FORMAT, "the line has to be a JSON object");
+    enum err e = registry_parse(a, line, &o, f);
     if (!e)
         e = text(o, "id", TEXT_MAX, &out->n.id, f);
     if (!e && !out->n.id.n)

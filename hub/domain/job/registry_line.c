@@ -201,18 +201,24 @@ static enum err twin(struct arena *a, const struct jnode *o, struct registry_lin
     return e == ERR_PROTO ? registry_wrong(f, CODE_ARGUMENT, "%s", tf.text) : e;
 }
 
-enum err registry_line_read(struct arena *a, struct span line, const struct registry_mode *mode,
-                            struct registry_line *out, struct registry_fault *f)
+enum err registry_parse(struct arena *a, struct span line, struct jnode **out, struct registry_fault *f)
 {
     struct jtree_fault why = { "", 0 };
-    struct jnode *o = NULL;
-    *out = (struct registry_line){ .mode = mode };
-    enum err e = jtree_parse(a, line, &o, &why);
+    enum err e = jtree_parse(a, line, out, &why);
     if (e == ERR_PROTO || e == ERR_LIMIT)
         return registry_wrong(f, CODE_FORMAT, "the line is not JSON that can be read: %s (byte %zu)",
                               why.what, why.at);
-    if (!e && o->kind != JOBJECT)
+    if (!e && (*out)->kind != JOBJECT)
         return registry_wrong(f, CODE_FORMAT, "the line has to be a JSON object");
+    return e;
+}
+
+enum err registry_line_read(struct arena *a, struct span line, const struct registry_mode *mode,
+                            struct registry_line *out, struct registry_fault *f)
+{
+    struct jnode *o = NULL;
+    *out = (struct registry_line){ .mode = mode };
+    enum err e = registry_parse(a, line, &o, f);
     if (!e)
         e = identity(a, o, out, f);
     if (!e)

@@ -46,6 +46,9 @@ struct registry_fault {
 };
 /* Sets it. Always ERR_PROTO. */
 enum err registry_wrong(struct registry_fault *f, uint32_t code, const char *text, ...) LOG_PRINTF(3, 4);
+/* The tree of a line, an object. ERR_PROTO with the fault. */
+MUST_USE enum err registry_parse(struct arena *a, struct span line, struct jnode **out,
+                                 struct registry_fault *f);
 
 /* Any thread. `mode` is that of lines which name none.
  *   ERR_PROTO  the fault says what is wrong, and out->device is the id if it could be read      ERR_NOMEM */
