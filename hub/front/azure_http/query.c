@@ -41,10 +41,7 @@ static void start(struct job *j)
     else if (e)
         (void)azure_fail(j, AZ_ArgumentInvalid, "BadRequest; line %u, column %u: %s", q->err.line,
                          q->err.column, q->err.message);
-    if (e)
-        job_end(j);
-    else
-        query_job_run(j, answer, refuse);
+    query_job_run(j, answer, refuse);
 }
 
 JOB_HANDLER(azure_query, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start);

@@ -28,6 +28,19 @@ bool fleet_body_once(struct job *j, struct jnode **out)
     return body(j, true, out);
 }
 
+bool fleet_only(struct job *j, const struct jnode *o, const char *const *names)
+{
+    for (const struct jnode *m = o->first; m; m = m->next) {
+        size_t i = 0;
+        while (names[i] && !span_eq(m->key, span_str(names[i])))
+            i++;
+        if (!names[i])
+            return job_fail(j, 400, "unknown-member", "member \"%.*s\" is not known here",
+                            (int)(m->key.n < 64 ? m->key.n : 64), (const char *)m->key.p);
+    }
+    return true;
+}
+
 bool fleet_text(struct job *j, const struct jnode *o, const char *name, struct span *out)
 {
     const struct jnode *n = jtree_get(o, span_str(name));

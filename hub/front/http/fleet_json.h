@@ -12,6 +12,9 @@
 bool fleet_body(struct job *j, struct jnode **out);
 /* The same; a member that is there twice is refused. */
 bool fleet_body_once(struct job *j, struct jnode **out);
+/* Are all members among these? `names` ends with NULL. A name that is misspelled must not be left out
+ * silently. False: the error is set and names it. */
+bool fleet_only(struct job *j, const struct jnode *o, const char *const *names);
 /* The text of an optional member; null is as good as absent. False: it is no text, and the error is set. */
 bool fleet_text(struct job *j, const struct jnode *o, const char *name, struct span *out);
 /* A whole number. */

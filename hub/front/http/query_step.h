@@ -17,7 +17,8 @@ struct query_job {
     void (*refuse)(struct job *j, const char *why);
 };
 /* j->state becomes the query's. As query_open, and ERR_FULL: QUERY_RUNNING_MAX run already; the job ends when
- * memory is short, and then this says ERR_NOMEM. After ERR_OK query_job_run follows. */
+ * memory is short, and then this says ERR_NOMEM. After all others query_job_run follows; where the error is
+ * set the job ends there. */
 MUST_USE enum err query_job_open(struct job *j, struct span text, struct span continuation, uint32_t max,
                                  struct query_job **out);
 /* The last thing its caller does. `refuse` is called on the store's thread for ERR_LIMIT: it sets the error.

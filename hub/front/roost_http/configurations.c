@@ -105,20 +105,13 @@ static struct span object_member(struct job *j, const struct jnode *o, const cha
 
 static bool read_body(struct job *j, struct writing *w)
 {
-    static const char *const names[] = { "where",   "priority",      "content", "labels",
+    /* The first one not in a patch: content never changes. */
+    static const char *const names[] = { "content", "where",         "priority", "labels",
                                          "metrics", "schemaVersion", NULL };
     struct jnode *o;
     struct config_new *n = &w->n;
-    if (!fleet_body_once(j, &o))
+    if (!fleet_body_once(j, &o) || !fleet_only(j, o, w->patch ? names + 1 : names))
         return false;
-    for (const struct jnode *m = o->first; m; m = m->next) {
-        size_t i = w->patch && span_eq(m->key, SPAN("content")) ? 6 : 0;
-        while (names[i] && !span_eq(m->key, span_str(names[i])))
-            i++;
-        if (!names[i])
-            return job_fail(j, 400, "unknown-member", "member \"%.*s\" is not known here",
-                            (int)(m->key.n < 64 ? m->key.n : 64), (const char *)m->key.p);
-    }
     w->has_where = jtree_get(o, SPAN("where")) != NULL;
     w->has_priority = jtree_get(o, SPAN("priority")) != NULL;
     w->has_schema = jtree_get(o, SPAN("schemaVersion")) != NULL;

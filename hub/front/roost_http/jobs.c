@@ -75,20 +75,6 @@ static void carry(struct job *j, struct jtree_list *l, const struct jnode *o, co
     }
 }
 
-/* A name that is misspelled must not be left out silently: it would be missing on every device. */
-static bool only(struct job *j, const struct jnode *o, const char *const *names)
-{
-    for (const struct jnode *m = o->first; m; m = m->next) {
-        size_t i = 0;
-        while (names[i] && !span_eq(m->key, span_str(names[i])))
-            i++;
-        if (!names[i])
-            return job_fail(j, 400, "unknown-member", "member \"%.*s\" is not known here",
-                            (int)(m->key.n < 64 ? m->key.n : 64), (const char *)m->key.p);
-    }
-    return true;
-}
-
 /* {"tags":{},"desired":{}} or {"name","payload",...} in the form that jobs are stored in. */
 static bool read_what(struct job *j, const struct jnode *o, struct fleet_job_new *n)
 {
@@ -101,7 +87,7 @@ static bool read_what(struct job *j, const struct jnode *o, struct fleet_job_new
         return job_fail(j, 400, "bad-member", "one of \"twin\" and \"method\" is wanted");
     if ((twin ? twin : method)->kind != JOBJECT)
         return job_fail(j, 400, "bad-member", "\"twin\" or \"method\" has to be an object");
-    if (!only(j, twin ? twin : method, twin ? of_twin : of_method))
+    if (!fleet_only(j, twin ? twin : method, twin ? of_twin : of_method))
         return false;
     if (!body || !props)
         return job_fail_err(j, ERR_NOMEM);
@@ -128,7 +114,7 @@ static bool read_job(struct job *j, struct fleet_job_new *n)
     struct jnode *o;
     if (!fleet_body_once(j, &o))
         return false;
-    if (!only(j, o, names))
+    if (!fleet_only(j, o, names))
         return false;
     if (!fleet_text(j, o, "where", &n->condition) || !fleet_time(j, o, "start", &n->start_ms) ||
         !fleet_number(j, o, "maxSeconds", UINT32_MAX, &n->max_s))

@@ -55,10 +55,7 @@ static void start(struct job *j)
     else if (e)
         (void)job_fail(j, 400, "bad-query-text", "line %u, column %u: %s", q->err.line, q->err.column,
                        q->err.message);
-    if (e)
-        job_end(j);
-    else
-        query_job_run(j, answer, refuse);
+    query_job_run(j, answer, refuse);
 }
 
 JOB_HANDLER(query_post, JOB_POLICY, ACCESS_SERVICE_CONNECT, JOB_OBJECT, start);
