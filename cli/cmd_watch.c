@@ -175,6 +175,21 @@ static char *query(const struct watch *w, const char *device, const char *from, 
                   : hub_path("/roost/v1/telemetry?", "", tail + 1);
 }
 
+/* A slip of the pen would be waited for without end. What a device sent that is gone is still there, so it is
+ * no error. */
+static void note_unknown(struct cli *c, const char *device)
+{
+    struct hub_answer answer = { 0 };
+    char *path = hub_path("/roost/v1/devices/", device, "/twin");
+    if (hub_ask(c, &(struct hub_request){ .method = "GET", .path = path }, &answer) == CLI_OK &&
+        answer.status == 404)
+        fprintf(stderr,
+                "roost: there is no device \"%s\" now; `roost device list` shows the ones there are\n",
+                device);
+    hub_answer_free(&answer);
+    free(path);
+}
+
 static int watch_run(struct cli *c, const struct args *a)
 {
     const char *from = args_has(a, "from") ? args_get(a, "from") : "latest",
@@ -198,6 +213,8 @@ static int watch_run(struct cli *c, const struct args *a)
     }
     if (!rc && args_has(a, "count") && arg_u64(args_get(a, "count"), 1, UINT64_MAX, &w.limit))
         rc = cli_fail(CLI_USAGE, NULL, "--count: a number from 1 on");
+    if (!rc && device)
+        note_unknown(c, device);
     while (!rc) {
         struct hub_answer answer;
         bool any = false;

@@ -27,7 +27,7 @@ static int usage(FILE *to)
     fprintf(to,
             "\nThe hub is found by --hub, ROOST_CONNECTION_STRING, or ~/.config/roost/profile.\n"
             "Exit codes: 0 done and true, 1 usage, 2 not allowed, 3 refused, 5 devices failed, 6 timed out,\n"
-            "7 hub unreachable, 8 conflict, 10 rolled back. More: man roost\n");
+            "7 hub unreachable, 8 conflict, 10 rolled back. More: roost(1)\n");
     return to == stdout ? CLI_OK : CLI_USAGE;
 }
 

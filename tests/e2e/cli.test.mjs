@@ -504,6 +504,9 @@ test('help, completion and unknown words', async () => {
   assert.match((await roost('devices', 'list')).stderr, /there is no command devices list\n {2}Is `roost device` meant\?/);
   assert.match((await roost('init', 'x')).stderr, /`roostd init DIR` makes a hub/);
   assert.equal((await roost('devices')).code, 1);
+  const nobody = await cli('watch', 'nobody', '--no-follow');
+  assert.equal(nobody.code, 0);
+  assert.match(nobody.stderr, /there is no device "nobody" now/);
   const group = await roost('twin');
   assert.equal(group.code, 1);
   assert.match(group.stderr, /^ {2}roost twin show .*\n {2}roost twin set .*\n {2}roost twin watch /m);
