@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import https from 'node:https';
 import { after, before, test } from 'node:test';
 import { NAME, closeHub, deviceToken, newDevice, openHub, sasToken, waitFor } from './lib/hub.mjs';
-import { bin, framesOf, HEADER, saslInit, socket, useHub } from './lib/amqp.mjs';
+import { bin, cbs, dial, framesOf, HEADER, saslInit, socket, useHub } from './lib/amqp.mjs';
 import { Raw } from './lib/raw.mjs';
 
 const NAMED = 2, SOURCE = 4; // failures a minute: one comes back after 30 s and 15 s, which no step here takes
@@ -42,6 +42,11 @@ const ways = {
     const what = await outcome(() => s.chunks);
     s.destroy();
     return what;
+  },
+  'amqp by a token': async (from, d, key) => {
+    const c = await dial({ localAddress: from }), { code } = await (await cbs(c)).put(`${NAME}/devices/${d.id}`, deviceToken(d, { key }));
+    c.close();
+    return { 200: 'in', 401: 'refused', 503: 'wait' }[code];
   },
   'amqp in a WebSocket': async (from, d, key) => {
     const c = await Raw.ws(hub, { path: '/$servicebus/websocket', protocol: 'AMQPWSB10', tls: { localAddress: from } });
