@@ -5,32 +5,15 @@
  *   - the index that is made goes on from where it was; nothing that was done is done again
  *   - when it is ready, it finds what a walk finds, and has nothing else
  *   - of the dropped one nothing is left */
-#include "base/log.h"
-#include "hub/domain/hub.h"
 #include "hub/domain/query/query.h"
-#include "port/clock.h"
-#include "tests/fault/layer/faults.h"
+#include "tests/fault/layer/life_fixture.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <sqlite3.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum { FLEET = 5 * TWIN_INDEX_ROWS + 10, SITES = 7 };
 #define MADE    "tags.site"
 #define DROPPED "tags.old"
 
-static char top[64], dir[80], fresh[80];
-static struct hub hub;
-static struct mailbox mail;
 static struct query_sources sources;
 static struct query_index_build build;
 
@@ -46,39 +29,6 @@ static void hub_close(void)
 {
     store_close(hub.store);
     mailbox_fini(&mail);
-}
-static void pump(void)
-{
-    mailbox_wait(&mail, -1);
-    for (struct op *o = mailbox_take(&mail), *next; o; o = next) {
-        next = o->next;
-        o->done(o);
-    }
-}
-
-static void came(struct op *op)
-{
-    op->home = NULL;
-}
-struct step {
-    struct store_op op; /* first */
-    enum err (*fn)(struct store_tx *tx, void *ctx);
-    void *ctx;
-};
-static enum err step_run(struct store_tx *tx, struct store_op *self)
-{
-    struct step *s = (struct step *)(void *)self;
-    return s->fn(tx, s->ctx);
-}
-static enum err in_tx(enum err (*fn)(struct store_tx *tx, void *ctx), void *ctx)
-{
-    struct step s = { .op = { .run = step_run, .op = { .home = &mail, .done = came } },
-                      .fn = fn,
-                      .ctx = ctx };
-    store_write(hub.store, &s.op);
-    while (s.op.op.home)
-        pump();
-    return s.op.op.err;
 }
 
 static void index_paths(const char *list)
@@ -203,43 +153,22 @@ static enum err check_write(struct store_tx *tx, void *ctx)
 
 /* ---- lives --------------------------------------------------------------------------------------------- */
 
-static void copy_dir(const char *from, const char *to)
-{
-    char cmd[300];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s' && cp -r '%s' '%s'", to, from, to);
-    assert_int_equal(system(cmd), 0);
-}
-
 /* One life: the list without the dropped one, twins written until the work is over. True: killed. *acked:
  * writes that were acknowledged, by this life or before. */
+static void child(int fd, unsigned notes)
+{
+    hub_open();
+    index_paths(MADE);
+    for (unsigned nr = notes; !build.over; nr++) {
+        struct write w = write_nr(nr);
+        if (in_tx(write_run, &w) || write(fd, "a", 1) != 1)
+            _exit(4);
+    }
+    hub_close();
+}
 static bool life(unsigned kinds, uint64_t k, unsigned *acked)
 {
-    int fds[2], status;
-    assert_int_equal(pipe(fds), 0);
-    fflush(NULL);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        close(fds[0]);
-        faults_arm(kinds, k, 1, FAULT_KILL);
-        hub_open();
-        index_paths(MADE);
-        for (unsigned nr = *acked; !build.over; nr++) {
-            struct write w = write_nr(nr);
-            if (in_tx(write_run, &w) || write(fds[1], "a", 1) != 1)
-                _exit(4);
-        }
-        hub_close();
-        _exit(0);
-    }
-    close(fds[1]);
-    for (char note; read(fds[0], &note, 1) == 1;)
-        ++*acked;
-    close(fds[0]);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    assert_true(killed || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
-    return killed;
+    return life_run(kinds, k, child, acked);
 }
 
 static void check_all(unsigned acked)
@@ -293,14 +222,9 @@ static void test_killed_at_writes(void **state)
 
 static int setup(void **state)
 {
-    struct stat st;
     (void)state;
-    log_init(LOG_LEVEL_ERROR, stderr);
-    strcpy(top, stat("/dev/shm", &st) == 0 ? "/dev/shm/roost-index-XXXXXX" : "/tmp/roost-index-XXXXXX");
-    if (!mkdtemp(top))
+    if (!life_dirs())
         return 1;
-    snprintf(dir, sizeof dir, "%s/hub", top);
-    snprintf(fresh, sizeof fresh, "%s/fresh", top);
     hub_open();
     if (in_tx(populate, NULL))
         return 1;
@@ -311,17 +235,9 @@ static int setup(void **state)
     copy_dir(dir, fresh);
     return 0;
 }
-static int teardown(void **state)
-{
-    char cmd[96];
-    (void)state;
-    snprintf(cmd, sizeof cmd, "rm -rf '%s'", top);
-    return system(cmd);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_killed_at_every_flush),
                                         cmocka_unit_test(test_killed_at_writes) };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, life_remove);
 }

@@ -5,43 +5,26 @@
  *   - every line was applied once, or refused once and told in the file of errors, in the order of the lines
  *   - so was every configuration of its second file
  *   - an export after it has all of them */
-#include "base/log.h"
 #include "hub/blob/files.h"
 #include "hub/bus/bus.h"
 #include "hub/domain/access/access.h"
 #include "hub/domain/job/registry_job.h"
 #include "hub/domain/metrics.h"
 #include "hub/domain/twin/twin.h"
-#include "port/clock.h"
 #include "port/crypto.h"
-#include "tests/fault/layer/faults.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-
-#include <cmocka.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "tests/fault/layer/life_fixture.h"
 
 enum { LINES = 60, CONFIGS = 3, PAD = 12000 }; /* some batches */
 #define IS_BAD(i)  ((i) % 10 == 3)
 #define IS_TWIN(i) ((i) % 10 == 5)
 enum { BAD = LINES / 10, TWINS = LINES / 10, MADE = LINES - BAD - TWINS };
 
-static char top[64], dir[80], fresh[80]; /* the hub's; as it was before the import was asked for */
 static const char *const names[] = { "hub.example.net", NULL };
 
 /* ---- a hub ----------------------------------------------------------------------------------------------
  */
 
-static struct hub hub;
 static struct hub_metrics metrics;
-static struct mailbox mail;
 static struct registry_jobs *jobs;
 
 static void hub_open(void)
@@ -64,36 +47,6 @@ static void hub_close(void)
     bus_free(hub.bus);
     access_free(hub.access);
     mailbox_fini(&mail);
-}
-
-static void came(struct op *op)
-{
-    op->home = NULL;
-}
-struct step {
-    struct store_op op; /* first */
-    enum err (*fn)(struct store_tx *tx, void *ctx);
-    void *ctx;
-};
-static enum err step_run(struct store_tx *tx, struct store_op *self)
-{
-    struct step *s = (struct step *)(void *)self;
-    return s->fn(tx, s->ctx);
-}
-static enum err in_tx(enum err (*fn)(struct store_tx *tx, void *ctx), void *ctx)
-{
-    struct step s = { .op = { .run = step_run, .op = { .home = &mail, .done = came } },
-                      .fn = fn,
-                      .ctx = ctx };
-    store_write(hub.store, &s.op);
-    while (s.op.op.home) {
-        mailbox_wait(&mail, -1);
-        for (struct op *o = mailbox_take(&mail), *next; o; o = next) {
-            next = o->next;
-            o->done(o);
-        }
-    }
-    return s.op.op.err;
 }
 
 /* ---- files ----------------------------------------------------------------------------------------------
@@ -176,13 +129,6 @@ static void put_input(void)
     put_blob("configurations.txt", span_of(text, n));
 }
 
-static void copy_dir(const char *from, const char *to)
-{
-    char cmd[300];
-    snprintf(cmd, sizeof cmd, "rm -rf '%s' && cp -r '%s' '%s'", to, from, to);
-    assert_int_equal(system(cmd), 0);
-}
-
 /* ---- the job --------------------------------------------------------------------------------------------
  */
 
@@ -233,33 +179,22 @@ static enum err ask(uint8_t kind)
 }
 
 /* One life of the hub; true: it was killed. *asked: the import was acknowledged, by this one or before. */
+static void child(int fd, unsigned notes)
+{
+    (void)notes;
+    hub_open();
+    if (!look(FLEET_JOB_IMPORT) && ask(FLEET_JOB_IMPORT))
+        _exit(3);
+    if (write(fd, "a", 1) != 1) /* what a client would be told */
+        _exit(4);
+    registry_jobs_turn(jobs);
+    hub_close();
+}
 static bool life(unsigned kinds, uint64_t k, bool *asked)
 {
-    int fds[2], status;
-    char note;
-    assert_int_equal(pipe(fds), 0);
-    fflush(NULL);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        close(fds[0]);
-        faults_arm(kinds, k, 1, FAULT_KILL);
-        hub_open();
-        if (!look(FLEET_JOB_IMPORT) && ask(FLEET_JOB_IMPORT))
-            _exit(3);
-        if (write(fds[1], "a", 1) != 1) /* what a client would be told */
-            _exit(4);
-        registry_jobs_turn(jobs);
-        hub_close();
-        _exit(0);
-    }
-    close(fds[1]);
-    if (read(fds[0], &note, 1) == 1)
-        *asked = true;
-    close(fds[0]);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    bool killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
-    assert_true(killed || (WIFEXITED(status) && WEXITSTATUS(status) == 0));
+    unsigned notes = 0;
+    bool killed = life_run(kinds, k, child, &notes);
+    *asked |= notes > 0;
     return killed;
 }
 
@@ -371,15 +306,8 @@ static void test_killed_at_writes(void **state)
 
 static int setup(void **state)
 {
-    struct stat st;
     (void)state;
-    log_init(LOG_LEVEL_ERROR, stderr);
-    strcpy(top, stat("/dev/shm", &st) == 0 ? "/dev/shm/roost-import-XXXXXX" : "/tmp/roost-import-XXXXXX");
-    if (!mkdtemp(top))
-        return 1;
-    snprintf(dir, sizeof dir, "%s/hub", top);
-    snprintf(fresh, sizeof fresh, "%s/fresh", top);
-    if (mkdir(dir, 0700))
+    if (!life_dirs())
         return 1;
     hub_open();
     put_input();
@@ -387,17 +315,9 @@ static int setup(void **state)
     copy_dir(dir, fresh);
     return 0;
 }
-static int teardown(void **state)
-{
-    char cmd[96];
-    (void)state;
-    snprintf(cmd, sizeof cmd, "rm -rf '%s'", top);
-    return system(cmd);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(test_killed_at_every_flush_open_and_rename),
                                         cmocka_unit_test(test_killed_at_writes) };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, setup, life_remove);
 }
