@@ -38,6 +38,8 @@ static int status_run(struct cli *c, const struct args *a)
            (unsigned long long)json_number(d, "enabled", 0),
            (unsigned long long)json_number(d, "disabled", 0), (unsigned long long)pending);
     printf("connected   %llu\n", (unsigned long long)json_number(doc, "connected", 0));
+    printf("ports       https %u, mqtts %u, amqps %u\n", (unsigned)json_number(doc, "httpsPort", 0),
+           (unsigned)json_number(doc, "mqttPort", 0), (unsigned)json_number(doc, "amqpPort", 0));
     const json_t *tls = json_object_get(doc, "tlsConnections");
     if (tls)
         printf("tls         %llu compact, %llu openssl, %llu kernel\n",

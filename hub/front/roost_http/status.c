@@ -116,6 +116,7 @@ static enum err status(struct job *j, struct store_tx *tx)
     json_put(o, "connected", json_integer((json_int_t)bus_attached_nr(h->bus)));
     put_tls(j, o);
     json_put(o, "mqttPort", json_integer(h->mqtt_port));
+    json_put(o, "amqpPort", json_integer(h->amqp_port));
     json_put(o, "httpsPort", json_integer(h->https_port));
     if (h->http_port)
         json_put(o, "httpPort", json_integer(h->http_port));
