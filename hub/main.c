@@ -148,9 +148,9 @@ static enum exit_code init(int argc, char **argv)
         if (!good)
             return EXIT_USAGE;
     }
-    if (optind + 1 != argc) {
-        fputs(optind == argc ? "roostd init: which directory?\n\n"
-                             : "roostd init: one directory at a time\n\n",
+    if (optind + 1 != argc || !argv[optind][0]) { /* a variable of the shell that is not set */
+        fputs(optind == argc || !argv[optind][0] ? "roostd init: which directory?\n\n"
+                                                 : "roostd init: one directory at a time\n\n",
               stderr);
         fputs(usage, stderr);
         return EXIT_USAGE;

@@ -110,9 +110,10 @@ static const char *path_in(const char *dir, const char *file)
 static enum exit_code open_dir(struct daemon *d)
 {
     struct stat st;
-    if (stat(d->dir, &st) < 0 || !S_ISDIR(st.st_mode)) {
+    const bool there = stat(d->dir, &st) == 0;
+    if (!there || !S_ISDIR(st.st_mode)) {
         log_error("hub.dir", "dir=%s reason=\"%s\" hint=\"roostd init %s makes one\"", d->dir,
-                  errno ? strerror(errno) : "not a directory", d->dir);
+                  there ? "not a directory" : strerror(errno), there ? "DIR" : d->dir);
         return EXIT_DIR;
     }
     if (access(d->dir, R_OK | W_OK | X_OK) < 0) {

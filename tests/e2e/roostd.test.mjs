@@ -62,7 +62,13 @@ test('wrong arguments, directories and configurations have their exit codes', as
   const missing = await roostd(join(temp.dir, 'nowhere'));
   assert.equal(missing.code, 4);
   assert.match(missing.stderr, /roostd init/);
+  const unset = await roostd('init', '');
+  assert.equal(unset.code, 2);
+  assert.match(unset.stderr, /which directory/);
   const file = join(h.dir, 'roost.yaml');
+  const noDirectory = await roostd(file);
+  assert.equal(noDirectory.code, 4);
+  assert.match(noDirectory.stderr, /reason="not a directory"/);
   const good = readFileSync(file, 'utf8');
   assert.equal((await roostd('--check-config', h.dir)).code, 0);
   writeFileSync(file, `${good}limits:\n  connections: many\n`);
