@@ -179,9 +179,9 @@ static void start_put(struct job *j)
 {
     struct config_fault f = { .wrong = CONFIG_FINE };
     struct writing *w = job_state(j, sizeof *w);
-    struct azure_match match = azure_if_match(j);
     if (!w)
         return;
+    struct azure_match match = azure_if_match(j);
     w->n = (struct config_new){ .id = j->r->params[0], .who = j->who };
     w->create = match.kind == AZURE_MATCH_NONE;
     w->if_etag = azure_match_counter(&match);

@@ -70,9 +70,9 @@ static enum err patch(struct job *j, struct store_tx *tx)
 static void start_patch(struct job *j)
 {
     struct digital_state *s = job_state(j, sizeof *s);
-    struct azure_match match = azure_if_match(j);
     if (!s)
         return;
+    struct azure_match match = azure_if_match(j);
     if (match.kind == AZURE_MATCH_ETAG && twin_etag_parse(match.etag, &s->cond.etag))
         s->cond.etag = UINT64_MAX; /* no twin's */
     job_write(j, patch, NULL);

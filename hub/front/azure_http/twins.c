@@ -22,9 +22,9 @@ static bool has_slash(struct span s)
 static struct twin_state *state_new(struct job *j)
 {
     struct twin_state *s = job_state(j, sizeof *s);
-    struct span device = j->r->params[0], module = j->r->params[1];
     if (!s)
         return NULL;
+    struct span device = j->r->params[0], module = j->r->params[1];
     /* An id has no slash: "d%2Fm" is no other way to say the module m of d. */
     if (!has_slash(device) && !has_slash(module))
         s->id = identity_name_in(&j->a, device, module);

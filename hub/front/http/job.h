@@ -122,7 +122,8 @@ void job_start(struct http_req *r, const struct job_call *call);
         step(j, run, then);                                                                                  \
     }                                                                                                        \
     JOB_HANDLER(name, who, any_of, JOB_RAW, name##_start)
-/* What becomes j->state: zeroed, in the arena. NULL: memory is short, and the job has ended. */
+/* What becomes j->state: zeroed, in the arena. NULL: memory is short, and the job has ended: j is gone, so
+ * nothing of it may be read before this is looked at. */
 void *job_state(struct job *j, size_t len);
 /* From a start(): goes on as another call, with its body check (and no second look at credentials). */
 void job_go_on(struct job *j, const struct job_call *call);

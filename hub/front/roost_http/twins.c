@@ -17,9 +17,9 @@ struct twin_state {
 static struct twin_state *state_new(struct job *j)
 {
     struct twin_state *s = job_state(j, sizeof *s);
-    struct span device = j->r->params[0], module = j->r->params[1];
     if (!s)
         return NULL;
+    struct span device = j->r->params[0], module = j->r->params[1];
     s->id = identity_name_in(&j->a, device, module);
     (void)(job_fail_err(j, arena_err(&j->a)) && in_device_id(j, device) &&
            (!module.n || in_device_id(j, module)) && in_query_bool(j, "metadata", &s->meta));
@@ -116,9 +116,9 @@ static enum err patch_of(struct job *j, struct twin_state *s, bool replace)
 static void start_write(struct job *j, bool replace)
 {
     struct twin_state *s = state_new(j);
-    struct span match = http_field(j->r, "If-Match");
     if (!s)
         return;
+    struct span match = http_field(j->r, "If-Match");
     if (match.n && twin_etag_parse(match, &s->cond.etag))
         s->cond.etag = UINT64_MAX; /* no twin's */
     enum err e = patch_of(j, s, replace);
