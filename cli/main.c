@@ -81,6 +81,17 @@ static void common_take(struct cli *c, const struct args *a)
     c->json = c->json || args_has(a, "json");
 }
 
+/* A variable of the shell that is not set: "" is no name, and would lead to another path of the hub. What is
+ * sent, or added to messages, may well be empty. */
+static bool has_empty_name(const struct command *cmd, const struct args *a)
+{
+    const bool text = strcmp(cmd->name, "send") == 0 || strcmp(cmd->name, "enrichment set") == 0;
+    for (size_t i = 0; i + text < a->pos_nr; i++)
+        if (!a->pos[i][0])
+            return true;
+    return false;
+}
+
 static int run(struct cli *c, const struct command *cmd, int argc, char **argv)
 {
     struct args a;
@@ -96,6 +107,9 @@ static int run(struct cli *c, const struct command *cmd, int argc, char **argv)
     } else if (a.pos_nr < cmd->pos_min || a.pos_nr > cmd->pos_max) {
         rc = cli_fail(CLI_USAGE, NULL, "%s: %s", cmd->name,
                       a.pos_nr < cmd->pos_min ? "something is missing" : "there is too much");
+        fprintf(stderr, "  roost %s %s\n", cmd->name, cmd->usage);
+    } else if (has_empty_name(cmd, &a)) {
+        rc = cli_fail(CLI_USAGE, NULL, "%s: an argument is empty", cmd->name);
         fprintf(stderr, "  roost %s %s\n", cmd->name, cmd->usage);
     } else {
         common_take(c, &a);

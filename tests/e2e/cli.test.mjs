@@ -504,6 +504,13 @@ test('help, completion and unknown words', async () => {
   assert.match((await roost('devices', 'list')).stderr, /there is no command devices list\n {2}Is `roost device` meant\?/);
   assert.match((await roost('init', 'x')).stderr, /`roostd init DIR` makes a hub/);
   assert.equal((await roost('devices')).code, 1);
+  for (const words of [['device', 'show', ''], ['twin', 'set', '', 'a=1'], ['module', 'show', 'x', ''], ['send', '', 'hi'], ['query', '']]) {
+    const empty = await cli(...words);
+    assert.equal(empty.code, 1, words.join(' '));
+    assert.match(empty.stderr, /: an argument is empty\n {2}roost /);
+  }
+  await good('device', 'create', 'wordless');
+  await good('send', 'wordless', '');
   const nobody = await cli('watch', 'nobody', '--no-follow');
   assert.equal(nobody.code, 0);
   assert.match(nobody.stderr, /there is no device "nobody" now/);
