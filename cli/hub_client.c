@@ -276,6 +276,7 @@ static int perform(struct cli *c, const struct hub_request *r, struct receiver *
         fields = curl_slist_append(fields, r->header);
     curl_easy_reset(h);
     curl_easy_setopt(h, CURLOPT_URL, url);
+    curl_easy_setopt(h, CURLOPT_PATH_AS_IS, 1L); /* ".." is an id like others, not the way up */
     curl_easy_setopt(h, CURLOPT_PROTOCOLS_STR, "https");
     curl_easy_setopt(h, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(h, CURLOPT_USERAGENT, "roost/" ROOST_VERSION);

@@ -103,6 +103,13 @@ test('devices are made, shown, refused twice, deleted', async () => {
   assert.deepEqual((await json('device', 'list')).devices.map((d) => d.id), ['a+b', 'thermostat-7']);
   assert.match(await good('device', 'list'), /^DEVICE.*\na\+b +enabled +no/);
   assert.equal((await cli('device', 'show', 'nobody')).code, 1);
+  for (const id of ['.', '..']) {
+    await good('device', 'create', id);
+    assert.equal((await json('device', 'show', id)).id, id);
+    assert.equal((await cli('module', 'delete', 'thermostat-7', id)).code, 1, 'there is no such module');
+    await good('device', 'delete', id);
+  }
+  assert.equal((await json('device', 'show', 'thermostat-7')).id, 'thermostat-7', 'which nobody deleted');
   await good('device', 'delete', 'a+b');
   assert.equal((await cli('device', 'delete', 'a+b')).code, 1);
 });
