@@ -10,6 +10,7 @@
 #include <libgen.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define PROFILE_MAX 65536u
 
@@ -161,6 +162,8 @@ enum err profile_from(struct profile *p, const char *text, char *why, size_t why
     e = file_read(path, PROFILE_MAX, &f);
     if (e == ERR_OK) {
         char *dir_copy = strdup(path);
+        if (f.mode & (S_IROTH | S_IWOTH))
+            fprintf(stderr, "roost: %s holds a key, and everybody may read or change it: chmod 600\n", path);
         e = profile_parse(p, (char *)f.p, dirname(dir_copy), reason, sizeof reason);
         if (e)
             snprintf(why, why_cap, "%s: %s", path, reason);

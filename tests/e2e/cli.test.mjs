@@ -323,6 +323,11 @@ test('the hub is found by profile, connection string and environment; each failu
   assert.equal((await roost(['status', '--hub', join(config, 'profile')])).code, 0);
   assert.equal((await roost(['--hub', hub.connectionString, ...where, 'status'])).code, 0);
 
+  chmodSync(join(config, 'profile'), 0o644);
+  const open = await roost(['status']);
+  assert.equal(open.code, 0);
+  assert.match(open.stderr, /holds a key, and everybody may read/);
+  chmodSync(join(config, 'profile'), 0o600);
   const none = await roost(['status'], { XDG_CONFIG_HOME: '/nonexistent' });
   assert.equal(none.code, 1);
   assert.match(none.stderr, /--hub DIR/);
