@@ -81,7 +81,7 @@ static int send_run(struct cli *c, const struct args *a)
 {
     bool all = args_has(a, "all");
     size_t body_len = 0, devices = a->pos_nr - 1;
-    json_t *message, *sent = json_array(), *doc;
+    json_t *message, *sent, *doc;
     uint64_t number = 0;
     int rc = CLI_OK, worst = CLI_OK;
 
@@ -99,6 +99,7 @@ static int send_run(struct cli *c, const struct args *a)
     if (!body)
         return cli_fail(CLI_REFUSED, NULL, "a message has at most %u bytes", BODY_MAX);
     message = message_make(body, body_len);
+    sent = json_array();
     free(body);
     rc = message ? options_take(a, message) : cli_fail(CLI_USAGE, NULL, "out of memory");
     for (size_t i = 0; !rc && i < (all ? 1 : devices); i++) {
