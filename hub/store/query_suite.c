@@ -386,7 +386,7 @@ static enum err populate(struct store_tx *t, void *ctx)
 static enum err mutate_some(struct store_tx *t, void *ctx)
 {
     (void)ctx;
-    for (int i = 0; i < 150; i++)
+    for (int i = 0; i < 500; i++)
         OK(mutate(t, model));
     return ERR_OK;
 }
@@ -397,12 +397,11 @@ static enum err mutate_one_of_them(struct store_tx *t, void *ctx)
     return any(2) ? ERR_STALE : ERR_OK;
 }
 /* A step, and writes that already count on it. */
+static struct model scratch[TWINS];
 static enum err step_and_mutate(struct store_tx *t, void *ctx)
 {
-    static struct model scratch[TWINS];
     const struct span *path = ctx;
     struct twin_index_step step;
-    memcpy(scratch, model, sizeof model);
     OK(tx_twin_index_fill(t, *path, &step));
     for (int i = 0; i < 20; i++)
         OK(mutate(t, scratch));
@@ -412,8 +411,9 @@ static enum err step_and_mutate(struct store_tx *t, void *ctx)
 static enum err mutate_and_undo_parts(struct store_tx *t, void *ctx)
 {
     static struct model before[TWINS];
+    memcpy(scratch, model, sizeof model);
     assert_int_equal(tx_try(t, step_and_mutate, ctx), ERR_STALE);
-    for (int i = 0; i < 40; i++) {
+    for (int i = 0; i < 200; i++) {
         memcpy(before, model, sizeof model);
         if (tx_try(t, mutate_one_of_them, model) == ERR_STALE)
             memcpy(model, before, sizeof model);
@@ -423,7 +423,6 @@ static enum err mutate_and_undo_parts(struct store_tx *t, void *ctx)
 /* What was done by an op that fails, a step of the index in its midst. */
 static enum err mutate_and_fail(struct store_tx *t, void *ctx)
 {
-    static struct model scratch[TWINS];
     memcpy(scratch, model, sizeof model);
     for (int i = 0; i < 20; i++)
         OK(mutate(t, scratch));
