@@ -114,6 +114,8 @@ static int upload_get(struct cli *c, const struct args *a)
     if (!rc && c->json && strcmp(out, "-") != 0)
         json_print(json_pack("{s:s,s:s,s:s,s:I}", "device", a->pos[0], "name", a->pos[1], "file", out,
                              "length", (json_int_t)bytes));
+    else if (!rc && strcmp(out, "-") != 0)
+        cli_say(c, "%s in %s\n", bytes_text((uint64_t)bytes, (char[16]){ 0 }), out);
     free(path);
     return rc;
 }

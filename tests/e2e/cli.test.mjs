@@ -443,6 +443,14 @@ test('what is fetched appears whole, or not at all', { timeout: 60_000 }, async 
   assert.equal(readFileSync(file, 'utf8'), 'what was there');
   assert.equal((await cli('upload', 'delete', 'fetched', 'nothing')).code, 1);
 
+  const { sasToken: sas } = await hub.api('POST', '/roost/v1/containers/uploads/sas', { permissions: 'w' });
+  assert.equal((await hub.request('PUT', `/uploads/fetched/dir/x.txt${sas}`, { token: null, body: 'ten bytes.', headers: { 'x-ms-blob-type': 'BlockBlob' } })).status, 201);
+  assert.equal(await good('upload', 'get', 'fetched', 'dir/x.txt', '-o', file), `10 B in ${file}\n`);
+  assert.equal(readFileSync(file, 'utf8'), 'ten bytes.');
+  assert.equal(await good('upload', 'get', 'fetched', 'dir/x.txt', '-o', '-'), 'ten bytes.');
+  assert.deepEqual(await json('upload', 'get', 'fetched', 'dir/x.txt', '-o', file), { device: 'fetched', name: 'dir/x.txt', file, length: 10 });
+  assert.deepEqual(await json('upload', 'delete', 'fetched', 'dir/x.txt'), { deleted: 1 });
+
   await run('mkfifo', [pipe]);
   const reader = run('cat', [pipe]);
   await good('device', 'export', pipe, '--no-keys');
