@@ -246,10 +246,12 @@ void job_go_on(struct job *j, const struct job_call *call)
 
 void *job_state(struct job *j, size_t len)
 {
-    j->state = arena_alloc(&j->a, len);
-    if (!j->state)
-        job_end_err(j, ERR_NOMEM);
-    return j->state;
+    void *state = arena_alloc(&j->a, len);
+    if (state)
+        j->state = state;
+    else
+        job_end_err(j, ERR_NOMEM); /* and j is gone */
+    return state;
 }
 
 /* ---- steps ------------------------------------------------------------------------------------------ */
