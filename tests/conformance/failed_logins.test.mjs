@@ -89,7 +89,10 @@ for (const [name, login] of Object.entries(ways)) {
     assert.equal(await login(there, d, d.key), 'in');
     const now = await counters();
     assert.deepEqual([now.failed - before.failed, now.limited - before.limited], [NAMED, 2]);
-    const rows = (await audit()).filter((r) => r.who === here);
+    const rows = await waitFor('both lines', async () => { // they are written beside the answers
+      const found = (await audit()).filter((r) => r.who === here);
+      return found.length >= 2 && found;
+    });
     assert.deepEqual(rows.map((r) => r.what), ['login.refused', 'login.limited']);
     for (const r of rows) {
       assert.ok(r.subject.includes(d.id), r.subject);
