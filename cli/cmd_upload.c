@@ -70,13 +70,14 @@ static const char *base_name(const char *name)
     return slash ? slash + 1 : name;
 }
 
-static int fetch(struct cli *c, const char *path, FILE *to)
+/* *at: the bytes that are there. */
+static int fetch(struct cli *c, const char *path, FILE *to, uint64_t *at)
 {
-    for (uint64_t at = 0;;) {
+    for (*at = 0;;) {
         char range[80];
         struct hub_answer answer;
-        snprintf(range, sizeof range, "Range: bytes=%llu-%llu", (unsigned long long)at,
-                 (unsigned long long)(at + PIECE - 1));
+        snprintf(range, sizeof range, "Range: bytes=%llu-%llu", (unsigned long long)*at,
+                 (unsigned long long)(*at + PIECE - 1));
         struct hub_request r = { .method = "GET", .path = path, .header = range };
         int rc = hub_ask(c, &r, &answer);
         if (rc)
@@ -89,7 +90,7 @@ static int fetch(struct cli *c, const char *path, FILE *to)
         else if (answer.body_len && fwrite(answer.body, 1, answer.body_len, to) != answer.body_len)
             rc = cli_fail(CLI_USAGE, NULL, "cannot write: %s", strerror(errno));
         bool last = answer.status == 200 || answer.body_len < PIECE;
-        at += answer.body_len;
+        *at += answer.body_len;
         hub_answer_free(&answer);
         if (rc || last)
             return rc;
@@ -100,6 +101,7 @@ static int upload_get(struct cli *c, const struct args *a)
 {
     const char *out = args_get(a, "output");
     struct part to;
+    uint64_t bytes;
     if (!out)
         out = base_name(a->pos[1]);
     int rc = hub_open(c);
@@ -108,14 +110,13 @@ static int upload_get(struct cli *c, const struct args *a)
     if (rc)
         return rc;
     char *path = upload_path(a->pos[0], a->pos[1]);
-    rc = fetch(c, path, to.f);
-    off_t bytes = to.f == stdout ? 0 : ftello(to.f);
+    rc = fetch(c, path, to.f, &bytes);
     rc = part_close(&to, rc);
     if (!rc && c->json && strcmp(out, "-") != 0)
         json_print(json_pack("{s:s,s:s,s:s,s:I}", "device", a->pos[0], "name", a->pos[1], "file", out,
                              "length", (json_int_t)bytes));
     else if (!rc && strcmp(out, "-") != 0)
-        cli_say(c, "%s in %s\n", bytes_text((uint64_t)bytes, (char[16]){ 0 }), out);
+        cli_say(c, "%s in %s\n", bytes_text(bytes, (char[16]){ 0 }), out);
     free(path);
     return rc;
 }

@@ -73,7 +73,7 @@ int part_close(struct part *o, int rc)
     if (o->f == stdout && fflush(stdout) && !rc)
         rc = cli_fail(CLI_USAGE, NULL, "cannot write: %s", strerror(errno));
     if (o->f && o->f != stdout) {
-        bool good = !fflush(o->f) && (!o->temp || !fsync(fileno(o->f)));
+        bool good = !ferror(o->f) && !fflush(o->f) && (!o->temp || !fsync(fileno(o->f)));
         good = !fclose(o->f) && good;
         if (!rc && (!good || (o->temp && rename(o->temp, o->name))))
             rc = cli_fail(CLI_USAGE, NULL, "cannot write %s: %s", o->name, strerror(errno));

@@ -449,9 +449,12 @@ test('what is fetched appears whole, or not at all', { timeout: 60_000 }, async 
   assert.equal(readFileSync(file, 'utf8'), 'ten bytes.');
   assert.equal(await good('upload', 'get', 'fetched', 'dir/x.txt', '-o', '-'), 'ten bytes.');
   assert.deepEqual(await json('upload', 'get', 'fetched', 'dir/x.txt', '-o', file), { device: 'fetched', name: 'dir/x.txt', file, length: 10 });
+  await run('mkfifo', [pipe]);
+  const told = run('cat', [pipe]);
+  assert.deepEqual(await json('upload', 'get', 'fetched', 'dir/x.txt', '-o', pipe), { device: 'fetched', name: 'dir/x.txt', file: pipe, length: 10 });
+  assert.equal((await told).stdout, 'ten bytes.');
   assert.deepEqual(await json('upload', 'delete', 'fetched', 'dir/x.txt'), { deleted: 1 });
 
-  await run('mkfifo', [pipe]);
   const reader = run('cat', [pipe]);
   await good('device', 'export', pipe, '--no-keys');
   assert.match((await reader).stdout, /"id":"fetched"/);
