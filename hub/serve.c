@@ -346,6 +346,7 @@ static enum exit_code open_parts(struct daemon *d)
         return failed("routing", e);
     if ((e = blob_dir_open(&d->hub.blob, path_in(d->dir, DIR_BLOB))))
         return failed("blob", e);
+    routing_note_left(path_in(d->dir, DIR_FILES));
     if ((e = files_open(&d->hub.files, path_in(d->dir, DIR_FILES), c->uploads.keep_free_bytes)))
         return failed("files", e);
     if ((e = pool_new(&d->pool, (unsigned)c->blobs.threads)))

@@ -409,6 +409,23 @@ test('an endpoint that cannot be opened at first is, later', async () => {
   await waitFor('no reason any more', async () => !(await endpoint('late')).lastError);
 });
 
+test('files of endpoints in the place of hubs before are told of at each start, and left alone', async () => {
+  const place = join(hub.dir, 'files', 'before');
+  mkdirSync(join(hub.dir, 'files', 'other'), { recursive: true });
+  mkdirSync(place);
+  writeFileSync(join(place, 'messages.jsonl'), '{}\n');
+  const told = () => hub.process.out.split('\n').filter((l) => l.includes('routing.files'));
+  assert.deepEqual(told(), []);
+  await hub.stop();
+  await hub.start();
+  await waitFor('the line', async () => told().length > 0);
+  assert.equal(told().length, 1);
+  assert.ok(told()[0].includes(`left=${place} `), told()[0]);
+  assert.equal(readFileSync(join(place, 'messages.jsonl'), 'utf8'), '{}\n');
+  rmSync(join(hub.dir, 'files', 'other'), { recursive: true });
+  rmSync(place, { recursive: true });
+});
+
 test('killed in between: everything acknowledged reaches every endpoint, at least once', { timeout: 180_000 }, async () => {
   await clear();
   const d = await device('k1');

@@ -3,6 +3,7 @@
  * messages-MILLISECONDS.jsonl, and the oldest of those are removed. */
 #include "hub/front/routing/routing_impl.h"
 
+#include "base/log.h"
 #include "hub/front/http/message_json.h"
 
 #include <dirent.h>
@@ -97,6 +98,24 @@ static void rotate(struct deliver *d, struct file_out *f)
         free(old[i]);
     }
     free(old);
+}
+
+void routing_note_left(const char *dir)
+{
+    char name[NAME_MAX + sizeof CURRENT + 1];
+    struct stat st;
+    DIR *dp = opendir(dir);
+    for (struct dirent *de; dp && (de = readdir(dp));) {
+        snprintf(name, sizeof name, "%s/" CURRENT, de->d_name);
+        if (de->d_name[0] != '.' && fstatat(dirfd(dp), name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+            S_ISREG(st.st_mode))
+            log_warn("routing.files",
+                     "left=%s/%s reason=\"file endpoints write below routing.files now\" "
+                     "hint=\"move its messages*.jsonl there while the hub is stopped, or away\"",
+                     dir, de->d_name);
+    }
+    if (dp)
+        closedir(dp);
 }
 
 static enum err open_(struct deliver *d)

@@ -43,6 +43,10 @@ MUST_USE enum err routing_stream_get(struct routing *r, struct span name, struct
 struct stream *routing_stream_of(struct out *o);
 void routing_stream_put(struct out *o);
 
+/* Hubs before wrote the files of endpoints below `dir`, the store of uploads. Says of each that is still
+ * there that nobody writes it any more: who reads it would wait, and nothing here removes it. */
+void routing_note_left(const char *dir);
+
 struct routing_stats { /* of one endpoint */
     char name[65];
     bool delivers;      /* false: a stream that is read */
