@@ -282,6 +282,10 @@ static const struct value {
                { "\"os\\u006co\"", TEXT("oslo") },
                { "\"{\\\"x\\\":1}\"", TEXT("{\"x\":1}") },
                { "\"\xc3\xb8\"", TEXT("\xc3\xb8") },
+               { "\"os\\u0000lo\"", TEXT("os\0lo") },
+               { "\"os\"", TEXT("os") },
+               { "9007199254740993", NUM(9007199254740992.0) },
+               { "-9007199254740992", NUM(-9007199254740992.0) },
                { long_json, { .kind = TWIN_VALUE_TEXT, .text = { (const uint8_t *)long_text, 4000 } } } };
 #define VALUES (sizeof values / sizeof values[0])
 
