@@ -17,7 +17,7 @@ MUST_USE enum err refusals_new(struct refusals **out, struct hub *hub);
 void refusals_free(struct refusals *r);
 
 /* May it try? 0: yes; else seconds to wait. source: hub/domain/rate.h, rate_source. name: whom it says it is,
- * any bytes (a token's resource and policy), or empty. now_ms: monotonic. */
+ * any bytes (a device, a policy), or empty. now_ms: monotonic. */
 uint32_t refusals_wait_s(struct refusals *r, struct span source, struct span name, uint64_t now_ms);
 /* Has anybody failed of late? When not, refusals_wait_s is 0 for all and need not be asked. */
 bool refusals_are_recent(const struct refusals *r, uint64_t now_ms);

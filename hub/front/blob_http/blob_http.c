@@ -162,7 +162,9 @@ bool blob_permit(struct job *j, const struct blob_target *t, const char *letters
     struct wr mem = { arena_alloc(&j->a, j->r->query.n + 1), j->r->query.n, 0 };
     struct service_sas s;
     uint8_t key[SHA256_LEN];
-    if (!mem.p || service_sas_parse(j->r->query, &mem, &s))
+    if (!mem.p)
+        return blob_fail(j, "ServerBusy", "The hub is short of memory: try again.");
+    if (service_sas_parse(j->r->query, &mem, &s))
         return blob_fail(j, "AuthenticationFailed", "The address has no shared access signature.");
     upload_key(j->h, key);
     bool is = service_sas_verify(&s, j->h->crypto, span_of(key, sizeof key), SPAN(UPLOAD_ACCOUNT),

@@ -244,7 +244,9 @@ static bool read_query(struct job *j, struct listing *l)
         l->prefix = s;
     if (http_query(j->r, "marker", &s) && s.n) {
         uint8_t *mem = arena_alloc(&j->a, s.n);
-        if (!mem || s.n % 2 || s.n > 2 * UPLOAD_NAME_MAX || hex_decode(s, mem, s.n / 2))
+        if (!mem)
+            return blob_fail(j, "ServerBusy", "The hub is short of memory: try again.");
+        if (s.n % 2 || s.n > 2 * UPLOAD_NAME_MAX || hex_decode(s, mem, s.n / 2))
             return blob_fail(j, "InvalidQueryParameterValue", "marker is none that this hub has handed out.");
         l->after = span_of(mem, s.n / 2);
     }

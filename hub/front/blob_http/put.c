@@ -80,7 +80,9 @@ static bool read_head(struct job *j, struct put *p)
         if (!span_ieq(s, SPAN("block")))
             return blob_fail(j, "InvalidQueryParameterValue",
                              "This hub knows comp=block and comp=blocklist.");
-        if (!id || !http_query(j->r, "blockid", &s) || base64_decode(s, id, UPLOAD_BLOCK_ID_MAX, &n) || !n)
+        if (!id)
+            return blob_fail(j, "ServerBusy", "The hub is short of memory: try again.");
+        if (!http_query(j->r, "blockid", &s) || base64_decode(s, id, UPLOAD_BLOCK_ID_MAX, &n) || !n)
             return blob_fail(j, "InvalidBlockId", "blockid has to be base64 of 1 to 64 bytes.");
         p->block = span_of(id, n);
         return blob_permit(j, &p->target, "w");
@@ -235,6 +237,8 @@ static void on_stored(struct op *op)
             (void)blob_fail(j, "InsufficientStorage", "The disk of the hub is full: nothing was taken.");
         else if (op->err == ERR_STOPPED)
             (void)blob_fail(j, "ServerBusy", "The hub is going down: try again when it is back.");
+        else if (op->err == ERR_NOMEM)
+            (void)blob_fail(j, "ServerBusy", "The hub is short of memory: try again.");
         else
             (void)blob_fail(j, "InternalError", "The hub could not do this: its log says why.");
     }
