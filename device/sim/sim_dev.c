@@ -1,5 +1,6 @@
 /* device/sim/sim_dev.c - drives one engine: time, flash, sockets in; requests, bytes, reboots out. */
 #include "device/sim/shard.h"
+#include "device/sim/sim_wire.h"
 
 #include "base/log.h"
 #include "device/slot.h"
@@ -10,9 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define HTTP_IDLE_MS 3000u
-#define CHUNK_CAP    4096u
-#define PACKET_CAP   2048u
+#define CHUNK_CAP  4096u
+#define PACKET_CAP 2048u
 
 const char *const sim_view_names[SIM_VIEWS] = {
     [ROOST_DEV_BOOTSTRAP] = "bootstrap", [ROOST_DEV_PENDING] = "pending", [ROOST_DEV_CHECKIN] = "checkin",
@@ -132,242 +132,10 @@ static void set_view(struct sim_dev *d)
 
 /* ---- connections ---- */
 
-static uint32_t source_of(const struct sim_dev *d)
-{
-    if (!d->shard->opt->source_spread)
-        return 0;
-    /* 127.1.0.1 and on, without .0 and .255 */
-    return 0x7f010000u + (d->index / 254u << 8) + d->index % 254u + 1u;
-}
-
-static void dial_done(struct sim_dev *d, bool *flag)
-{
-    if (*flag) {
-        *flag = false;
-        shard_dial_end(d->shard);
-    }
-}
-
-static void http_gone(struct sim_dev *d)
-{
-    if (!d->http)
-        return;
-    sim_http_close(d->http);
-    free(d->http);
-    d->http = NULL;
-    d->shard->http_nr--;
-    dial_done(d, &d->http_dialing);
-}
-
-static void link_gone(struct sim_dev *d)
-{
-    tls_conn_close(d->link);
-    d->link = NULL;
-    d->link_open = false;
-    free(d->link_out);
-    d->link_out = NULL;
-    d->link_out_len = d->link_out_at = 0;
-    dial_done(d, &d->link_dialing);
-}
-
-static enum roost_dev_result result_of(struct sim_dev *d, enum err e)
-{
-    if (e == ERR_OK)
-        return ROOST_DEV_DONE;
-    shard_count(d->shard, e == ERR_VERIFY ? SIM_N_TLS_REFUSED : SIM_N_UNREACHABLE);
-    return e == ERR_VERIFY   ? ROOST_DEV_TLS_REFUSED
-           : e == ERR_DENIED ? ROOST_DEV_REFUSED
-                             : ROOST_DEV_UNREACHABLE;
-}
-
-static void on_status(void *ctx, uint32_t id, unsigned status, uint32_t retry_after_s)
-{
-    roost_dev_exchange_status(&((struct sim_dev *)ctx)->engine, id, status, retry_after_s);
-}
-
-static void on_body(void *ctx, uint32_t id, struct span piece)
-{
-    roost_dev_exchange_body(&((struct sim_dev *)ctx)->engine, id, piece);
-}
-
-static void http_end(struct sim_dev *d, enum err e)
-{
-    uint32_t id = d->http->id;
-    dial_done(d, &d->http_dialing);
-    if (e != ERR_OK || !d->http->conn || d->shard->http_nr > d->shard->http_cap)
-        http_gone(d);
-    else
-        d->http_idle_at = d->shard->now_ms + HTTP_IDLE_MS;
-    roost_dev_exchange_end(&d->engine, id, result_of(d, e), d->shard->now_ms);
-}
-
-static void http_move(struct sim_dev *d)
-{
-    struct sim_http_sink sink = { d, on_status, on_body };
-    bool was_busy = d->http->busy, was_open = d->http->open;
-    enum err e = sim_http_move(d->http, &sink, d->shard->buf, sizeof d->shard->buf);
-    if (d->http->open && !was_open) {
-        shard_count(d->shard, SIM_N_CONNECTS);
-        if (tls_conn_resumed(d->http->conn))
-            shard_count(d->shard, SIM_N_RESUMED);
-        dial_done(d, &d->http_dialing);
-    }
-    if (e == ERR_AGAIN)
-        shard_watch(d, SIM_WIRE_HTTP, d->http->conn);
-    else if (e == ERR_STALE)
-        d->wants_dial = true;
-    else if (was_busy)
-        http_end(d, e);
-    else
-        http_gone(d); /* the kept connection ended */
-}
-
-static void http_start(struct sim_dev *d, const struct roost_dev_exchange *x)
-{
-    if (d->http && (d->http->busy || !sim_http_fits(d->http, x)))
-        http_gone(d); /* where one was open the engine has given it up */
-    if (!d->http) {
-        if (!(d->http = calloc(1, sizeof *d->http))) {
-            roost_dev_exchange_end(&d->engine, x->id, ROOST_DEV_UNREACHABLE, d->shard->now_ms);
-            return;
-        }
-        d->shard->http_nr++;
-    }
-    if (sim_http_begin(d->http, x) != ERR_OK) {
-        d->http->id = x->id;
-        http_end(d, ERR_PROTO);
-    } else if (d->http->conn) {
-        http_move(d);
-    } else {
-        d->wants_dial = true;
-    }
-}
-
-static void link_end(struct sim_dev *d, enum err e)
-{
-    link_gone(d);
-    roost_dev_link_closed(&d->engine, e == ERR_OK ? ROOST_DEV_DONE : result_of(d, e), d->shard->now_ms);
-}
-
-/* Sends what the engine has for the link. */
-static enum err link_send(struct sim_dev *d)
-{
-    uint8_t buf[4096];
-    for (;;) {
-        size_t n = 0;
-        enum err e;
-        if (d->link_out) {
-            e = tls_conn_write(d->link,
-                               span_of(d->link_out + d->link_out_at, d->link_out_len - d->link_out_at), &n);
-            if (e)
-                return e;
-            if ((d->link_out_at += n) < d->link_out_len)
-                continue;
-            free(d->link_out);
-            d->link_out = NULL;
-        }
-        size_t len = roost_dev_link_take(&d->engine, buf, sizeof buf);
-        if (!len)
-            return ERR_OK;
-        e = tls_conn_write(d->link, span_of(buf, len), &n);
-        if (e && e != ERR_AGAIN)
-            return e;
-        if (e == ERR_OK && n == len)
-            continue;
-        n = e ? 0 : n;
-        if (!(d->link_out = malloc(len - n)))
-            return ERR_NOMEM;
-        memcpy(d->link_out, buf + n, len - n);
-        d->link_out_len = len - n;
-        d->link_out_at = 0;
-        if (e)
-            return e;
-    }
-}
-
-static void link_move(struct sim_dev *d)
-{
-    enum err e;
-    if (!d->link_open) {
-        if ((e = tls_conn_step(d->link)) == ERR_AGAIN) {
-            shard_watch(d, SIM_WIRE_LINK, d->link);
-            return;
-        }
-        if (e) {
-            link_end(d, e);
-            return;
-        }
-        d->link_open = true;
-        dial_done(d, &d->link_dialing);
-        shard_count(d->shard, SIM_N_CONNECTS);
-        if (tls_conn_resumed(d->link))
-            shard_count(d->shard, SIM_N_RESUMED);
-        roost_dev_link_opened(&d->engine, d->shard->now_ms);
-    }
-    do {
-        size_t n = 0;
-        e = tls_conn_read(d->link, d->shard->buf, sizeof d->shard->buf, &n);
-        if (e == ERR_OK && n == 0)
-            e = ERR_IO;
-        if (e == ERR_OK)
-            roost_dev_link_bytes(&d->engine, span_of(d->shard->buf, n), d->shard->now_ms);
-    } while (e == ERR_OK);
-    if (e == ERR_AGAIN)
-        e = link_send(d);
-    if (e == ERR_OK || e == ERR_AGAIN)
-        shard_watch(d, SIM_WIRE_LINK, d->link);
-    else
-        link_end(d, e);
-}
-
-static void link_open(struct sim_dev *d)
-{
-    struct roost_dev_link want;
-    if (!roost_dev_link(&d->engine, &want))
-        return;
-    struct tls_target to = { .host = want.host,
-                             .port = want.port,
-                             .pin = want.ca_pin,
-                             .source_ipv4 = source_of(d),
-                             .session = &d->link_session };
-    enum err e = tls_conn_open(d->shard->tls, &to, &d->link);
-    if (e)
-        link_end(d, e);
-    else
-        link_move(d);
-}
-
-static bool needs_dial(struct sim_dev *d)
-{
-    struct roost_dev_link want;
-    return (d->http && d->http->busy && d->wants_dial) || (!d->link && roost_dev_link(&d->engine, &want));
-}
-
-/* Holds a place of the gate: opens one of what waits to be opened. */
-static void dial(struct sim_dev *d)
-{
-    if (d->http && d->http->busy && d->wants_dial) {
-        d->wants_dial = false;
-        d->http_dialing = true;
-        enum err e = sim_http_dial(d->http, d->shard->tls, source_of(d), &d->http_session);
-        if (e)
-            http_end(d, e);
-        else
-            http_move(d);
-    } else if (!d->link) {
-        d->link_dialing = true;
-        link_open(d);
-        if (!d->link)
-            dial_done(d, &d->link_dialing);
-    } else {
-        shard_dial_end(d->shard);
-    }
-}
-
 void sim_dev_dial(struct sim_dev *d)
 {
     if (d->power == SIM_RUNNING && d->engine_up)
-        dial(d);
+        sim_wire_dial(d);
     else
         shard_dial_end(d->shard);
     sim_dev_run(d);
@@ -377,8 +145,8 @@ void sim_dev_dial(struct sim_dev *d)
 
 static void power_off(struct sim_dev *d)
 {
-    http_gone(d);
-    link_gone(d);
+    sim_wire_http_gone(d);
+    sim_wire_link_gone(d);
     list_del(&d->waiting);
     d->wants_dial = false;
     d->engine_up = false;
@@ -474,7 +242,7 @@ void sim_dev_drop(struct sim_dev *d)
         return;
     d->drops++;
     shard_count(d->shard, SIM_N_DROPS);
-    link_end(d, ERR_IO);
+    sim_wire_link_end(d, ERR_IO);
     sim_dev_run(d);
 }
 
@@ -493,28 +261,28 @@ static bool turn(struct sim_dev *d)
     bool again = false;
     roost_dev_tick(&d->engine, d->shard->now_ms);
     while (roost_dev_exchange(&d->engine, &x)) {
-        http_start(d, &x);
+        sim_wire_http_start(d, &x);
         again = true;
     }
     bool linked = roost_dev_link(&d->engine, &want);
     if (!linked && d->link) {
         if (d->link_open)
-            (void)link_send(d); /* its goodbye, where that costs no waiting */
-        link_gone(d);
+            (void)sim_wire_link_send(d); /* its goodbye, where that costs no waiting */
+        sim_wire_link_gone(d);
         roost_dev_link_closed(&d->engine, ROOST_DEV_DONE, d->shard->now_ms);
         again = true;
     }
     if (d->link_open) {
-        enum err e = link_send(d);
+        enum err e = sim_wire_link_send(d);
         if (e == ERR_OK || e == ERR_AGAIN) {
             shard_watch(d, SIM_WIRE_LINK, d->link);
         } else {
-            link_end(d, e);
+            sim_wire_link_end(d, e);
             again = true;
         }
     }
-    if (needs_dial(d) && list_is_empty(&d->waiting) && shard_dial_begin(d)) {
-        dial(d);
+    if (sim_wire_needs_dial(d) && list_is_empty(&d->waiting) && shard_dial_begin(d)) {
+        sim_wire_dial(d);
         again = true;
     }
     return again;
@@ -538,11 +306,11 @@ void sim_dev_run(struct sim_dev *d)
             if (d->link_open) {
                 d->drops++;
                 shard_count(d->shard, SIM_N_DROPS);
-                link_end(d, ERR_IO);
+                sim_wire_link_end(d, ERR_IO);
             }
         }
         if (d->http && !d->http->busy && now >= d->http_idle_at)
-            http_gone(d);
+            sim_wire_http_gone(d);
         for (unsigned i = 0; i < 16 && turn(d); i++)
             continue;
         if (d->engine_up && roost_dev_wants_reboot(&d->engine))
@@ -563,9 +331,9 @@ void sim_dev_ready(struct sim_dev *d, enum sim_wire wire)
     if (d->power != SIM_RUNNING || !d->engine_up)
         return;
     if (wire == SIM_WIRE_HTTP && d->http && d->http->conn)
-        http_move(d);
+        sim_wire_http_move(d);
     else if (wire == SIM_WIRE_LINK && d->link)
-        link_move(d);
+        sim_wire_link_move(d);
     sim_dev_run(d);
 }
 
