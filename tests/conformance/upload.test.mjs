@@ -357,6 +357,11 @@ test('what is too large, or over the quota, is refused and leaves nothing', asyn
   assert.equal(over.status, 507);
   assert.equal(code(over), 'QuotaExceeded');
   assert.deepEqual((await uploads(d)).map((u) => u.name), ['f0', 'f1']);
+  for (const id of ['AAAA', 'AAAB']) await block(a, id, id.repeat(100)); // a blob in their place that is refused leaves them as they were
+  assert.equal(code(await put(pathOf(a), Buffer.alloc(3_000_000))), 'QuotaExceeded');
+  assert.deepEqual((await blocks(a, 'uncommitted')).uncommitted, ['AAAA:400', 'AAAB:400']);
+  assert.equal((await commit(a, ['Latest', 'AAAA'], ['Latest', 'AAAB'])).status, 201);
+  assert.equal(await content(a), 'AAAA'.repeat(100) + 'AAAB'.repeat(100));
   assert.equal((await hub.request('DELETE', `/roost/v1/devices/${d.id}/uploads/f0`)).status, 204);
   assert.equal((await put(pathOf(a), Buffer.alloc(3_000_000))).status, 201);
 });

@@ -190,7 +190,7 @@ static enum err store(struct job *j, struct store_tx *tx)
     struct put *p = j->state;
     enum err e = p->block.n ? store_block(j, tx) : store_blob(j, tx);
     p->stored = !e;
-    return e == ERR_DENIED ? ERR_OK : e; /* nothing was written: the error is set */
+    return e; /* ERR_DENIED: the error is set, and what was written is undone */
 }
 
 /* ---- the body --------------------------------------------------------------------------------------- */
@@ -239,7 +239,7 @@ static void on_stored(struct op *op)
             (void)blob_fail(j, "ServerBusy", "The hub is going down: try again when it is back.");
         else if (op->err == ERR_NOMEM)
             (void)blob_fail(j, "ServerBusy", "The hub is short of memory: try again.");
-        else
+        else if (op->err != ERR_DENIED)
             (void)blob_fail(j, "InternalError", "The hub could not do this: its log says why.");
     }
     ended(j);
