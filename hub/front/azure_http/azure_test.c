@@ -3,6 +3,7 @@
 #include "tests/fake/http_fake.h"
 #include "tests/fake/hub_fixture.h"
 
+#include "hub/domain/throttle.h"
 #include "hub/front/azure_http/azure.h"
 #include "hub/front/azure_http/azure_http.h"
 
@@ -359,6 +360,39 @@ static void a_stored_text_makes_no_header_of_its_own(void **state)
     assert_non_null(strstr(answer.answer_fields, "iothub-app-x: a??X-Forged: 1?\r\n"));
 }
 
+/* ---- rates --------------------------------------------------------------------------------------------- */
+
+static void start_going_on(struct job *j)
+{
+    static const struct job_call then = { .who = JOB_POLICY, .start = start_ok };
+    job_go_on(j, &then);
+}
+static void going_on_get(struct http_req *r)
+{
+    static const struct job_call call = { .who = JOB_POLICY,
+                                          .any_of = ACCESS_SERVICE_CONNECT,
+                                          .start = start_going_on };
+    job_start(r, &call);
+}
+
+static void a_request_that_goes_on_counts_once(void **state)
+{
+    static const struct http_route route = { HTTP_GET_, "/twins/{}", NULL, 0 };
+    const struct throttle_config c = { .per_minute[THROTTLE_TWIN_READS] = 1, .burst_s = 180 };
+    char token[SAS_TOKEN_MAX];
+    struct span bad, owner = fixture_token(token, "hub.example.net", fixture_key1, 3600, "owner");
+    (void)state;
+    assert_int_equal(throttle_new(&fx.hub.throttle, &c, &bad), ERR_OK);
+    for (int i = 0; i < 3; i++) {
+        ask(going_on_get, &route, "api-version=2021-04-12", owner, "d1");
+        assert_int_equal(answer.status, 204);
+    }
+    ask(going_on_get, &route, "api-version=2021-04-12", owner, "d1");
+    assert_int_equal(answer.status, 429);
+    throttle_free(fx.hub.throttle);
+    fx.hub.throttle = NULL;
+}
+
 /* ---- steps ------------------------------------------------------------------------------------------- */
 
 static unsigned steps_run;
@@ -434,6 +468,7 @@ int main(void)
         cmocka_unit_test(etags_of_counters),
         cmocka_unit_test(pages),
         cmocka_unit_test(a_stored_text_makes_no_header_of_its_own),
+        cmocka_unit_test(a_request_that_goes_on_counts_once),
         cmocka_unit_test(a_job_with_an_error_takes_no_step),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

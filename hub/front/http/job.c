@@ -15,7 +15,7 @@
 
 static void on_access(struct op *op);
 static void refuse(struct job *j);
-static void begin(struct job *j);
+static void begin(struct job *j, bool counted);
 
 void job_release(struct job *j)
 {
@@ -167,7 +167,7 @@ void job_start(struct http_req *r, const struct job_call *call)
     if (j->code)
         job_end(j);
     else if (call->who == JOB_PUBLIC)
-        begin(j);
+        begin(j, false);
     else
         check_start(j);
 }
@@ -212,10 +212,11 @@ static void on_access(struct op *op)
         j->who = span_of(j->check.identity, j->check.identity_len);
     else if (!sas_parse(j->check.token, &t))
         j->who = arena_copy(&j->a, sas_policy(&t));
-    begin(j);
+    begin(j, false);
 }
 
-static void begin(struct job *j)
+/* counted: by its rate, already. */
+static void begin(struct job *j, bool counted)
 {
     json_error_t where;
     if (j->call->body != JOB_RAW && j->call->body != JOB_ENTRIES) {
@@ -231,7 +232,7 @@ static void begin(struct job *j)
             return;
         }
     }
-    if (j->call->who != JOB_PUBLIC && j->call->body != JOB_ENTRIES && !job_throttle(j, 0)) {
+    if (!counted && j->call->who != JOB_PUBLIC && j->call->body != JOB_ENTRIES && !job_throttle(j, 0)) {
         job_end(j);
         return;
     }
@@ -241,7 +242,7 @@ static void begin(struct job *j)
 void job_go_on(struct job *j, const struct job_call *call)
 {
     j->call = call;
-    begin(j);
+    begin(j, true);
 }
 
 void *job_state(struct job *j, size_t len)

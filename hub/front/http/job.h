@@ -125,7 +125,8 @@ void job_start(struct http_req *r, const struct job_call *call);
 /* What becomes j->state: zeroed, in the arena. NULL: memory is short, and the job has ended: j is gone, so
  * nothing of it may be read before this is looked at. */
 void *job_state(struct job *j, size_t len);
-/* From a start(): goes on as another call, with its body check (and no second look at credentials). */
+/* From a start(): goes on as another call, with its body check (and no second look at credentials and rates).
+ */
 void job_go_on(struct job *j, const struct job_call *call);
 /* One step; the last thing its caller does. then NULL: the job ends. */
 void job_write(struct job *j, job_tx *run, job_fn *then);
