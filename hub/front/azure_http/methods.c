@@ -128,6 +128,8 @@ static struct span payload_of(struct job *j)
     if (!v || method_member_text(j->r->body, "payload", &text))
         return text;
     char *dumped = json_dumps(v, JSON_ENCODE_ANY | JSON_COMPACT);
+    if (!dumped) /* not a call without a payload instead */
+        (void)job_fail_err(j, ERR_NOMEM);
     text = dumped ? arena_copy(&j->a, span_str(dumped)) : SPAN_NONE;
     free(dumped);
     return text;

@@ -258,7 +258,9 @@ static bool read_releases(struct job *j, struct create *c)
         return false;
     for (size_t i = 0; i < c->in.releases_nr; i++) {
         uint8_t *id = arena_alloc(&j->a, OBJECT_ID_LEN);
-        if (!id || hex_decode(ids[i], id, OBJECT_ID_LEN))
+        if (!id)
+            return job_fail_err(j, ERR_NOMEM);
+        if (hex_decode(ids[i], id, OBJECT_ID_LEN))
             return job_fail(j, 400, "bad-member", "releases[%zu] has to be 64 hexadecimal digits", i);
         ids[i] = span_of(id, OBJECT_ID_LEN);
     }
