@@ -28,7 +28,7 @@ struct commit {
     size_t nr;
     uint64_t version;          /* of the blocks that were found */
     bool again;                /* a block of the blob is taken again: it has to be the same blob still */
-    uint8_t from[FILE_ID_LEN]; /* its file */
+    uint8_t from[FILE_ID_LEN]; /* its file; zeros: there was none */
     struct wr table;           /* of the new blob */
     struct named_blob_row row;
     uint8_t file[FILE_ID_LEN], md5[FILE_MD5_LEN];
@@ -120,6 +120,7 @@ static enum err places_read(struct job *j, struct store_tx *tx, struct place **o
     struct span table, rest;
     struct table_block b;
     uint64_t at = 0;
+    memset(c->from, 0, sizeof c->from);
     enum err e = tx_blob_get(tx, c->target.container, c->target.name, &now);
     *nr = 0;
     if (!e && now.file.n == FILE_ID_LEN)
@@ -264,8 +265,11 @@ static enum err put(struct job *j, struct store_tx *tx)
         return e;
     if (!blob_conditions(j, there ? &old : NULL))
         return ERR_DENIED;
-    if (c->again && (!there || !span_eq(old.file, span_of(c->from, FILE_ID_LEN)))) {
-        (void)blob_fail(j, "InvalidBlockList", "The blob whose blocks the list names was written meanwhile.");
+    /* Versions begin anew when all blocks have gone, as they do with every blob that is written: the same
+     * number behind another blob may be that of other blocks. */
+    const bool same = there && span_eq(old.file, span_of(c->from, FILE_ID_LEN));
+    if (!same && (c->again || (c->version && there))) {
+        (void)blob_fail(j, "InvalidBlockList", "The blob was written meanwhile.");
         return ERR_DENIED;
     }
     c->trash.files = arena_alloc(&j->a, (open.blocks + 2) * FILE_ID_LEN);

@@ -1,0 +1,164 @@
+/* hub/front/blob_http/commit_test.c - what happens to a blob between the look at its blocks and the commit of
+ * a list: only what was looked at is committed, and a block that came later stays. */
+#include "tests/fake/http_fake.h"
+#include "tests/fake/hub_fixture.h"
+
+#include "core/storage/service_sas.h"
+#include "hub/domain/message/upload.h"
+#include "hub/front/blob_http/blob_http.h"
+#include "hub/front/http/job.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define PATH "/uploads/d1/f"
+
+static struct fixture fx;
+static struct blob_http *front;
+static struct worker *worker;
+static struct pool *pool;
+static struct http_fake answer;
+
+static int setup(void **state)
+{
+    char path[96];
+    (void)state;
+    fixture_init(&fx);
+    snprintf(path, sizeof path, "%s/files", fx.dir);
+    assert_int_equal(files_open(&fx.hub.files, path, 0), ERR_OK);
+    fx.hub.settings.upload_container = "uploads";
+    fx.hub.settings.registry_container = "";
+    fx.hub.settings.upload_blob_bytes = 1u << 20;
+    assert_int_equal(worker_new(&worker, 0), ERR_OK);
+    assert_int_equal(pool_new(&pool, 1), ERR_OK);
+    assert_int_equal(blob_http_new(&front, &fx.hub, pool), ERR_OK);
+    return 0;
+}
+static int teardown(void **state)
+{
+    (void)state;
+    http_fake_free(&answer);
+    pool_free(pool);
+    files_close(fx.hub.files);
+    fixture_fini(&fx);
+    blob_http_free(front);
+    worker_free(worker);
+    return 0;
+}
+
+static void begin(unsigned method, const char *query, const char *body)
+{
+    static char text[1024];
+    uint8_t key[SHA256_LEN];
+    struct wr w = { (uint8_t *)text, sizeof text, 0 };
+    const struct http_route *route = blob_http_routes(front)->table;
+    while (!(route->methods & method) || strcmp(route->pattern, "/{}") == 0)
+        route++;
+    upload_key(&fx.hub, key);
+    service_sas_encode(&w, &port_crypto, span_of(key, sizeof key), SPAN(UPLOAD_ACCOUNT), SPAN("uploads"),
+                       SPAN_NONE, fixture_wall_ms() + 3600000, SPAN("rwd"));
+    wr_str(&w, query);
+    assert_true(wr_ok(&w));
+    http_fake_free(&answer);
+    answer = (struct http_fake){ .r = { .worker = worker,
+                                        .ctx = front,
+                                        .conn = (struct conn *)(void *)&answer, /* somebody is there */
+                                        .route = route,
+                                        .method = method,
+                                        .path = SPAN(PATH),
+                                        .query = span_skip(wr_span(&w), 1),
+                                        .body = span_str(body) } };
+    answer.fields[0].name = "x-ms-blob-type";
+    answer.fields[0].value = SPAN("BlockBlob");
+    route->handler(&answer.r);
+}
+static unsigned end(void)
+{
+    while (!answer.status)
+        worker_turn(worker, 10000);
+    return answer.status;
+}
+static unsigned ask(unsigned method, const char *query, const char *body)
+{
+    begin(method, query, body);
+    return end();
+}
+
+static const uint8_t file[2][FILE_ID_LEN] = { "the other blob", "the new block" };
+
+/* Another client commits the block, and uploads one of the same id. */
+static enum err commit_and_upload(struct store_tx *tx, void *ctx)
+{
+    (void)ctx;
+    const struct named_blob_row blob = { .container = SPAN("uploads"),
+                                         .name = SPAN("d1/f"),
+                                         .file = span_of(file[0], FILE_ID_LEN),
+                                         .length = 3,
+                                         .created_ms = 1,
+                                         .modified_ms = 1 };
+    const struct block_row block = {
+        SPAN("uploads"), SPAN("d1/f"), SPAN("AAA"), span_of(file[1], FILE_ID_LEN), 3, 1
+    };
+    enum err e = tx_block_clear(tx, blob.container, blob.name);
+    if (!e)
+        e = tx_blob_put(tx, &blob);
+    return e ? e : tx_block_put(tx, &block);
+}
+static enum err find_block(struct store_tx *tx, void *ctx)
+{
+    struct block_row b;
+    enum err e = tx_block_get(tx, SPAN("uploads"), SPAN("d1/f"), SPAN("AAA"), &b);
+    *(bool *)ctx = !e && span_eq(b.file, span_of(file[1], FILE_ID_LEN));
+    return e;
+}
+
+#define LIST "<BlockList><Latest>QUFB</Latest></BlockList>"
+
+static void a_block_that_came_later_is_not_lost(void **state)
+{
+    bool there = false;
+    (void)state;
+    for (int before = 0; before < 2; before++) { /* without a blob, and over one */
+        if (before)
+            assert_int_equal(ask(HTTP_PUT_, "", "whole"), 201);
+        assert_int_equal(ask(HTTP_PUT_, "&comp=block&blockid=QUFB", "old"), 201);
+        begin(HTTP_PUT_, "&comp=blocklist", LIST);
+        worker_turn(worker, 10000); /* the blocks were looked at; their bytes are copied */
+        assert_int_equal(fixture_tx(&fx, commit_and_upload, NULL), ERR_OK);
+        assert_int_equal(end(), 400);
+        assert_non_null(strstr(answer.body, "InvalidBlockList"));
+        assert_int_equal(fixture_tx(&fx, find_block, &there), ERR_OK);
+        assert_true(there);
+    }
+}
+
+static enum err delete_blob(struct store_tx *tx, void *ctx)
+{
+    (void)ctx;
+    return tx_blob_delete(tx, SPAN("uploads"), SPAN("d1/f"));
+}
+
+/* The blocks of a list stay when the blob goes. */
+static void a_blob_that_went_is_no_reason(void **state)
+{
+    (void)state;
+    assert_int_equal(ask(HTTP_PUT_, "", "whole"), 201);
+    assert_int_equal(ask(HTTP_PUT_, "&comp=block&blockid=QUFB", "new"), 201);
+    begin(HTTP_PUT_, "&comp=blocklist", LIST);
+    worker_turn(worker, 10000);
+    assert_int_equal(fixture_tx(&fx, delete_blob, NULL), ERR_OK);
+    assert_int_equal(end(), 201);
+    assert_int_equal(ask(HTTP_GET_, "", ""), 200);
+    assert_string_equal(answer.body, "new");
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = { T(a_block_that_came_later_is_not_lost),
+                                        T(a_blob_that_went_is_no_reason) };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
