@@ -33,7 +33,7 @@ struct block_row {                   /* uploaded, in no block list yet */
 struct block_open_row { /* what a blob has of blocks in no list */
     uint64_t blocks;
     size_t id_len;    /* of each of them, bytes */
-    uint64_t version; /* raised by every change of them */
+    uint64_t version; /* another one with every change of them; none comes twice, of no blob */
 };
 struct file_note_row { /* a file is there: told to whoever receives file notifications */
     uint64_t seq;

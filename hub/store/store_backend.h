@@ -76,7 +76,7 @@ struct store_backend {
     void (*close)(void *db); /* after all connections; frees db */
 };
 
-enum store_sequence { SEQ_C2D, SEQ_IDENTITY, SEQ_EVENT, STORE_SEQUENCES };
+enum store_sequence { SEQ_C2D, SEQ_IDENTITY, SEQ_EVENT, SEQ_BLOCK, STORE_SEQUENCES };
 /* One sequence that is counted in memory during a transaction and written once, before its commit. */
 struct store_counter {
     int64_t value;
@@ -155,7 +155,8 @@ static inline struct span col_span(struct store_tx *t, struct store_rows *r, int
 }
 
 /* SEQ_C2D: the order of everything sent to devices, own queues and broadcasts alike. SEQ_IDENTITY: the order
- * in which devices and modules were made. SEQ_EVENT: of connection events. */
+ * in which devices and modules were made. SEQ_EVENT: of connection events. SEQ_BLOCK: of changes of the
+ * blocks of blobs. */
 MUST_USE enum err tx_seq_next(struct store_tx *t, enum store_sequence which, uint64_t *seq);
 MUST_USE enum err tx_seq_last(struct store_tx *t, enum store_sequence which, uint64_t *seq);
 /* tx_broadcast.c: a broadcast was pushed; its time is over for all that had not settled it. */

@@ -168,7 +168,7 @@ enum err tx_try(struct store_tx *t, enum err (*fn)(struct store_tx *t, void *ctx
     return ended ? ended : e;
 }
 
-static const char *const seq_names[STORE_SEQUENCES] = { "c2d_seq", "identity_seq", "event_seq" };
+static const char *const seq_names[STORE_SEQUENCES] = { "c2d_seq", "identity_seq", "event_seq", "block_seq" };
 
 static enum err load(struct store_tx *t, enum store_sequence which)
 {

@@ -250,12 +250,16 @@ static enum err open_step(struct store_tx *t, struct span container, struct span
                           size_t id_len)
 {
     static struct store_sql q =
-        STORE_SQL("INSERT INTO blob_open(container, name, blocks, id_len, version) VALUES(?1, ?2, ?3, ?4, 1)"
+        STORE_SQL("INSERT INTO blob_open(container, name, blocks, id_len, version) VALUES(?1, ?2, ?3, ?4, ?5)"
                   " ON CONFLICT(container, name) DO UPDATE SET blocks = blob_open.blocks + ?3,"
-                  " version = blob_open.version + 1");
+                  " version = ?5");
     static struct store_sql none =
         STORE_SQL("DELETE FROM blob_open WHERE container = ?1 AND name = ?2 AND blocks <= 0");
-    enum err e = tx_exec(t, &q, ARGS(V_TEXT(container), V_TEXT(name), V_INT(blocks), V_INT(id_len)));
+    uint64_t version;
+    enum err e = tx_seq_next(t, SEQ_BLOCK, &version);
+    if (!e)
+        e = tx_exec(t, &q,
+                    ARGS(V_TEXT(container), V_TEXT(name), V_INT(blocks), V_INT(id_len), V_INT(version)));
     return e || blocks >= 0 ? e : tx_exec(t, &none, ARGS(V_TEXT(container), V_TEXT(name)));
 }
 

@@ -265,10 +265,7 @@ static enum err put(struct job *j, struct store_tx *tx)
         return e;
     if (!blob_conditions(j, there ? &old : NULL))
         return ERR_DENIED;
-    /* Versions begin anew when all blocks have gone, as they do with every blob that is written: the same
-     * number behind another blob may be that of other blocks. */
-    const bool same = there && span_eq(old.file, span_of(c->from, FILE_ID_LEN));
-    if (!same && (c->again || (c->version && there))) {
+    if (c->again && (!there || !span_eq(old.file, span_of(c->from, FILE_ID_LEN)))) {
         (void)blob_fail(j, "InvalidBlockList", "The blob was written meanwhile.");
         return ERR_DENIED;
     }
