@@ -161,10 +161,46 @@ static void a_blob_that_went_is_no_reason(void **state)
     assert_string_equal(answer.body, "new");
 }
 
+static enum err replace_blob(struct store_tx *tx, void *ctx)
+{
+    const struct named_blob_row blob = { .container = SPAN("uploads"),
+                                         .name = SPAN("d1/f"),
+                                         .file = span_of(file[0], FILE_ID_LEN),
+                                         .length = 3,
+                                         .created_ms = 1,
+                                         .modified_ms = 1 };
+    (void)ctx;
+    return tx_blob_put(tx, &blob);
+}
+static enum err is_replaced(struct store_tx *tx, void *ctx)
+{
+    struct named_blob_row r;
+    enum err e = tx_blob_get(tx, SPAN("uploads"), SPAN("d1/f"), &r);
+    *(bool *)ctx = !e && span_eq(r.file, span_of(file[0], FILE_ID_LEN));
+    return e;
+}
+
+/* Blocks of the blob that is there are blocks of that one alone. */
+static void a_blob_that_was_replaced_is_not_undone(void **state)
+{
+    bool there = false;
+    (void)state;
+    assert_int_equal(ask(HTTP_PUT_, "&comp=block&blockid=QUFB", "old"), 201);
+    assert_int_equal(ask(HTTP_PUT_, "&comp=blocklist", LIST), 201);
+    begin(HTTP_PUT_, "&comp=blocklist", "<BlockList><Committed>QUFB</Committed></BlockList>");
+    worker_turn(worker, 10000);
+    assert_int_equal(fixture_tx(&fx, replace_blob, NULL), ERR_OK);
+    assert_int_equal(end(), 400);
+    assert_non_null(strstr(answer.body, "written meanwhile"));
+    assert_int_equal(fixture_tx(&fx, is_replaced, &there), ERR_OK);
+    assert_true(there);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = { T(a_block_that_came_later_is_not_lost),
-                                        T(a_blob_that_went_is_no_reason) };
+                                        T(a_blob_that_went_is_no_reason),
+                                        T(a_blob_that_was_replaced_is_not_undone) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
