@@ -3,9 +3,8 @@
 #include "tests/fake/http_fake.h"
 #include "tests/fake/hub_fixture.h"
 
-#include "core/storage/service_sas.h"
-#include "hub/domain/message/upload.h"
-#include "hub/front/blob_http/blob_http.h"
+#include "tests/fake/blob_fake.h"
+
 #include "hub/front/http/job.h"
 
 #include <setjmp.h>
@@ -51,29 +50,7 @@ static int teardown(void **state)
 
 static void begin(unsigned method, const char *query, const char *body)
 {
-    static char text[1024];
-    uint8_t key[SHA256_LEN];
-    struct wr w = { (uint8_t *)text, sizeof text, 0 };
-    const struct http_route *route = blob_http_routes(front)->table;
-    while (!(route->methods & method) || strcmp(route->pattern, "/{}") == 0)
-        route++;
-    upload_key(&fx.hub, key);
-    service_sas_encode(&w, &port_crypto, span_of(key, sizeof key), SPAN(UPLOAD_ACCOUNT), SPAN("uploads"),
-                       SPAN_NONE, fixture_wall_ms() + 3600000, SPAN("rwd"));
-    wr_str(&w, query);
-    assert_true(wr_ok(&w));
-    http_fake_free(&answer);
-    answer = (struct http_fake){ .r = { .worker = worker,
-                                        .ctx = front,
-                                        .conn = (struct conn *)(void *)&answer, /* somebody is there */
-                                        .route = route,
-                                        .method = method,
-                                        .path = SPAN(PATH),
-                                        .query = span_skip(wr_span(&w), 1),
-                                        .body = span_str(body) } };
-    answer.fields[0].name = "x-ms-blob-type";
-    answer.fields[0].value = SPAN("BlockBlob");
-    route->handler(&answer.r);
+    blob_fake(&answer, &fx.hub, worker, front, method, PATH, query, span_str(body))->handler(&answer.r);
 }
 static unsigned end(void)
 {

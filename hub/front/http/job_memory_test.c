@@ -6,13 +6,12 @@
 #include "tests/fake/http_fake.h"
 #include "tests/fake/hub_fixture.h"
 
-#include "core/storage/service_sas.h"
+#include "tests/fake/blob_fake.h"
+
 #include "hub/domain/message/c2d.h"
 #include "hub/domain/message/c2d_lock.h"
-#include "hub/domain/message/upload.h"
 #include "hub/front/azure_http/azure_http.h"
 #include "hub/front/azure_http/routes.h"
-#include "hub/front/blob_http/blob_http.h"
 #include "hub/front/http/job.h"
 #include "hub/front/roost_http/roost_http.h"
 #include "hub/loop/pool.h"
@@ -244,29 +243,7 @@ static void a_message_is_handed_out_whole(void **state)
 
 static unsigned blob(unsigned method, const char *path, const char *query, struct span body, size_t n)
 {
-    static char text[1024];
-    uint8_t key[SHA256_LEN];
-    struct wr w = { (uint8_t *)text, sizeof text, 0 };
-    const struct http_route *route = blob_http_routes(blobs)->table;
-    const bool one = strchr(path + 1, '/') != NULL;
-    while (!(route->methods & method) || (strlen(route->pattern) > strlen("/{}")) != one)
-        route++;
-    upload_key(&fx.hub, key);
-    service_sas_encode(&w, &port_crypto, span_of(key, sizeof key), SPAN(UPLOAD_ACCOUNT), SPAN("uploads"),
-                       SPAN_NONE, fixture_wall_ms() + 3600000, SPAN("rwdl"));
-    wr_str(&w, query);
-    assert_true(wr_ok(&w));
-    http_fake_free(&answer);
-    answer = (struct http_fake){ .r = { .worker = worker,
-                                        .ctx = blobs,
-                                        .conn = (struct conn *)(void *)&answer, /* somebody is there */
-                                        .route = route,
-                                        .method = method,
-                                        .path = span_str(path),
-                                        .query = span_skip(wr_span(&w), 1),
-                                        .body = body } };
-    answer.fields[0].name = "x-ms-blob-type";
-    answer.fields[0].value = SPAN("BlockBlob");
+    const struct http_route *route = blob_fake(&answer, &fx.hub, worker, blobs, method, path, query, body);
     answer.fields[1].name = "x-ms-meta-colour";
     answer.fields[1].value = SPAN("red");
     return send_it(route, n);
