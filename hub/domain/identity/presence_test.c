@@ -149,7 +149,7 @@ static void test_what_gathers_is_one_entry_each(void **state)
     }
     assert_true(p.len < 1000 * 20);
     assert_int_equal(atomic_load(&p.waiting), 0);
-    assert_true(presence_flush(&p)); /* on its way */
+    (void)presence_flush(&p); /* on its way, or there already */
     assert_int_equal(read_presence("d7", &r), ERR_OK);
     assert_int_equal(r.activity_ms, 1000 + 99007);
     presence_fini(&p);
